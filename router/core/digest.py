@@ -1,0 +1,41 @@
+"""A running fingerprint of decisions and their reasons, equal for equal runs on any machine and hash seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from router.core.messages import AppendHistory, Effect, Record, RoutesPublished, Solve
+from router.core.tables import View
+
+
+def fold(digest: bytes, effects: Sequence[Effect], view: View) -> bytes:
+    """Extend ``digest`` (32 bytes, or empty at the start) by what one input led to."""
+    if not effects:
+        return digest
+    h = hashlib.blake2b(digest, digest_size=32)
+    for effect in effects:
+        h.update(type(effect).__name__.encode())
+        match effect:
+            case Solve():
+                _arrays(h, effect.snapshot.cost, effect.snapshot.transport, effect.snapshot.may_relay)
+            case RoutesPublished():
+                h.update(f"{effect.generation} {effect.changed_pairs}".encode())
+                if view.routes is not None:
+                    _arrays(h, view.routes.relays, view.routes.reachable, view.routes.cost, view.routes.since)
+            case AppendHistory():
+                for name in sorted(effect.columns):
+                    h.update(name.encode() + effect.columns[name])
+            case Record():
+                event = effect.event
+                h.update(f"{event.at} {event.kind} {event.subject} {event.reason}".encode())
+            case _:
+                h.update(repr(effect).encode())
+    return h.digest()
+
+
+def _arrays(h: hashlib.blake2b, *arrays: np.ndarray) -> None:
+    for array in arrays:
+        h.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())

@@ -1,0 +1,159 @@
+"""Measured health of data centers: up, degraded, down, from all their peers' evidence together.
+
+A slow per-pair probe cannot notice an outage quickly, but a data center has many peers: when *every* packet exchanged
+with it has been lost for a while, seen from several vantages, it is down, although each pair contributed one loss.
+Absence of reports is never evidence: only counted losses are. If more than half of all data centers would go down at
+once, the fault is more likely ours (the controller's network, the prober), and nothing is declared.
+
+``unknown --evidence--> up <--loss falls / rises--> degraded``; ``any --only losses--> down --quiet period--> up``. The
+quiet period starts at ten seconds and doubles with every return to ``down`` within ten minutes, at most two minutes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from router.core.estimate import PeerEvidence
+from router.core.model import DataCenterId, Inventory, Micros
+from router.core.tables import DataCenterHealth, Health
+
+SILENCE_US = 1_500_000  # no packet came back for so long
+MIN_LOSSES = 5  # counted since the last packet that came back
+MIN_VANTAGES = 3  # independent data centers among the losers (fewer where there are fewer peers, never below two)
+EVIDENCE_US = 30_000_000
+QUIET_US = 10_000_000
+MAX_QUIET_US = 120_000_000
+FLAP_MEMORY_US = 600_000_000
+DEGRADED_AT, WELL_AT = 0.05, 0.02  # loss share over about ten seconds, with hysteresis between
+DECAY_US = 10_000_000
+
+
+class HealthBook:
+    """Evidence and state per data center; private state of the core."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._ids = tuple(inventory.data_centers)
+        n = len(self._ids)
+        self._ok_at = np.zeros((n, n), np.int64)
+        self._lost_at = np.zeros((n, n), np.int64)
+        self._losses = np.zeros(n, np.int64)  # since the newest packet that came back
+        self._sent = np.zeros(n)  # decayed counts for the loss share
+        self._lost = np.zeros(n)
+        self._decayed_at: Micros = 0
+        self._good_since = np.zeros(n, np.int64)
+        self._quiet_us = np.full(n, QUIET_US, np.int64)
+        self._down_at = np.zeros(n, np.int64)
+        self.current: tuple[DataCenterHealth, ...] = tuple(DataCenterHealth() for _ in self._ids)
+        self.frozen = False
+
+    def observe(self, evidence: PeerEvidence, now: Micros) -> None:
+        """Count what one report says about its sender's data center and every peer it names."""
+        u, v = evidence.source, evidence.target
+        ok, lost = v[evidence.received > 0], evidence.lost > 0
+        self._losses[u] += int(evidence.lost.sum())
+        np.add.at(self._losses, v, evidence.lost)
+        for a, b in ((u, v[lost]), (v[lost], u)):
+            self._lost_at[a, b] = now
+        for a, b in ((u, ok), (ok, u)):
+            self._ok_at[a, b] = now
+        self._losses[ok] = 0
+        if ok.size:
+            self._losses[u] = 0
+        np.add.at(self._sent, v, evidence.received + evidence.lost)
+        np.add.at(self._lost, v, evidence.lost)
+
+    def evaluate(self, now: Micros) -> list[tuple[DataCenterId, DataCenterHealth, DataCenterHealth]]:
+        """Bring every state up to date; returns ``(data center, before, after)`` for each change of state."""
+        self._decay(now)
+        n = len(self._ids)
+        if n == 0:
+            return []
+        newest_ok = self._ok_at.max(axis=1)
+        losers = ((self._lost_at > newest_ok[:, None]) & (now - self._lost_at <= EVIDENCE_US)).sum(axis=1)
+        peers = ((self._lost_at > 0) | (self._ok_at > 0)).sum(axis=1)
+        needed = np.maximum(2, np.minimum(MIN_VANTAGES, (peers + 1) // 2))
+        dead = (now - newest_ok > SILENCE_US) & (self._losses >= MIN_LOSSES) & (losers >= needed)
+        seen = newest_ok > 0
+        dead &= seen  # never heard of at all is unknown, not down
+        alive_before = np.array([h.state in (Health.UP, Health.DEGRADED) for h in self.current])
+        falling = dead & alive_before
+        self.frozen = bool(falling.sum() * 2 > alive_before.sum() and falling.sum() > 1)
+        if self.frozen:
+            dead &= ~alive_before
+        changes = []
+        after = []
+        for i, before in enumerate(self.current):
+            health = self._judge(i, before, bool(dead[i]), int(newest_ok[i]), int(losers[i]), now)
+            after.append(health)
+            if health.state is not before.state:
+                changes.append((self._ids[i], before, health))
+        self.current = tuple(after)
+        return changes
+
+    def _judge(
+        self, i: int, before: DataCenterHealth, dead: bool, newest_ok: int, losers: int, now: Micros
+    ) -> DataCenterHealth:
+        ok = int((now - self._ok_at[i] <= DECAY_US).sum())
+        share = float(self._lost[i] / self._sent[i]) if self._sent[i] > 0 else 0.0
+        evidence_at = int(max(newest_ok, self._lost_at[i].max()))
+        state, reason = self._next(i, before.state, dead, newest_ok, share, now)
+        if state is Health.DOWN:
+            reason = f"{losers} vantages lose every packet since {(now - newest_ok) / 1e6:.1f} s"
+            if not dead:
+                reason = f"answers again; quiet period of {self._quiet_us[i] / 1e6:.0f} s is running"
+        since = before.since if state is before.state else now
+        return replace(
+            before,
+            state=state,
+            since=since,
+            evidence_at=evidence_at,
+            vantages_ok=ok,
+            vantages_lost=losers,
+            reason=reason,
+        )
+
+    def _next(self, i: int, state: Health, dead: bool, newest_ok: int, share: float, now: Micros) -> tuple[Health, str]:
+        if dead:
+            if state is not Health.DOWN:
+                again = self._down_at[i] and now - self._down_at[i] < FLAP_MEMORY_US
+                self._quiet_us[i] = min(MAX_QUIET_US, self._quiet_us[i] * 2) if again else QUIET_US
+                self._down_at[i] = now
+            self._good_since[i] = 0
+            return Health.DOWN, ""
+        if newest_ok == 0 or now - newest_ok > EVIDENCE_US:
+            return (Health.DOWN if state is Health.DOWN else Health.UNKNOWN), "no recent evidence"
+        if state is Health.DOWN:
+            if now - newest_ok > SILENCE_US:
+                self._good_since[i] = 0
+            elif self._good_since[i] == 0:
+                self._good_since[i] = now
+            if self._good_since[i] == 0 or now - self._good_since[i] < self._quiet_us[i]:
+                return Health.DOWN, ""
+            self._sent[i] = self._lost[i] = 0.0
+            return Health.UP, "answered throughout its quiet period"
+        limit = WELL_AT if state is Health.DEGRADED else DEGRADED_AT
+        if share >= limit and self._sent[i] >= 20:
+            return Health.DEGRADED, f"{share * 100:.1f} % of probes to it are lost"
+        return Health.UP, ""
+
+    def _decay(self, now: Micros) -> None:
+        if self._decayed_at:
+            keep = float(np.exp(-max(0, now - self._decayed_at) / DECAY_US))
+            self._sent *= keep
+            self._lost *= keep
+        self._decayed_at = now
+
+    def adopt(self, older: HealthBook) -> None:
+        """Take over what a book over an earlier inventory knew of data centers that still exist."""
+        index = {dc: i for i, dc in enumerate(older._ids)}
+        here = [i for i, dc in enumerate(self._ids) if dc in index]
+        there = [index[self._ids[i]] for i in here]
+        for name in ("_losses", "_sent", "_lost", "_good_since", "_quiet_us", "_down_at"):
+            getattr(self, name)[here] = getattr(older, name)[there]
+        for name in ("_ok_at", "_lost_at"):
+            getattr(self, name)[np.ix_(here, here)] = getattr(older, name)[np.ix_(there, there)]
+        self._decayed_at = older._decayed_at
+        states = dict(zip(here, (older.current[i] for i in there), strict=True))
+        self.current = tuple(states.get(i, DataCenterHealth()) for i in range(len(self._ids)))

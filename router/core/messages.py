@@ -1,0 +1,190 @@
+"""The complete vocabulary into and out of the core: inputs and effects as plain frozen data.
+
+Inputs are everything that can happen to the control plane, so a recording of ``(now, input)`` is a recording of the
+control plane. Effects are everything it can want from the outside world; the shell (or the simulator) carries them out
+and brings results back as inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from probes.wire import ProbeReport
+from router.core.model import (
+    Counters,
+    DataCenterId,
+    Drain,
+    DrainId,
+    Event,
+    Inventory,
+    Micros,
+    NodeId,
+    PoolId,
+    Resource,
+)
+from router.core.tables import Candidate, GraphSnapshot, RouteTable
+
+# --- what a commit changed -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcesChanged:
+    """Resources as they now are in the database, and ``(collection, id)`` of those that are gone; one transaction."""
+
+    upserts: tuple[Resource, ...] = ()
+    deletes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsChanged:
+    """Differences in live sessions per edge and in idle and busy agents per pool and data center."""
+
+    sessions: Mapping[DataCenterId, int] = field(default_factory=dict)
+    idle: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)
+    busy: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DrainChanged:
+    """A drain as it now is in the database."""
+
+    drain: Drain
+
+
+Change = ResourcesChanged | SessionsChanged | DrainChanged
+
+# --- inputs ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """First input of every run: hard state from the database and, if there is one, the last route table (stale)."""
+
+    epoch: int
+    inventory: Inventory
+    counters: Counters
+    drains: tuple[Drain, ...] = ()
+    last_table: RouteTable | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A decoded probe report whose sender is authenticated as ``report.node``."""
+
+    report: ProbeReport
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Hard state changed; what is named here is already durable."""
+
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CountersLoaded:
+    """Absolute counters from the database; heals any drift of the differences."""
+
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A worker finished a solve; dropped if a newer one was asked for and answered meanwhile."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class SolveFailed:
+    """A worker could not finish; the last good table stays in force."""
+
+    generation: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How a ``MoveSessions`` effect went: moved, left behind for now, and how many remain on the data center."""
+
+    data_center: DataCenterId
+    moved: int
+    failed: int
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A periodic job is due; the names are those of ``router.jobs``."""
+
+    job: str
+
+
+Input = Booted | Reported | Committed | CountersLoaded | Solved | SolveFailed | Moved | Tick
+
+# --- effects ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Solve:
+    """Compute the best paths of a snapshot off the event loop; answer with ``Solved`` or ``SolveFailed``."""
+
+    snapshot: GraphSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class RoutesPublished:
+    """A new generation is in force; wake those who watch, and save the table."""
+
+    generation: int
+    changed_pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoveSessions:
+    """Move up to ``limit`` live sessions off an edge, each to a place decided on the View; answer with ``Moved``."""
+
+    data_center: DataCenterId
+    limit: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinishDrain:
+    """A drain has nothing left to move: commit ``drained`` for it and its targets."""
+
+    drain: DrainId
+
+
+@dataclass(frozen=True, slots=True)
+class AppendHistory:
+    """One roll-up row per source: packed estimates of all links from ``data_center`` over a closed time bucket.
+
+    ``columns`` maps a name (``rtt_us``, ``forward_us``, ``jitter_us``, ``loss_ppm``, ``samples``) to little-endian
+    int64 bytes of shape ``[transport, to]`` in the order of ``data_centers``.
+    """
+
+    bucket_at: Micros
+    bucket_s: int
+    data_center: DataCenterId
+    data_centers: tuple[DataCenterId, ...]
+    transports: tuple[str, ...]
+    columns: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class PlansChanged:
+    """Probe plans of these nodes must be made again (their version went up)."""
+
+    nodes: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write an event to the audit trail and the live stream."""
+
+    event: Event
+
+
+Effect = Solve | RoutesPublished | MoveSessions | FinishDrain | AppendHistory | PlansChanged | Record

@@ -1,0 +1,376 @@
+"""Frozen facts and typed ids: what operators configured and what the database holds.
+
+Units are in the names: ``_us`` microseconds, ``_ppm`` parts per million, ``_s`` seconds; times (``…_at``) are integer
+microseconds since the Unix epoch. Mappings are plain dicts built in sorted order and never changed after construction.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import NewType
+
+Micros = int
+ProviderId = NewType("ProviderId", str)
+RegionId = NewType("RegionId", str)
+DataCenterId = NewType("DataCenterId", str)
+NodeId = NewType("NodeId", str)
+LinkId = NewType("LinkId", str)
+PolicyId = NewType("PolicyId", str)
+PoolId = NewType("PoolId", str)
+AgentId = NewType("AgentId", str)
+SessionId = NewType("SessionId", str)
+DrainId = NewType("DrainId", str)
+KeyId = NewType("KeyId", str)
+
+ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
+ID_REGEX = re.compile(ID_PATTERN)
+MAX_TRANSPORTS = 4  # parallel links between two data centers; the kernel keeps two bits for the choice
+MAX_CONTEXTS = 32  # (traffic class x policy) route tables
+MAX_RELAYS = 2
+DEFAULT_TRANSPORT = "internet"  # every ordered pair of data centers is presumed to have it
+
+
+class Intent(StrEnum):
+    """What operators asked of a target; measurement never overwrites it."""
+
+    SERVING = "serving"
+    CANARY = "canary"
+    CORDONED = "cordoned"
+    DRAINING = "draining"
+    DRAINED = "drained"
+    RETIRED = "retired"
+
+    @property
+    def takes_new_sessions(self) -> bool:
+        """Whether placement may choose it."""
+        return self in (Intent.SERVING, Intent.CANARY)
+
+    @property
+    def relays(self) -> bool:
+        """Whether new routes may pass through it."""
+        return self in (Intent.SERVING, Intent.CANARY)
+
+
+class Role(StrEnum):
+    """What a data center is for; one may be both."""
+
+    EDGE = "edge"
+    HUB = "hub"
+
+
+class TrafficClass(StrEnum):
+    """What the bytes are; each class has its own metric."""
+
+    VOICE = "voice"
+    AGENT = "agent"
+    VIDEO = "video"
+    BULK = "bulk"
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Who runs machines."""
+
+    id: ProviderId
+    name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A market on the map."""
+
+    id: RegionId
+    name: str = ""
+    country: str = ""  # ISO 3166-1 alpha-2, upper case, or empty
+    latitude: float | None = None
+    longitude: float | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DataCenter:
+    """One provider's presence in one region: the vertex of the graph."""
+
+    id: DataCenterId
+    provider: ProviderId
+    region: RegionId
+    roles: tuple[Role, ...] = (Role.EDGE,)
+    latitude: float | None = None  # None: no position is known, and nothing may be inferred from geography
+    longitude: float | None = None
+    capacity_sessions: int = 0  # 0: unlimited
+    capacity_mbps: int = 0  # 0: unlimited
+    egress_microusd_per_gb: int | None = None
+    media_url: str = ""
+    intent: Intent = Intent.SERVING
+    labels: Mapping[str, str] = field(default_factory=dict)
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine in a data center; ``addresses`` maps a transport to the host or IP others reach it at."""
+
+    id: NodeId
+    data_center: DataCenterId
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    reflector_port: int = 862
+    relay_port: int = 0  # 0: does not relay
+    media_url: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A configured directed adjacency; the presumed ``internet`` mesh needs none."""
+
+    id: LinkId
+    source: DataCenterId
+    target: DataCenterId
+    transport: str = DEFAULT_TRANSPORT
+    capacity_mbps: int = 0
+    price_microusd_per_gb: int | None = None
+    intent: Intent = Intent.SERVING
+    labels: Mapping[str, str] = field(default_factory=dict)
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Constraints on paths for the traffic it matches; an empty match is everything. Highest priority wins."""
+
+    id: PolicyId
+    priority: int = 0
+    match_class: TrafficClass | None = None
+    match_pool: PoolId | None = None
+    match_labels: Mapping[str, str] = field(default_factory=dict)
+    allow_providers: tuple[ProviderId, ...] | None = None
+    deny_providers: tuple[ProviderId, ...] = ()
+    allow_regions: tuple[RegionId, ...] | None = None
+    deny_regions: tuple[RegionId, ...] = ()
+    allow_transports: tuple[str, ...] | None = None
+    max_relays: int | None = None
+    max_price_microusd_per_gb: int | None = None
+    pin: tuple[DataCenterId, ...] = ()
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A set of interchangeable stateful agents."""
+
+    id: PoolId
+    traffic_class: TrafficClass = TrafficClass.AGENT
+    max_rtt_us: int | None = None  # cap on user -> agent round trip at placement; None: best effort
+    labels: Mapping[str, str] = field(default_factory=dict)
+    revision: int = 0
+
+
+Resource = Provider | Region | DataCenter | Node | Link | Policy | Pool
+KINDS: Mapping[str, type[Resource]] = {
+    "providers": Provider,
+    "regions": Region,
+    "data-centers": DataCenter,
+    "nodes": Node,
+    "links": Link,
+    "policies": Policy,
+    "pools": Pool,
+}
+
+
+def kind_of(resource: Resource) -> str:
+    """Return the collection name of a resource, as in the HTTP path."""
+    return next(kind for kind, cls in KINDS.items() if type(resource) is cls)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All configured resources; every mapping is in id order. Derived indexes are computed once and kept."""
+
+    providers: Mapping[ProviderId, Provider] = field(default_factory=dict)
+    regions: Mapping[RegionId, Region] = field(default_factory=dict)
+    data_centers: Mapping[DataCenterId, DataCenter] = field(default_factory=dict)
+    nodes: Mapping[NodeId, Node] = field(default_factory=dict)
+    links: Mapping[LinkId, Link] = field(default_factory=dict)
+    policies: Mapping[PolicyId, Policy] = field(default_factory=dict)
+    pools: Mapping[PoolId, Pool] = field(default_factory=dict)
+
+    @cached_property
+    def index(self) -> Mapping[DataCenterId, int]:
+        """Vertex number of each data center: its place in id order."""
+        return {dc: i for i, dc in enumerate(self.data_centers)}
+
+    @cached_property
+    def transports(self) -> tuple[str, ...]:
+        """Transports in index order: the presumed one first, then the configured ones by name."""
+        named = {link.transport for link in self.links.values()} - {DEFAULT_TRANSPORT}
+        return (DEFAULT_TRANSPORT, *sorted(named))
+
+    @cached_property
+    def nodes_by_data_center(self) -> Mapping[DataCenterId, tuple[Node, ...]]:
+        """Nodes of each data center in id order; data centers without nodes are present with ``()``."""
+        found: dict[DataCenterId, list[Node]] = {dc: [] for dc in self.data_centers}
+        for node in self.nodes.values():
+            found[node.data_center].append(node)
+        return {dc: tuple(nodes) for dc, nodes in found.items()}
+
+
+class SessionState(StrEnum):
+    """Where a session is in its life; the table is ``pools.SESSION_TRANSITIONS``."""
+
+    ATTACHING = "attaching"  # placed, the user has not arrived at the edge yet
+    ACTIVE = "active"
+    MOVING = "moving"  # another edge is chosen; the user is still at the old one
+    DETACHED = "detached"  # the user is gone; grace is running
+    ENDED = "ended"
+
+    @property
+    def live(self) -> bool:
+        """Whether it holds an agent and counts towards load."""
+        return self is not SessionState.ENDED
+
+
+class AgentState(StrEnum):
+    """Life of a stateful agent (steering counts only ``ready``)."""
+
+    READY = "ready"
+    BUSY = "busy"
+    LOST = "lost"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is calling, as coarse as we keep it: ``prefix`` is already truncated to /24 or /48."""
+
+    prefix: str | None = None
+    asn: int | None = None
+    country: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """What a caller of ``POST /v1/sessions`` insists on."""
+
+    allow_providers: tuple[ProviderId, ...] | None = None
+    deny_providers: tuple[ProviderId, ...] = ()
+    allow_regions: tuple[RegionId, ...] | None = None
+    deny_regions: tuple[RegionId, ...] = ()
+    max_rtt_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One stateful worker; ``epoch`` is the fencing number of its current lease."""
+
+    id: AgentId
+    pool: PoolId
+    data_center: DataCenterId
+    node: NodeId | None = None
+    state: AgentState = AgentState.READY
+    epoch: int = 0
+    session: SessionId | None = None
+    address: str = ""  # where edges send its media, e.g. ``127.2.0.4:7423``
+    seen_at: Micros = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One stateful binding: a user's leg at an edge, an agent, and the paths between."""
+
+    id: SessionId
+    state: SessionState
+    traffic_class: TrafficClass
+    client: Client
+    edge: DataCenterId
+    edge_node: NodeId | None
+    edges: tuple[DataCenterId, ...]  # ranked; the first is the chosen one
+    epoch: int  # of the token; an older token is fenced
+    created_at: Micros
+    lease_expires_at: Micros
+    pool: PoolId | None = None
+    agent: AgentId | None = None
+    agent_data_center: DataCenterId | None = None
+    moved_from: DataCenterId | None = None  # while MOVING: the edge that still carries the user
+    constraints: Constraints = field(default_factory=Constraints)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    ended_at: Micros | None = None
+    end_reason: str | None = None
+
+
+class DrainMode(StrEnum):
+    """Soft waits for sessions to end by themselves; hard moves them."""
+
+    SOFT = "soft"
+    HARD = "hard"
+
+
+class DrainState(StrEnum):
+    """Progress of a drain; the table is ``drain.TRANSITIONS``."""
+
+    BLEEDING = "bleeding"  # soft: no new sessions, live ones end by themselves
+    MOVING = "moving"  # hard: live sessions are being moved
+    PAUSED = "paused"
+    DRAINED = "drained"
+    UNDONE = "undone"
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """``provider=…, region=…, data_center=…, node=…``: all given parts must match."""
+
+    provider: ProviderId | None = None
+    region: RegionId | None = None
+    data_center: DataCenterId | None = None
+    node: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """A committed drain with its frozen target list and what each target's intent was before."""
+
+    id: DrainId
+    selector: Selector
+    mode: DrainMode
+    state: DrainState
+    targets: tuple[DataCenterId, ...]
+    previous: Mapping[DataCenterId, Intent]
+    reason: str
+    created_at: Micros
+    created_by: str
+    deadline_at: Micros | None = None
+    expires_at: Micros | None = None
+    sessions_at_start: int = 0
+    finished_at: Micros | None = None
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """How much is where; the only form in which sessions and agents enter the View."""
+
+    sessions: Mapping[DataCenterId, int] = field(default_factory=dict)  # live sessions per edge
+    idle: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)
+    busy: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of audit or decision, newest last; ``kind`` is dotted, such as ``data_center.down``."""
+
+    at: Micros
+    kind: str
+    subject: str
+    actor: str = "tendril"
+    reason: str = ""
+    detail: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)

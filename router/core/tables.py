@@ -1,0 +1,172 @@
+"""The arrays everyone shares: LinkTable, GraphSnapshot, RouteTable, and the View that holds them.
+
+All are immutable by contract: the core builds new arrays and never writes into published ones (they are marked
+read-only). Indexes are ``[transport, from, to]`` for estimates and ``[context, from, to]`` for routes; vertices are
+data centers in id order, see :attr:`router.core.model.Inventory.index`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.core.model import (
+    Counters,
+    DataCenterId,
+    Drain,
+    DrainId,
+    Inventory,
+    Micros,
+    NodeId,
+    PolicyId,
+    TrafficClass,
+)
+
+I64 = NDArray[np.int64]
+I32 = NDArray[np.int32]
+I16 = NDArray[np.int16]
+U8 = NDArray[np.uint8]
+Bool = NDArray[np.bool_]
+
+UNKNOWN = -1  # in arrays of delays, jitters and losses that are never negative
+NO_COST = np.int64(1) << 40  # "no such link"; far above any path, far below overflow when three are added
+DIRECT = -1  # in ``RouteTable.relays``: no (further) relay
+
+
+class LinkState(IntEnum):
+    """What measurement says about a directed link."""
+
+    UNKNOWN = 0
+    UP = 1
+    DEGRADED = 2
+    DOWN = 3
+
+
+class Health(StrEnum):
+    """What measurement says about a data center."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    DEGRADED = "degraded"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, eq=False)
+class LinkTable:
+    """Estimates, all arrays ``[transport, from, to]``; ``UNKNOWN`` (-1) where nothing is known."""
+
+    data_centers: tuple[DataCenterId, ...]
+    transports: tuple[str, ...]
+    rtt_us: I64  # windowed minimum of the round trip from -> to -> from over this transport
+    forward_us: I64  # one-way delay from -> to with clock offsets removed by the symmetric-minimum assumption
+    error_us: I64  # half-width of the band that surely holds the true one-way delay
+    raw_us: I64  # uncorrected one-way difference on the reference clocks; may be negative; valid where state != UNKNOWN
+    jitter_us: I64  # median absolute delay variation, one way
+    loss_ppm: I64  # lost / sent in this direction where known, else of the round trip
+    samples: I64  # in the current window
+    last_at: I64  # time of the newest evidence, 0 if none
+    state: U8  # LinkState
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One routing context: a traffic class under a policy (None: no policy)."""
+
+    traffic_class: TrafficClass
+    policy: PolicyId | None = None
+
+    @property
+    def name(self) -> str:
+        """``voice`` or ``voice/eu-only``."""
+        return self.traffic_class.value if self.policy is None else f"{self.traffic_class.value}/{self.policy}"
+
+
+@dataclass(frozen=True, eq=False)
+class GraphSnapshot:
+    """What one solve works on: integer costs in microseconds per context, the best transport already chosen per hop."""
+
+    generation: int
+    at: Micros
+    data_centers: tuple[DataCenterId, ...]
+    contexts: tuple[Context, ...]
+    cost: I64  # [context, from, to], NO_COST where there is no usable link; may be negative
+    transport: U8  # [context, from, to] index of the transport behind ``cost``
+    may_relay: Bool  # [context, vertex]
+    max_relays: I16  # [context]
+    relay_cost_us: I64  # [context]
+    inventory_count: int  # how many changes of the inventory this snapshot includes
+    potential_us: I64  # [vertex] clock offset estimate; cost + potential[from] - potential[to] is what people may read
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """The solver's answer for one snapshot: exact best path per context and ordered pair."""
+
+    generation: int
+    at: Micros
+    cost: I64  # [context, from, to] total incl. relay costs, NO_COST where unreachable
+    relays: I16  # [context, from, to, MAX_RELAYS] vertex of each relay in order, DIRECT (-1) beyond the last
+
+
+@dataclass(frozen=True, eq=False)
+class RouteTable:
+    """The routes in force; ``candidate`` is what the solver would choose now, the switching rule stands between."""
+
+    generation: int
+    computed_at: Micros
+    snapshot: GraphSnapshot
+    candidate: Candidate
+    relays: I16  # [context, from, to, MAX_RELAYS]; meaningless where ``reachable`` is False
+    reachable: Bool  # [context, from, to]
+    cost: I64  # [context, from, to] of the path in force under the snapshot's costs
+    since: I64  # [context, from, to] when the path in force was adopted
+    challenger_since: I64  # [context, from, to] since when the candidate has led by the margin, 0 if it does not
+    stale: bool = False  # loaded from disk after a restart; nothing newer has been computed yet
+
+
+@dataclass(frozen=True, slots=True)
+class DataCenterHealth:
+    """Measured health of one data center, with its evidence."""
+
+    state: Health = Health.UNKNOWN
+    since: Micros = 0
+    evidence_at: Micros = 0  # newest evidence for or against
+    vantages_ok: int = 0  # data centers that exchanged a packet with it in the evidence window
+    vantages_lost: int = 0  # data centers that only lost packets
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """What we know of a probe agent."""
+
+    reported_at: Micros = 0
+    plan_version: int = 0
+    boot: str = ""
+    sequence: int = -1  # of the newest report taken in
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Everything a reader may see, immutable; swapped by one assignment in the runtime."""
+
+    now: Micros
+    epoch: int
+    inventory: Inventory
+    links: LinkTable
+    routes: RouteTable | None
+    health: tuple[DataCenterHealth, ...]  # in vertex order
+    inventory_count: int = 0  # changes of the inventory so far in this run; compare with ``GraphSnapshot``
+    plan_version: int = 0  # of the probe plans; rises with every change of the inventory
+    nodes: Mapping[NodeId, NodeStatus] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
+    drains: Mapping[DrainId, Drain] = field(default_factory=dict)
+
+    @property
+    def generation(self) -> int:
+        """Generation of the routes in force; 0 before the first solve."""
+        return 0 if self.routes is None else self.routes.generation

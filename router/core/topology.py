@@ -1,0 +1,201 @@
+"""Inventory + estimates + intent + health -> GraphSnapshot; and the probe plan of every node.
+
+Costs are integers in microseconds per context: corrected one-way delay plus the class's jitter and loss terms, of the
+cheapest transport per hop. A link is left out when nothing is known about it, when it or one of its ends is measured as
+down, when operators took it out, or when the policy forbids it. Old evidence is widened with age before it fades into
+unknown, so a stale link can only look worse, never better.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from probes.wire import PlanPeer, ProbePlan
+from router.core import policy as rules
+from router.core.estimate import STALE_US
+from router.core.model import DEFAULT_TRANSPORT, DataCenter, Inventory, Micros, Node, NodeId, Policy
+from router.core.quality import PROFILES, jitter_term_us, loss_term_us
+from router.core.tables import (
+    I64,
+    NO_COST,
+    Bool,
+    Context,
+    DataCenterHealth,
+    GraphSnapshot,
+    Health,
+    LinkState,
+    LinkTable,
+)
+
+AGE_PENALTY = 0.001  # a stale link grows worse by 1 ms per second of age
+PROBES_PER_S = 17.0  # per node, towards all peers together
+FASTEST_INTERVAL_US, SLOWEST_INTERVAL_US = 250_000, 5_000_000
+SIBLING_INTERVAL_US = 500_000
+PLAN_LIFE_US = 600_000_000
+
+
+def snapshot(
+    inventory: Inventory,
+    links: LinkTable,
+    potential_us: I64,
+    health: tuple[DataCenterHealth, ...],
+    generation: int,
+    inventory_count: int,
+    now: Micros,
+) -> GraphSnapshot:
+    """Freeze what one solve works on."""
+    contexts = rules.contexts(inventory)
+    n = len(inventory.data_centers)
+    cost = np.full((len(contexts), n, n), NO_COST, np.int64)
+    transport = np.zeros((len(contexts), n, n), np.uint8)
+    may_relay = np.zeros((len(contexts), n), np.bool_)
+    usable = _usable(inventory, links, health)
+    centers = tuple(inventory.data_centers.values())
+    alive = [h.state is not Health.DOWN for h in health]
+    relaying = np.array([dc.intent.relays and up for dc, up in zip(centers, alive, strict=True)], np.bool_)
+    stale = np.maximum(0, now - links.last_at - STALE_US) * AGE_PENALTY
+    base = links.forward_us + stale.astype(np.int64)
+    for c, context in enumerate(contexts):
+        policy = inventory.policies[context.policy] if context.policy is not None else None
+        inside = np.array([rules.forbids(policy, dc) is None for dc in centers], np.bool_)
+        allowed = usable & inside[None, :, None] & inside[None, None, :] & _transports_allowed(inventory, policy)
+        metric = base + jitter_term_us(context.traffic_class, links.jitter_us)
+        metric = np.where(allowed, metric + loss_term_us(context.traffic_class, links.loss_ppm), NO_COST)
+        transport[c] = metric.argmin(axis=0)
+        cost[c] = metric.min(axis=0)
+        may_relay[c] = relaying & inside
+    _freeze(cost, transport, may_relay, potential_us)
+    return GraphSnapshot(
+        generation=generation,
+        at=now,
+        data_centers=links.data_centers,
+        contexts=contexts,
+        cost=cost,
+        transport=transport,
+        may_relay=may_relay,
+        max_relays=np.array([rules.max_relays(_policy(inventory, c)) for c in contexts], np.int16),
+        relay_cost_us=np.array([PROFILES[c.traffic_class].relay_cost_us for c in contexts], np.int64),
+        inventory_count=inventory_count,
+        potential_us=potential_us,
+    )
+
+
+def _policy(inventory: Inventory, context: Context) -> Policy | None:
+    return inventory.policies[context.policy] if context.policy is not None else None
+
+
+def _usable(inventory: Inventory, links: LinkTable, health: tuple[DataCenterHealth, ...]) -> Bool:
+    n = len(inventory.data_centers)
+    state = (links.state == LinkState.UP) | (links.state == LinkState.DEGRADED)
+    alive = np.array([h.state is not Health.DOWN for h in health], np.bool_)
+    usable: Bool = state & alive[None, :, None] & alive[None, None, :]
+    index = {name: t for t, name in enumerate(links.transports)}
+    for t, name in enumerate(links.transports):
+        if name != DEFAULT_TRANSPORT:  # only the internet is presumed; other transports exist where configured
+            usable[t] &= _configured(inventory, name)
+    for link in inventory.links.values():
+        if not link.intent.relays:
+            usable[index[link.transport], inventory.index[link.source], inventory.index[link.target]] = False
+    usable[:, np.arange(n), np.arange(n)] = False
+    return usable
+
+
+def _configured(inventory: Inventory, transport: str) -> Bool:
+    n = len(inventory.data_centers)
+    there = np.zeros((n, n), np.bool_)
+    for link in inventory.links.values():
+        if link.transport == transport:
+            there[inventory.index[link.source], inventory.index[link.target]] = True
+    return there
+
+
+def _transports_allowed(inventory: Inventory, policy: Policy | None) -> Bool:
+    """Bool ``[transport, from, to]``: neither the transport nor the price is forbidden."""
+    n = len(inventory.data_centers)
+    allowed = np.ones((len(inventory.transports), n, n), np.bool_)
+    if policy is None:
+        return allowed
+    if policy.allow_transports is not None:
+        for t, name in enumerate(inventory.transports):
+            allowed[t] &= name in policy.allow_transports
+    limit = policy.max_price_microusd_per_gb
+    if limit is not None:
+        price = np.array([dc.egress_microusd_per_gb or 0 for dc in inventory.data_centers.values()], np.int64)
+        allowed &= (price <= limit)[None, :, None]
+        for link in inventory.links.values():
+            if link.price_microusd_per_gb is not None:
+                where = (
+                    inventory.transports.index(link.transport),
+                    inventory.index[link.source],
+                    inventory.index[link.target],
+                )
+                allowed[where] = link.price_microusd_per_gb <= limit
+    return allowed
+
+
+def _freeze(*arrays: np.ndarray) -> None:
+    for array in arrays:
+        array.setflags(write=False)
+
+
+# --- who probes whom -------------------------------------------------------------------------------------------------
+
+
+def probe_plan(inventory: Inventory, node_id: NodeId, version: int, now: Micros) -> ProbePlan:
+    """The plan of one node: its siblings, and per other data center one node that rendezvous hashing picks.
+
+    The nodes of a data center share its pairs: the interval grows with their number, so that the rate per pair of data
+    centers does not. Every node probes the first node of its own data center and is probed by it.
+    """
+    node = inventory.nodes[node_id]
+    home = inventory.data_centers[node.data_center]
+    siblings = inventory.nodes_by_data_center[home.id]
+    peers: list[PlanPeer] = []
+    if len(siblings) > 1:
+        others = siblings[1:] if node is siblings[0] else siblings[:1]
+        peers += [_peer(o, DEFAULT_TRANSPORT, SIBLING_INTERVAL_US) for o in others if DEFAULT_TRANSPORT in o.addresses]
+    targets = [
+        (_pick(node_id, nodes), transport)
+        for dc, nodes in inventory.nodes_by_data_center.items()
+        if dc != home.id and nodes
+        for transport in _transports_between(inventory, home, inventory.data_centers[dc])
+    ]
+    interval = round(len(targets) / PROBES_PER_S * 1e6)
+    interval = min(SLOWEST_INTERVAL_US, max(FASTEST_INTERVAL_US, interval)) * max(1, len(siblings))
+    peers += [_peer(other, transport, interval) for other, transport in targets if transport in other.addresses]
+    return ProbePlan(
+        node=node.id,
+        data_center=home.id,
+        plan_version=version,
+        issued_at_us=now,
+        expires_at_us=now + PLAN_LIFE_US,
+        report_interval_us=1_000_000,
+        timeout_us=1_000_000,
+        peers=tuple(peers),
+    )
+
+
+def _transports_between(inventory: Inventory, home: DataCenter, other: DataCenter) -> tuple[str, ...]:
+    named = sorted(
+        {link.transport for link in inventory.links.values() if (link.source, link.target) == (home.id, other.id)}
+        - {DEFAULT_TRANSPORT}
+    )
+    return (DEFAULT_TRANSPORT, *named)
+
+
+def _pick(seeker: NodeId, nodes: tuple[Node, ...]) -> Node:
+    return max(nodes, key=lambda n: hashlib.blake2b(f"{seeker}>{n.id}".encode(), digest_size=8).digest())
+
+
+def _peer(node: Node, transport: str, interval_us: int) -> PlanPeer:
+    return PlanPeer(
+        node=node.id,
+        data_center=node.data_center,
+        transport=transport,
+        host=node.addresses.get(transport, ""),
+        reflector_port=node.reflector_port,
+        relay_port=node.relay_port,
+        interval_us=interval_us,
+    )

@@ -1,0 +1,26 @@
+"""The periodic jobs as data; the runtime's scheduler and the simulator drive the same table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job with its period; ``core`` jobs enter the inbox as ``Tick(name)``, the others are work of the shell."""
+
+    name: str
+    period_s: float
+    core: bool = True
+
+
+JOBS = (
+    Job("health", 0.25),  # an outage is noticed within this of its evidence
+    Job("routes", 1.0),
+    Job("drains", 1.0),
+    Job("rollup", 30.0),
+    Job("counters", 10.0, core=False),  # absolute counters from the database heal any drift of the differences
+    Job("expire", 2.0, core=False),  # sessions whose lease is over, agents that fell silent
+    Job("save_table", 5.0, core=False),
+    Job("thin_history", 3600.0, core=False),
+)

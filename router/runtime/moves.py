@@ -1,0 +1,84 @@
+"""Carrying out ``MoveSessions`` and ``FinishDrain``: decide on the View, commit with compare-and-swap, report back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from router.core import drain as drains
+from router.core import steering
+from router.core.errors import InputRejected
+from router.core.messages import FinishDrain, Moved, MoveSessions
+from router.core.model import DataCenterId, Session
+from router.core.pools import next_session_state
+
+if TYPE_CHECKING:
+    from router.runtime.shell import Runtime
+
+log = structlog.get_logger("tendril.moves")
+
+
+async def move_sessions(runtime: Runtime, effect: MoveSessions) -> Moved:
+    """Move up to ``limit`` sessions off an edge; a session that changed meanwhile is left for the next round."""
+    found = await runtime.read(lambda store: store.movable(effect.data_center, effect.limit))
+    moved = failed = 0
+    for session in found:
+        if await _move_one(runtime, session, effect.data_center, effect.reason):
+            moved += 1
+        else:
+            failed += 1
+    remaining = await runtime.read(lambda store: store.count_on(effect.data_center))
+    return Moved(effect.data_center, moved, failed, remaining)
+
+
+async def _move_one(runtime: Runtime, session: Session, away_from: DataCenterId, reason: str) -> bool:
+    now = runtime.now()
+    request = steering.PlaceRequest(
+        client=session.client,
+        traffic_class=session.traffic_class,
+        constraints=session.constraints,
+        seed=session.id,
+        exclude=(away_from,),
+        agent_data_center=session.agent_data_center,
+    )
+    decision = steering.place(runtime.view, request, now)
+    if isinstance(decision, steering.Refused):
+        log.warning("session_cannot_move", session=session.id, code=decision.code, reason=decision.reason)
+        return False
+    edge = decision.edges[0]
+    try:
+        await runtime.commit(
+            lambda store: store.rebind_session(
+                session.id,
+                expect_epoch=session.epoch,
+                state=next_session_state(session.state, "moved"),
+                edge=edge.data_center,
+                edge_node=edge.node,
+                edges=tuple(e.data_center for e in decision.edges),
+                moved_from=away_from,
+                reasons=(reason, *decision.reasons),
+                lease_expires_at=max(session.lease_expires_at, now + runtime.options.move_lease_us),
+                event_kind="session.moved",
+                now=now,
+            )
+        )
+    except InputRejected as error:
+        log.info("session_changed_meanwhile", session=session.id, code=error.code)
+        return False
+    return True
+
+
+async def finish_drain(runtime: Runtime, effect: FinishDrain) -> None:
+    """Commit ``drained`` once the database agrees that nothing is left."""
+    drain = runtime.view.drains.get(effect.drain)
+    if drain is None:
+        return
+    left = 0
+    for data_center in drain.targets:
+        left += await runtime.read(lambda store, dc=data_center: store.count_on(dc))  # type: ignore[misc]
+    if left:
+        return
+    now = runtime.now()
+    finished, intents = drains.step(runtime.view, effect.drain, "empty", now)
+    await runtime.commit(lambda store: store.put_drain(finished, intents, actor="tendril", now=now))

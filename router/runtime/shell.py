@@ -1,0 +1,417 @@
+"""The shell: one inbox, one writer, timers, and the execution of effects.
+
+Only this module calls ``ControlPlane.handle``. Everything runs on one event loop, so the inbox needs no lock: an input
+is handled the moment it is posted, unless another is being handled, then it queues. SQL runs in threads: one writer, so
+that commits enter the inbox in the order in which they became durable, and a few readers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from probes.wire import ProbePlan
+from router.access import KeyRing
+from router.core.messages import (
+    AppendHistory,
+    Booted,
+    Committed,
+    CountersLoaded,
+    Effect,
+    FinishDrain,
+    Input,
+    MoveSessions,
+    PlansChanged,
+    Record,
+    RoutesPublished,
+    Solve,
+    Solved,
+    SolveFailed,
+    Tick,
+)
+from router.core.model import Event, Micros, NodeId
+from router.core.plane import ControlPlane
+from router.core.tables import View
+from router.jobs import JOBS, Job
+from router.runtime import moves, saved
+from router.runtime.recorder import FlightRecorder
+from router.runtime.stream import Stream, StreamHub, StreamItem
+from router.solver import Solver
+from router.store import Store
+
+if TYPE_CHECKING:
+    from router.store import Commit
+
+T = TypeVar("T")
+log = structlog.get_logger("tendril.runtime")
+HISTORY_KEPT_US = 24 * 3600 * 1_000_000
+READERS = 4
+
+
+def system_clock() -> Callable[[], Micros]:
+    """Microseconds since the epoch that never go back: the wall clock once, the monotonic clock from there on."""
+    base = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+    return lambda: base + time.monotonic_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """Judgements that operators may change."""
+
+    flight_folder: Path | None = None
+    flight_bytes: int = 64_000_000
+    agent_silence_us: int = 10_000_000  # an agent that sends no heartbeat for so long is lost
+    move_lease_us: int = 30_000_000  # a moved session must arrive at its new edge within this
+
+
+@dataclass(slots=True)
+class RuntimeCounts:
+    """What telemetry shows about the shell itself."""
+
+    inputs: int = 0
+    solves: int = 0
+    solve_seconds: float = 0.0
+    failures: int = 0
+
+
+class Runtime:
+    """The running control plane."""
+
+    def __init__(
+        self,
+        store: Store,
+        solver: Solver,
+        options: RuntimeOptions | None = None,
+        clock: Callable[[], Micros] | None = None,
+    ) -> None:
+        self.store = store
+        self.options = options or RuntimeOptions()
+        self.keys = KeyRing(())
+        self.secret = b""
+        self.counts = RuntimeCounts()
+        self._solver = solver
+        self._clock = clock or system_clock()
+        self._plane = ControlPlane()
+        self._inbox: deque[Input] = deque()
+        self._handling = False
+        self._ready = False
+        self._hub = StreamHub()
+        self._published: list[asyncio.Future[None]] = []
+        self._plans: list[asyncio.Future[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._moving: set[str] = set()
+        self._finishing: set[str] = set()
+        self._unsaved_events: list[Event] = []
+        self._saved_generation = 0
+        self._wake: asyncio.TimerHandle | None = None
+        self._recorder: FlightRecorder | None = None
+        self._scheduler = AsyncIOScheduler(timezone="UTC")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._reader = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load hard state, boot the core, start the timers."""
+        boot = await self._in(self._writer, lambda: self.store.boot(self.now()))
+        table = None
+        if boot.table is not None:
+            try:
+                table = saved.load(boot.table)
+            except saved.UnreadableTable as error:
+                log.warning("saved_routes_unreadable", error=str(error))
+        self.secret = boot.secret
+        self.keys = KeyRing(boot.keys)
+        if self.options.flight_folder is not None:
+            self._recorder = FlightRecorder(self.options.flight_folder, self.options.flight_bytes)
+        self._ready = True
+        self.post(Booted(boot.epoch, boot.inventory, boot.counters, boot.drains, table))
+        for job in JOBS:
+            self._scheduler.add_job(
+                self._run_job, "interval", seconds=job.period_s, args=[job], coalesce=True, max_instances=1,
+                misfire_grace_time=None,
+            )  # fmt: skip
+        self._scheduler.start()
+
+    async def stop(self) -> None:
+        """Stop the timers, finish what is under way, save the table."""
+        self._ready = False
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+        if self._wake is not None:
+            self._wake.cancel()
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._save_table()
+        await self._flush_events()
+        if self._recorder is not None:
+            self._recorder.close()
+        self._solver.close()
+        self._writer.shutdown(wait=True)
+        self._reader.shutdown(wait=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether hard state is loaded."""
+        return self._ready
+
+    @property
+    def view(self) -> View:
+        """Everything readers may see, immutable."""
+        return self._plane.view
+
+    @property
+    def inbox_depth(self) -> int:
+        """Inputs that wait for the one being handled."""
+        return len(self._inbox)
+
+    def now(self) -> Micros:
+        """Microseconds since the epoch; never goes back."""
+        return self._clock()
+
+    # --- inputs ------------------------------------------------------------------------------------------------------
+
+    def post(self, event: Input) -> None:
+        """Hand an input to the core; it is handled at once, or after the one that is being handled."""
+        self._inbox.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._inbox:
+                self._handle(self._inbox.popleft())
+        finally:
+            self._handling = False
+
+    async def submit(self, event: Input) -> None:
+        """Like ``post``; when it returns, the core has handled the input."""
+        self.post(event)
+
+    def _handle(self, event: Input) -> None:
+        now = self.now()
+        self.counts.inputs += 1
+        effects = self._plane.handle(event, now)
+        if self._recorder is not None:
+            self._recorder.record(self._plane, event, now, effects)
+        for effect in effects:
+            self._execute(effect)
+        history = [effect for effect in effects if isinstance(effect, AppendHistory)]
+        if history:
+            self._spawn(self._write(lambda: self.store.append_history(history)))
+        self._arm_wakeup()
+
+    def _arm_wakeup(self) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        at = self._plane.next_wakeup()
+        if at is not None:
+            delay_s = max(0, at - self.now()) / 1e6
+            self._wake = asyncio.get_running_loop().call_later(delay_s, self.post, Tick("wake"))
+
+    def plan(self, node: NodeId) -> ProbePlan:
+        """The probe plan of a node. Raises ``unknown_node``."""
+        return self._plane.plan(node, self.now())
+
+    # --- SQL ---------------------------------------------------------------------------------------------------------
+
+    async def read(self, fn: Callable[[Store], T]) -> T:
+        """Run a query in a reader thread."""
+        return await self._in(self._reader, lambda: fn(self.store))
+
+    async def commit(self, fn: Callable[[Store], Commit[T]]) -> T:
+        """Run one transaction in the writer thread; when it returns, the core knows the change.
+
+        Goes on when the caller is cancelled: what became durable must reach the core.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._commit(fn)))
+
+    async def _commit(self, fn: Callable[[Store], Commit[T]]) -> T:
+        done = await self._in(self._writer, lambda: fn(self.store))
+        if done.changes:
+            self.post(Committed(done.changes))
+        return done.result
+
+    async def _write(self, fn: Callable[[], T]) -> T:
+        return await self._in(self._writer, fn)
+
+    async def _in(self, pool: ThreadPoolExecutor, fn: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, fn)
+
+    # --- waiting -----------------------------------------------------------------------------------------------------
+
+    async def next_generation(self, after: int, timeout_s: float) -> View:
+        """The View once its generation exceeds ``after``, or as it is when the time is over."""
+        await self._wait(self._published, lambda: self.view.generation > after, timeout_s)
+        return self.view
+
+    async def next_plan(self, after: int, timeout_s: float) -> int:
+        """The plan version once it exceeds ``after``, or as it is when the time is over."""
+        await self._wait(self._plans, lambda: self._plane.plan_version > after, timeout_s)
+        return self._plane.plan_version
+
+    async def routes_settled(self, timeout_s: float = 2.0) -> None:
+        """Wait until the routes in force were solved from the inventory as it is now."""
+        wanted = self.view.inventory_count
+
+        def settled() -> bool:
+            table = self.view.routes
+            return table is not None and not table.stale and table.snapshot.inventory_count >= wanted
+
+        await self._wait(self._published, settled, timeout_s)
+
+    async def _wait(self, waiters: list[asyncio.Future[None]], done: Callable[[], bool], timeout_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not done() and (left := deadline - loop.time()) > 0:
+            future: asyncio.Future[None] = loop.create_future()
+            waiters.append(future)
+            try:
+                await asyncio.wait_for(future, left)
+            except TimeoutError:
+                return
+            finally:
+                if future in waiters:
+                    waiters.remove(future)
+
+    def stream(self) -> Stream:
+        """A new reader of the live stream; enter it to start listening."""
+        return Stream(self._hub)
+
+    # --- effects -----------------------------------------------------------------------------------------------------
+
+    def _execute(self, effect: Effect) -> None:
+        match effect:
+            case Solve():
+                self._spawn(self._solve(effect))
+            case RoutesPublished():
+                _wake_all(self._published)
+                data: dict[str, object] = {"generation": effect.generation, "changed_pairs": effect.changed_pairs}
+                self._hub.publish(StreamItem("generation", data))
+            case PlansChanged():
+                _wake_all(self._plans)
+            case Record():
+                self._record(effect.event)
+            case MoveSessions():
+                if effect.data_center not in self._moving:
+                    self._moving.add(effect.data_center)
+                    self._spawn(self._move(effect))
+            case FinishDrain():
+                if effect.drain not in self._finishing:
+                    self._finishing.add(effect.drain)
+                    self._spawn(self._finish_drain(effect))
+            case AppendHistory():
+                pass  # written together, see _handle
+
+    def _record(self, event: Event) -> None:
+        self._unsaved_events.append(event)
+        if len(self._unsaved_events) == 1:
+            self._spawn(self._flush_events())
+        self._hub.publish(StreamItem("event", event_data(event)))
+
+    def publish_event(self, event: Event) -> None:
+        """Show an event that is already durable on the live stream."""
+        self._hub.publish(StreamItem("event", event_data(event)))
+
+    async def _flush_events(self) -> None:
+        events, self._unsaved_events = self._unsaved_events, []
+        if events:
+            await self._write(lambda: self.store.record(events))
+
+    async def _solve(self, effect: Solve) -> None:
+        started = time.perf_counter()
+        try:
+            candidate = await self._solver.solve(effect.snapshot)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, the last good table stays in force
+            log.exception("solve_failed")
+            self.post(SolveFailed(effect.snapshot.generation, f"{type(error).__name__}: {error}"))
+            return
+        self.counts.solves += 1
+        self.counts.solve_seconds += time.perf_counter() - started
+        self.post(Solved(candidate))
+
+    async def _move(self, effect: MoveSessions) -> None:
+        try:
+            self.post(await moves.move_sessions(self, effect))
+        finally:
+            self._moving.discard(effect.data_center)
+
+    async def _finish_drain(self, effect: FinishDrain) -> None:
+        try:
+            await moves.finish_drain(self, effect)
+        finally:
+            self._finishing.discard(effect.drain)
+
+    # --- periodic jobs -----------------------------------------------------------------------------------------------
+
+    async def _run_job(self, job: Job) -> None:
+        if not self._ready:
+            return
+        if job.core:
+            self.post(Tick(job.name))
+            return
+        match job.name:
+            case "counters":
+                # In the writer thread: whatever was committed before is in the inbox before.
+                counters = await self._write(self.store.counters)
+                self.post(CountersLoaded(counters))
+            case "expire":
+                now = self.now()
+                await self.commit(lambda store: store.expire_sessions(now))
+                await self.commit(lambda store: store.expire_agents(now - self.options.agent_silence_us, now))
+            case "save_table":
+                await self._save_table()
+            case "thin_history":
+                await self._write(lambda: self.store.thin_history(self.now() - HISTORY_KEPT_US))
+            case _:
+                raise ValueError(f"the shell knows no job {job.name}")
+
+    async def _save_table(self) -> None:
+        table = self.view.routes
+        if table is None or table.stale or table.generation == self._saved_generation:
+            return
+        self._saved_generation = table.generation
+        await self._write(lambda: self.store.save_table(saved.dump(table)))
+        if self._recorder is not None:
+            self._recorder.flush()
+
+    def _spawn(self, work: Coroutine[object, object, object]) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, work: Coroutine[object, object, object]) -> None:
+        """Background work that fails is logged and counted; the control plane goes on."""
+        try:
+            await work
+        except Exception:  # noqa: BLE001 - a database that is away must not end the process
+            self.counts.failures += 1
+            log.exception("background_work_failed")
+
+
+def event_data(event: Event) -> dict[str, object]:
+    """An event as the stream and the API show it, times in microseconds."""
+    return {
+        "at_us": event.at,
+        "kind": event.kind,
+        "subject": event.subject,
+        "actor": event.actor,
+        "reason": event.reason,
+        "detail": dict(event.detail),
+    }
+
+
+def _wake_all(waiters: list[asyncio.Future[None]]) -> None:
+    for future in waiters:
+        if not future.done():
+            future.set_result(None)
+    waiters.clear()

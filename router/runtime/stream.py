@@ -1,0 +1,68 @@
+"""Live stream for dashboards and watchers: bounded, and a slow reader is told to resync instead of slowing us down."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+QUEUE_LIMIT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class StreamItem:
+    """One message: ``generation``, ``event`` or ``resync`` (something was dropped, read everything again)."""
+
+    kind: str
+    data: dict[str, object] = field(default_factory=dict)
+
+
+class Stream:
+    """One reader's queue; use as a context manager, iterate asynchronously."""
+
+    def __init__(self, hub: StreamHub) -> None:
+        self._hub = hub
+        self._queue: asyncio.Queue[StreamItem] = asyncio.Queue(QUEUE_LIMIT)
+
+    def __enter__(self) -> Self:
+        self._hub.readers.append(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hub.readers.remove(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StreamItem:
+        return await self._queue.get()
+
+    async def next(self, timeout_s: float) -> StreamItem | None:
+        """The next item, ``None`` when there was none for so long (time for a heartbeat)."""
+        try:
+            return await asyncio.wait_for(self._queue.get(), timeout_s)
+        except TimeoutError:
+            return None
+
+    def offer(self, item: StreamItem) -> None:
+        """Queue an item; on overflow everything queued gives way to one ``resync``."""
+        if self._queue.full():
+            while not self._queue.empty():
+                self._queue.get_nowait()
+            item = StreamItem("resync")
+        self._queue.put_nowait(item)
+
+
+class StreamHub:
+    """Everybody who listens."""
+
+    def __init__(self) -> None:
+        self.readers: list[Stream] = []
+
+    def publish(self, item: StreamItem) -> None:
+        """Offer an item to every reader."""
+        for reader in self.readers:
+            reader.offer(item)
