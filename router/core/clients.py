@@ -8,16 +8,14 @@ constants are judgement and are what measurements will replace.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from router.core.model import Client, DataCenter, Inventory
+from router.core.geography import FIBRE_US_PER_KM, distance_km
+from router.core.model import Client, Inventory
 from router.core.tables import I64, UNKNOWN
 
-EARTH_RADIUS_KM = 6371.0
-FIBRE_US_PER_KM = 5.0  # light in glass: about 200 km per millisecond
 DETOUR = 1.7  # public paths are that much longer than the great circle, in the median
 LAST_MILE_US = 5_000  # one way: access network, Wi-Fi, home router
 
@@ -28,21 +26,6 @@ class Access:
 
     one_way_us: I64
     provenance: str  # ``geo`` or ``none``
-
-
-def distance_km(latitude_a: float, longitude_a: float, latitude_b: float, longitude_b: float) -> float:
-    """Great-circle distance in kilometres (haversine)."""
-    a, b = math.radians(latitude_a), math.radians(latitude_b)
-    h = math.sin((b - a) / 2) ** 2
-    h += math.cos(a) * math.cos(b) * math.sin(math.radians(longitude_b - longitude_a) / 2) ** 2
-    return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(h)))
-
-
-def light_floor_us(a: DataCenter, b: DataCenter) -> int:
-    """Least possible one-way delay between two data centers; 0 where a position is unknown."""
-    if a.latitude is None or a.longitude is None or b.latitude is None or b.longitude is None:
-        return 0
-    return int(distance_km(a.latitude, a.longitude, b.latitude, b.longitude) * FIBRE_US_PER_KM)
 
 
 def access_legs(inventory: Inventory, client: Client) -> Access:

@@ -15,17 +15,16 @@ steps shows as a common shift of all of a node's raw differences while round tri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from probes.wire import ProbeReport
-from router.core.clients import light_floor_us
+from router.core.geography import light_floor_us
 from router.core.model import DataCenterId, Inventory, Micros, NodeId
-from router.core.tables import I64, U8, UNKNOWN, Bool, LinkState, LinkTable
+from router.core.tables import I64, U8, UNKNOWN, Bool, LinkState, LinkTable, PeerEvidence
 
 BUCKET_US = 4_000_000
 BUCKETS = 5  # 20 s of minima: several probes per link even at one per four seconds
+RAW_BUCKETS = 3  # raw differences drift with the clocks (50 ppm: 0.5 ms in 10 s), so they are kept for less long
 STALE_US = 15_000_000  # from here on the metric is widened by age
 UNKNOWN_US = 30_000_000  # from here on we do not claim to know the link
 REFERENCE_SILENCE_US = 10_000_000  # a reference node silent for so long hands its role on
@@ -34,16 +33,6 @@ DEGRADED_PPM = 50_000
 STEP_US = 3_000  # a clock step is a common shift beyond what 50 ppm of drift makes within the window
 EMPTY = np.iinfo(np.int64).max // 4
 JITTER_GAIN = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class PeerEvidence:
-    """What one report says about each other data center: packets that came back, packets that did not."""
-
-    source: int
-    target: np.ndarray  # [row] vertex
-    received: np.ndarray  # [row]
-    lost: np.ndarray  # [row]
 
 
 class Estimator:
@@ -161,7 +150,7 @@ class Estimator:
         shift = np.array([round(o - mine) if mine is not None and o is not None else 0 for o in offsets], np.int64)
         forward = (column["forward_min_us"] - shift)[placed]
         backward = (column["backward_min_us"] + shift)[placed]
-        self._notice_step(u, t[placed], v[placed], forward, backward)
+        self._notice_step(u, t[placed], v[placed], forward, backward, column["rtt_min_us"][placed])
         b, t, here, there = b[placed], t[placed], here[placed], v[placed]
         np.minimum.at(self._raw, (b, t, here, there), forward)
         np.minimum.at(self._raw, (b, t, there, here), backward)
@@ -185,19 +174,33 @@ class Estimator:
         blended = np.rint(held + JITTER_GAIN * (jitter - held)).astype(np.int64)
         self._jitter[t, u, v] = np.where(held == UNKNOWN, jitter, blended)
 
-    def _notice_step(self, u: int, t: I64, v: I64, forward: I64, backward: I64) -> None:
-        """Drop a data center's raw evidence when all its raw differences shift together."""
-        window = self._raw.min(axis=0)
-        before = window[t, u, v] - window[t, v, u]
-        known = (window[t, u, v] < EMPTY) & (window[t, v, u] < EMPTY)
+    def _notice_step(self, u: int, t: I64, v: I64, forward: I64, backward: I64, rtt: I64) -> None:
+        """Drop the raw evidence of data centers whose clock stepped: differences shift while the round trip stays.
+
+        A path that grows slower one way shifts them too, but then the round trip grows by twice the shift. If most rows
+        of a report show a step it is the reporter's clock, else that of each peer concerned; one row alone cannot tell.
+        """
+        raw, held = self._recent_raw(), self._rtt.min(axis=0)
+        known = (raw[t, u, v] < EMPTY) & (raw[t, v, u] < EMPTY)
         if not known.any():
             return
-        shift = ((forward - backward) - before)[known] / 2
-        middle = float(np.median(shift))
-        agree = np.abs(shift - middle) <= max(STEP_US, abs(middle) / 10)
-        if abs(middle) > STEP_US and agree.mean() > 0.7 and (known.sum() >= 3 or self._shape[1] <= 3):
-            self.clock_steps += 1
+        shift = np.abs(forward - backward - raw[t, u, v] + raw[t, v, u]) // 2
+        usual = np.minimum(held[t, u, v], held[t, v, u])
+        stepped = known & (shift > STEP_US) & (np.abs(rtt - usual) < shift)
+        if not stepped.any():
+            return
+        self.clock_steps += 1
+        ours = stepped.sum() >= 0.7 * known.sum()
+        if ours:
             self._forget_raw(u)
+        if not ours or known.sum() == 1:
+            for vertex in np.unique(v[stepped]):
+                self._forget_raw(int(vertex))
+
+    def _recent_raw(self) -> I64:
+        recent = [b % BUCKETS for b in range(self._bucket - RAW_BUCKETS + 1, self._bucket + 1)]
+        least: I64 = self._raw[recent].min(axis=0)
+        return least
 
     def _forget_raw(self, vertex: int) -> None:
         self._raw[:, :, vertex, :] = EMPTY
@@ -224,7 +227,7 @@ class Estimator:
         rtt = self._rtt.min(axis=0)
         rtt = np.minimum(rtt, rtt.transpose(0, 2, 1))  # both ends measure the same two one-way delays
         both = known | known.transpose(0, 2, 1)
-        raw = self._raw.min(axis=0)
+        raw = self._recent_raw()
         placed = (raw < EMPTY) & (raw.transpose(0, 2, 1) < EMPTY)
         known = both & (rtt < EMPTY)
         rtt = np.where(known, rtt, UNKNOWN)

@@ -15,9 +15,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from router.core.estimate import PeerEvidence
 from router.core.model import DataCenterId, Inventory, Micros
-from router.core.tables import DataCenterHealth, Health
+from router.core.tables import DataCenterHealth, Health, PeerEvidence
 
 SILENCE_US = 1_500_000  # no packet came back for so long
 MIN_LOSSES = 5  # counted since the last packet that came back
@@ -28,6 +27,7 @@ MAX_QUIET_US = 120_000_000
 FLAP_MEMORY_US = 600_000_000
 DEGRADED_AT, WELL_AT = 0.05, 0.02  # loss share over about ten seconds, with hysteresis between
 DECAY_US = 10_000_000
+ENOUGH_PROBES = 20  # below this a share means nothing
 
 
 class HealthBook:
@@ -39,8 +39,8 @@ class HealthBook:
         self._ok_at = np.zeros((n, n), np.int64)
         self._lost_at = np.zeros((n, n), np.int64)
         self._losses = np.zeros(n, np.int64)  # since the newest packet that came back
-        self._sent = np.zeros(n)  # decayed counts for the loss share
-        self._lost = np.zeros(n)
+        self._sent = np.zeros((n, n))  # [prober, probed] decayed counts for the loss share
+        self._lost = np.zeros((n, n))
         self._decayed_at: Micros = 0
         self._good_since = np.zeros(n, np.int64)
         self._quiet_us = np.full(n, QUIET_US, np.int64)
@@ -61,8 +61,8 @@ class HealthBook:
         self._losses[ok] = 0
         if ok.size:
             self._losses[u] = 0
-        np.add.at(self._sent, v, evidence.received + evidence.lost)
-        np.add.at(self._lost, v, evidence.lost)
+        np.add.at(self._sent, (np.full_like(v, u), v), evidence.received + evidence.lost)
+        np.add.at(self._lost, (np.full_like(v, u), v), evidence.lost)
 
     def evaluate(self, now: Micros) -> list[tuple[DataCenterId, DataCenterHealth, DataCenterHealth]]:
         """Bring every state up to date; returns ``(data center, before, after)`` for each change of state."""
@@ -96,9 +96,8 @@ class HealthBook:
         self, i: int, before: DataCenterHealth, dead: bool, newest_ok: int, losers: int, now: Micros
     ) -> DataCenterHealth:
         ok = int((now - self._ok_at[i] <= DECAY_US).sum())
-        share = float(self._lost[i] / self._sent[i]) if self._sent[i] > 0 else 0.0
         evidence_at = int(max(newest_ok, self._lost_at[i].max()))
-        state, reason = self._next(i, before.state, dead, newest_ok, share, now)
+        state, reason = self._next(i, before.state, dead, newest_ok, now)
         if state is Health.DOWN:
             reason = f"{losers} vantages lose every packet since {(now - newest_ok) / 1e6:.1f} s"
             if not dead:
@@ -114,7 +113,14 @@ class HealthBook:
             reason=reason,
         )
 
-    def _next(self, i: int, state: Health, dead: bool, newest_ok: int, share: float, now: Micros) -> tuple[Health, str]:
+    def _loss(self, i: int) -> tuple[float, float]:
+        """Share of lost probes to and from a data center and how many there were; peers that are down do not count."""
+        alive = np.array([h.state is not Health.DOWN for h in self.current])
+        sent = float(self._sent[i, alive].sum() + self._sent[alive, i].sum())
+        lost = float(self._lost[i, alive].sum() + self._lost[alive, i].sum())
+        return (lost / sent if sent > 0 else 0.0), sent
+
+    def _next(self, i: int, state: Health, dead: bool, newest_ok: int, now: Micros) -> tuple[Health, str]:
         if dead:
             if state is not Health.DOWN:
                 again = self._down_at[i] and now - self._down_at[i] < FLAP_MEMORY_US
@@ -131,10 +137,12 @@ class HealthBook:
                 self._good_since[i] = now
             if self._good_since[i] == 0 or now - self._good_since[i] < self._quiet_us[i]:
                 return Health.DOWN, ""
-            self._sent[i] = self._lost[i] = 0.0
+            for counts in (self._sent, self._lost):
+                counts[i, :] = counts[:, i] = 0.0
             return Health.UP, "answered throughout its quiet period"
         limit = WELL_AT if state is Health.DEGRADED else DEGRADED_AT
-        if share >= limit and self._sent[i] >= 20:
+        share, probes = self._loss(i)
+        if share >= limit and probes >= ENOUGH_PROBES:
             return Health.DEGRADED, f"{share * 100:.1f} % of probes to it are lost"
         return Health.UP, ""
 
@@ -150,9 +158,9 @@ class HealthBook:
         index = {dc: i for i, dc in enumerate(older._ids)}
         here = [i for i, dc in enumerate(self._ids) if dc in index]
         there = [index[self._ids[i]] for i in here]
-        for name in ("_losses", "_sent", "_lost", "_good_since", "_quiet_us", "_down_at"):
+        for name in ("_losses", "_good_since", "_quiet_us", "_down_at"):
             getattr(self, name)[here] = getattr(older, name)[there]
-        for name in ("_ok_at", "_lost_at"):
+        for name in ("_ok_at", "_lost_at", "_sent", "_lost"):
             getattr(self, name)[np.ix_(here, here)] = getattr(older, name)[np.ix_(there, there)]
         self._decayed_at = older._decayed_at
         states = dict(zip(here, (older.current[i] for i in there), strict=True))

@@ -1,7 +1,7 @@
 """Array kernel: all ordered pairs, at most two relays, the relays recovered for every pair; numpy form.
 
 Min-plus products over integer costs: ``best[1] = min(direct, W * W)``, ``best[2] = min(best[1], best[1] * W)``. Each
-product taking the smallest relay index among equals and only when strictly cheaper than what is there, so that the total
+product takes the smallest relay index among equals, and only when strictly cheaper than what is there, so the total
 order is (cost including the per-relay cost, fewer relays, smallest relay index per product). A faster kernel must give
 equal arrays; this one is also its oracle.
 """
@@ -64,7 +64,7 @@ def _one_more(head: I64, cost: I64, allowed: np.ndarray, relay_cost_us: int, inn
 
 
 def path_cost(cost: I64, relays: I16, relay_cost_us: int) -> I64:
-    """Cost int64 ``[from, to]`` of given paths (``relays`` as above) under ``cost``; ``NO_COST`` if a hop is missing."""
+    """Cost int64 ``[from, to]`` of paths given by ``relays`` under ``cost``; ``NO_COST`` if a hop is missing."""
     n = cost.shape[0]
     source, target = np.meshgrid(np.arange(n), np.arange(n), indexing="ij")
     first, second = relays[:, :, 0], relays[:, :, 1]

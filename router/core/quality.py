@@ -5,8 +5,8 @@ The bulk solver needs a metric that adds along a path, so a hop is priced in mic
 ``metric = delay + jitter_weight * max(0, jitter - JITTER_FLOOR) + loss_us * -ln(1 - p)`` and ``relay_cost`` per relay.
 
 ``-ln(1 - p)`` makes loss additive (survival probabilities multiply). The exchange rates come from the slope of the
-E-model (ITU-T G.107) around a normal call: with Opus and FEC (Ie 0, Bpl 20) one per cent of loss costs 4.75 R, as much as
-some 40 ms of delay beyond the knee. R itself is not additive and is computed for answers, not for the search.
+E-model (ITU-T G.107) around a normal call: with Opus and FEC (Ie 0, Bpl 20) one per cent of loss costs 4.75 R, as
+much as some 40 ms of delay beyond the knee. R itself is not additive and is computed for answers, not for the search.
 """
 
 from __future__ import annotations

@@ -141,6 +141,16 @@ class DataCenterHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerEvidence:
+    """What one report says about each other data center: packets that came back, packets that did not."""
+
+    source: int
+    target: I64  # [row] vertex
+    received: I64  # [row]
+    lost: I64  # [row]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """What we know of a probe agent."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
 
 import numpy as np
 
@@ -63,11 +62,15 @@ def _build(meta: dict[str, object], arrays: dict[str, np.ndarray]) -> RouteTable
         inventory_count=0,
         **{name: arrays[f"snapshot_{name}"] for name in _SNAPSHOT},
     )
-    table = RouteTable(
+    return RouteTable(
         generation=generation,
         computed_at=at,
         snapshot=snapshot,
         candidate=Candidate(generation, at, arrays["candidate_cost"], arrays["candidate_relays"]),
-        **{name: arrays[f"table_{name}"] for name in _TABLE},
+        relays=arrays["table_relays"],
+        reachable=arrays["table_reachable"],
+        cost=arrays["table_cost"],
+        since=arrays["table_since"],
+        challenger_since=arrays["table_challenger_since"],
+        stale=True,
     )
-    return replace(table, stale=True)

@@ -331,7 +331,7 @@ class Runtime:
         started = time.perf_counter()
         try:
             candidate = await self._solver.solve(effect.snapshot)
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, the last good table stays in force
+        except Exception as error:
             log.exception("solve_failed")
             self.post(SolveFailed(effect.snapshot.generation, f"{type(error).__name__}: {error}"))
             return
@@ -393,7 +393,7 @@ class Runtime:
         """Background work that fails is logged and counted; the control plane goes on."""
         try:
             await work
-        except Exception:  # noqa: BLE001 - a database that is away must not end the process
+        except Exception:
             self.counts.failures += 1
             log.exception("background_work_failed")
 

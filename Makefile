@@ -1,0 +1,56 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`. Everything lives in .venv and var.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 7400
+MATRIX ?=
+NAME ?=
+export PYTHONSAFEPATH = 1
+
+.PHONY: run test check bench setup web docs clean
+
+# Environments are stamped with the lock file they were made from.
+$(BIN)/uv:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tendril needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+
+$(VENV)/.control: $(BIN)/uv requirements/control.txt pyproject.toml hatch_build.py
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/control.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/uv requirements/dev.txt pyproject.toml hatch_build.py
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@ $(VENV)/.control
+
+setup: $(VENV)/.dev  ## the whole development environment
+
+run: $(VENV)/.control  ## the living demo world; PORT=7400, MATRIX=file.csv
+	exec $(BIN)/tendril demo --port $(PORT) $(if $(MATRIX),--matrix $(MATRIX))
+
+check: $(VENV)/.dev  ## lint, format, types, import contracts, unit tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit -n 2
+
+test: check  ## everything, on real components
+	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/testbed/test_world.py -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/testbed/test_world.py
+
+bench: $(VENV)/.dev  ## benchmarks against peers; NAME=solve
+	$(BIN)/python -m bench $(NAME)
+
+web: $(VENV)/.dev  ## rebuild the dashboard into router/dashboard/static
+	$(BIN)/python -m router.dashboard.build
+
+docs: $(VENV)/.dev  ## regenerate what is generated in docs/reference
+	$(BIN)/python -m tests.meta.generate
+
+clean:
+	rm -rf $(VENV) var build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis router/dashboard/web/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,110 @@
+"""The app: endpoints, problem documents, OpenAPI, and the dashboard's files behind everything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+
+from router import dashboard
+from router.api import (
+    drains,
+    events,
+    fleet,
+    keys,
+    links,
+    nodes,
+    operations,
+    pools,
+    problems,
+    resources,
+    routes,
+    sessions,
+    watch,
+)
+from router.api.reply import PROBLEMS
+from router.runtime import Runtime
+from router.schemas.problems import Problem
+from router.settings import Settings
+from router.telemetry import Tallies, make_registry
+
+GROUPS: tuple[APIRouter, ...] = (
+    routes.endpoints,
+    watch.endpoints,
+    links.endpoints,
+    sessions.endpoints,
+    pools.endpoints,
+    drains.endpoints,
+    nodes.endpoints,
+    resources.endpoints,
+    fleet.endpoints,
+    keys.endpoints,
+    events.endpoints,
+    operations.endpoints,
+)
+DESCRIPTION = """Multi-region overlay routing: measured links, best paths each way, placement of stateful sessions.
+
+Refusals are `application/problem+json` (RFC 9457) with a stable `code`, the offending `field`, the `rule` and the
+`limit`. Times are RFC 3339 UTC, delays ms, loss %. Unknown fields and parameters are refused."""
+
+
+def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
+    """Build the app around a runtime that somebody else starts and stops."""
+    app = FastAPI(
+        title="Tendril",
+        version="1",
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+        max_body_size=settings.max_body_bytes,
+    )
+    app.state.runtime = runtime
+    app.state.settings = settings
+    app.state.tallies = Tallies()
+    app.state.registry = make_registry(runtime, app.state.tallies)
+    problems.install(app)
+    for group in GROUPS:
+        # Not include_router: that wraps every route in another matching layer, and the first groups are hot.
+        app.router.routes.extend(group.routes)
+    app.router.add_route("/v1/{rest:path}", _nothing_here, methods=list(_METHODS), include_in_schema=False)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    dashboard.mount(app)
+    return app
+
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+async def _nothing_here(request: Request) -> Response:
+    """Answer for API paths that no endpoint took: 405 with what is allowed, else 404."""
+    allowed: set[str] = set()
+    for group in GROUPS:
+        for route in group.routes:
+            if route.matches(request.scope)[0] is Match.PARTIAL:
+                allowed |= getattr(route, "methods", None) or set()
+    if allowed:
+        raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
+    raise HTTPException(404)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI 3.1 with problem documents as the default answer everywhere."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = document["components"]["schemas"]
+        described = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= described.pop("$defs", {}) | {"Problem": described}
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+                operation["responses"] |= {str(status): answer for status, answer in PROBLEMS.items()}
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,101 @@
+"""Drains: planned with numbers, committed with the intent of their targets, paused, resumed, undone."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from router.api.gate import OPERATOR, VIEWER, Endpoint, actor_of, runtime_of
+from router.api.problems import of_error
+from router.api.reply import After, Limit, PathId, listing, reply
+from router.core import drain as drains
+from router.core.errors import InputRejected, Unsafe
+from router.core.model import DataCenterId, Drain, DrainId, Intent
+from router.core.tables import View
+from router.schemas.drains import (
+    DrainAnswer,
+    DrainBody,
+    DrainList,
+    DrainPlanAnswer,
+    drain_json,
+    plan_json,
+    refusals_json,
+)
+
+endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["drains"])
+Step = Callable[[View, DrainId, int], tuple[Drain, Mapping[DataCenterId, Intent]]]
+
+
+def _shown(view: View, drain: Drain) -> dict[str, object]:
+    return drain_json(drain, sum(view.counters.sessions.get(dc, 0) for dc in drain.targets))
+
+
+@endpoints.post("/drains", response_model=DrainPlanAnswer, status_code=201, dependencies=[Depends(OPERATOR)],
+                responses={200: {"model": DrainPlanAnswer, "description": "dry run: only planned"}})  # fmt: skip
+async def open_drain(request: Request, body: DrainBody) -> Response:
+    """Plan a drain and, unless it is a dry run, start it: from the answer on nothing new uses its targets."""
+    runtime, actor, now = runtime_of(request), actor_of(request), runtime_of(request).now()
+    wanted = body.core()
+    if wanted.expires_at is not None and wanted.expires_at <= now:
+        raise InputRejected("time_in_the_past", "expires_at is over already", field="expires_at", rule="in the future")
+    plan = drains.preflight(runtime.view, wanted, now)
+    if body.dry_run:
+        return reply(plan_json(plan, None))
+    try:
+        draft, intents = drains.open_drain(runtime.view, wanted, plan, DrainId(f"d-{secrets.token_hex(6)}"), actor, now)
+    except Unsafe as error:
+        return of_error(error, refusals=refusals_json(plan.refusals), plan=plan_json(plan, None))
+    done = await runtime.commit(lambda store: store.put_drain(draft, intents, actor=actor, now=now))
+    await runtime.routes_settled()
+    return reply(plan_json(plan, _shown(runtime.view, done)), 201)
+
+
+@endpoints.get("/drains", response_model=DrainList, dependencies=[Depends(VIEWER)])
+async def list_drains(request: Request, limit: Limit = 1_000, after: After = None) -> Response:
+    """List drains, newest first."""
+    view = runtime_of(request).view
+    newest = sorted(view.drains.values(), key=lambda drain: (-drain.created_at, drain.id))
+    place = next((i + 1 for i, drain in enumerate(newest) if drain.id == after), 0)
+    cut = newest[place : place + limit]
+    more = cut[-1].id if len(newest) > place + limit else None
+    return listing([_shown(view, drain) for drain in cut], more)
+
+
+@endpoints.get("/drains/{id}", response_model=DrainAnswer, dependencies=[Depends(VIEWER)])
+async def get_drain(request: Request, id: PathId) -> Response:
+    """Show a drain and how many sessions are left."""
+    view = runtime_of(request).view
+    found = view.drains.get(DrainId(id))
+    if found is None:
+        raise InputRejected("unknown_drain", f"there is no drain {id}", field="id")
+    return reply(_shown(view, found))
+
+
+async def _step(request: Request, id: str, step: Step) -> Response:
+    runtime, actor, now = runtime_of(request), actor_of(request), runtime_of(request).now()
+    changed, intents = step(runtime.view, DrainId(id), now)
+    done = await runtime.commit(lambda store: store.put_drain(changed, intents, actor=actor, now=now))
+    if intents:
+        await runtime.routes_settled()
+    return reply(_shown(runtime.view, done))
+
+
+@endpoints.post("/drains/{id}/pause", response_model=DrainAnswer, dependencies=[Depends(OPERATOR)])
+async def pause_drain(request: Request, id: PathId) -> Response:
+    """Stop moving sessions; the targets still take no new ones."""
+    return await _step(request, id, drains.pause)
+
+
+@endpoints.post("/drains/{id}/resume", response_model=DrainAnswer, dependencies=[Depends(OPERATOR)])
+async def resume_drain(request: Request, id: PathId) -> Response:
+    """Go on after a pause."""
+    return await _step(request, id, drains.resume)
+
+
+@endpoints.post("/drains/{id}/undo", response_model=DrainAnswer, dependencies=[Depends(OPERATOR)])
+async def undo_drain(request: Request, id: PathId) -> Response:
+    """Put the targets back to what they were before."""
+    return await _step(request, id, drains.undo)

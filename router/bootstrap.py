@@ -1,0 +1,172 @@
+"""Composition root: the only place that picks real implementations and ties their lives together.
+
+Order of a start: migrate, make sure there is an admin key, boot the runtime, listen. Order of a stop: stop listening,
+let answers finish, stop the runtime (which saves the last routes), close the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from router.access import Key, adopt_key, mint_key
+from router.api import create_app
+from router.api.gate import key_text
+from router.core.errors import Unavailable
+from router.runtime import Runtime, RuntimeOptions, system_clock
+from router.settings import Settings
+from router.solver import Solver
+from router.store import Store
+from router.telemetry import set_up_logs
+
+log = structlog.get_logger("tendril.bootstrap")
+ADMIN_KEY_FILE = "admin.key"
+GRACEFUL_S = 3  # streams never end by themselves; answers under way take milliseconds
+
+
+@dataclass(frozen=True)
+class App:
+    """A control plane, put together and not yet started."""
+
+    settings: Settings
+    store: Store
+    runtime: Runtime
+    http: FastAPI
+    admin_key_path: Path
+
+    async def start(self) -> None:
+        """Migrate, make sure of the admin key, boot."""
+        await asyncio.to_thread(self.store.upgrade)
+        await asyncio.to_thread(ensure_admin_key, self.store, self.settings, self.runtime.now())
+        await self.runtime.start()
+
+    async def stop(self) -> None:
+        """Stop what :meth:`start` started."""
+        await self.runtime.stop()
+        self.store.close()
+
+
+def build(settings: Settings) -> App:
+    """Put a control plane together; nothing runs and nothing is written yet, besides the state folder."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    megabytes = settings.flight_recorder_mb
+    options = RuntimeOptions(
+        flight_folder=settings.state_dir / "flight" if megabytes else None,
+        flight_bytes=megabytes * 1_000_000,
+        agent_silence_us=settings.agent_lease_s * 1_000_000,
+        move_lease_us=settings.move_deadline_s * 1_000_000,
+    )
+    store = Store(settings.database)
+    runtime = Runtime(store, Solver(), options, system_clock())
+    return App(settings, store, runtime, create_app(runtime, settings), settings.state_dir / ADMIN_KEY_FILE)
+
+
+def ensure_admin_key(store: Store, settings: Settings, now: int) -> None:
+    """Let the configured key in; without one the key file's, which is made at the first start (mode 0600)."""
+    if settings.admin_key is not None:
+        _let_in(store, settings.admin_key.get_secret_value(), "TENDRIL_ADMIN_KEY", now)
+        return
+    path = settings.state_dir / ADMIN_KEY_FILE
+    if path.exists():
+        _let_in(store, path.read_text(encoding="ascii").strip(), ADMIN_KEY_FILE, now)
+        return
+    key, text = mint_key("admin", ADMIN_KEY_FILE, now)
+    # The file first: a key in the database that nobody was told would lock the operator out.
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    store.add_key(key, actor="tendril", now=now)
+
+
+def _let_in(store: Store, text: str, name: str, now: int) -> Key:
+    key = adopt_key(key_text(text), "admin", name, now)
+    stored = store.keys()
+    known = next((other for other in stored if other.id == key.id), None)
+    if known is not None:
+        if known.revoked_at is not None:
+            log.warning("admin_key_revoked", id=key.id, source=name)
+        return known
+    return store.add_key(key, actor="tendril", now=now).result
+
+
+def config_of(app: App) -> uvicorn.Config:
+    """How uvicorn serves an app: one process, uvloop and httptools, no access log."""
+    return uvicorn.Config(
+        app.http,
+        host=app.settings.host,
+        port=app.settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_S,
+        timeout_keep_alive=75,
+    )
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server that says when it listens."""
+
+    def __init__(self, app: App, started: Callable[[str], None]) -> None:
+        super().__init__(config_of(app))
+        self._app = app
+        self._told = started
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Listen, then tell where."""
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.started:
+            self._told(f"http://{self._app.settings.host}:{self.port}")
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop serving on SIGINT and SIGTERM and do not raise them again: what must be stopped after it would die."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, also when the settings said 0."""
+        return int(self.servers[0].sockets[0].getsockname()[1])
+
+
+async def serve(settings: Settings, started: Callable[[str], None] | None = None) -> None:
+    """Run a control plane until it is told to stop (SIGINT, SIGTERM)."""
+    set_up_logs(settings.log_format, settings.log_level)
+    app = build(settings)
+
+    def tell(url: str) -> None:
+        say(f"Dashboard  {url}/")
+        say("Admin key  " + ("TENDRIL_ADMIN_KEY" if settings.admin_key is not None else str(app.admin_key_path)))
+        if started is not None:
+            started(url)
+
+    await app.start()
+    try:
+        server = Server(app, tell)
+        await server.serve()
+        if not server.started:
+            raise Unavailable("cannot_listen", f"cannot listen on {settings.host}:{settings.port}")
+    finally:
+        await app.stop()

@@ -1,0 +1,123 @@
+"""Taking data centers out of rotation and back: ``drain``, ``undrain``, ``drains``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router.cli import show
+from router.cli.options import Format, Key, Output, Url, connect, duration_s, selector, selector_text
+from router.core.errors import InputRejected
+
+if TYPE_CHECKING:
+    from router.client import Client
+
+_SELECTOR_HELP = "provider=…, region=…, data_center=…, node=…; several joined by commas must all match."
+
+
+def attach(app: typer.Typer, panel: str) -> None:
+    """Add the commands of this module."""
+    for name, command in (("drain", drain), ("undrain", undrain), ("drains", drains)):
+        app.command(name, rich_help_panel=panel)(command)
+
+
+def drain(
+    target: Annotated[str, typer.Argument(metavar="SELECTOR", help=_SELECTOR_HELP)],
+    hard: Annotated[bool, typer.Option("--hard", help="Move live sessions now instead of letting them end.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
+    deadline: Annotated[str | None, typer.Option("--deadline", help="By when it must be empty, such as 10m.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Drain even where a rule refuses.")] = False,
+    output: Output = Format.TABLE,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Take what SELECTOR matches out of rotation.
+
+    Without --hard live sessions end by themselves. A plan that a rule refuses ends with exit code 1; --force insists.
+    """
+    body: dict[str, object] = {
+        "selector": selector_text({**selector(target)}),
+        "mode": "hard" if hard else "soft",
+        "reason": reason,
+        "dry_run": dry_run,
+        "force": force,
+    }
+    within_s = duration_s(deadline, "--deadline")
+    if within_s is not None:
+        body["deadline_s"] = within_s
+    with connect(url, key) as client:
+        plan = client.drain(body)
+    if output is Format.JSON:
+        show.as_json(plan)
+    else:
+        _print_plan(plan)
+    if plan["refusals"] and not force:
+        for refusal in plan["refusals"]:
+            typer.echo(f"tendril: {show.refusal(refusal)}", err=True)
+        raise typer.Exit(1)
+
+
+def _print_plan(plan: Mapping[str, Any]) -> None:
+    left = plan["sessions"]
+    behind = plan["agents_behind"]
+    lines = ([dc, left.get(dc, 0), behind.get(dc, 0)] for dc in plan["targets"])
+    show.console().print(show.table(("target", ">sessions", ">agents behind it"), lines))
+    if plan["shifts"]:
+        moves = ([shift["from"], shift["to"], shift["sessions"]] for shift in plan["shifts"])
+        show.console().print(show.table(("from", "to", ">sessions"), moves, title="where sessions go"))
+    typer.echo(
+        f"{plan['sessions_to_move']} sessions to move, {plan['routes_through']} routes pass through, "
+        f"headroom after {show.number(plan['headroom_after_pct'], 0)} %"
+    )
+    started = plan["drain"]
+    typer.echo("dry run: nothing was changed" if started is None else f"drain {started['id']}: {started['state']}")
+
+
+def undrain(
+    target: Annotated[str, typer.Argument(metavar="ID|SELECTOR", help="Drain to undo, or the selector it was given.")],
+    output: Output = Format.TABLE,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Undo a drain.
+
+    Its targets get back the intent they had before.
+    """
+    with connect(url, key) as client:
+        ids = _matching(client, target) if "=" in target else [target]
+        undone = [client.act_on_drain(id, "undo") for id in ids]
+    show.rows(output, {"items": undone}, _COLUMNS, (_line(drain) for drain in undone))
+
+
+def _matching(client: Client, target: str) -> list[str]:
+    wanted = selector_text({**selector(target)})
+    ids = [drain["id"] for drain in client.drains() if drain["selector"] == wanted and drain["state"] != "undone"]
+    if not ids:
+        raise InputRejected(
+            "unknown_drain",
+            f"no drain in force was started with the selector {wanted}",
+            field="SELECTOR",
+            override="`tendril drains` lists them; undo one by its id",
+        )
+    return ids
+
+
+def drains(output: Output = Format.TABLE, url: Url = None, key: Key = None) -> None:
+    """Print all drains with their progress."""
+    with connect(url, key) as client:
+        found = client.drains()
+    show.rows(output, {"items": found}, _COLUMNS, (_line(drain) for drain in found))
+
+
+_COLUMNS = ("id", "state", "mode", "selector", "targets", ">left", ">of", "since", "deadline", "by", "reason")
+
+
+def _line(drain: Mapping[str, Any]) -> list[object]:
+    return [
+        drain["id"], drain["state"], drain["mode"], drain["selector"], drain["targets"], drain["sessions_left"],
+        drain["sessions_at_start"], show.moment(drain["created_at"]), show.moment(drain["deadline_at"]),
+        drain["created_by"], drain["reason"],
+    ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""The pure core: facts, estimates, decisions. No clock, no randomness, no I/O."""

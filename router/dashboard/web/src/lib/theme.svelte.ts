@@ -1,0 +1,26 @@
+// Light, dark, or what the system says. Colours follow `color-scheme` through CSS light-dark().
+
+type Choice = 'system' | 'light' | 'dark'
+const ORDER: Choice[] = ['system', 'light', 'dark']
+const SLOT = 'tendril.theme'
+
+function stored(): Choice {
+  const found = localStorage.getItem(SLOT)
+  return ORDER.find((choice) => choice === found) ?? 'system'
+}
+
+class Theme {
+  choice = $state<Choice>(stored())
+
+  apply(): void {
+    document.documentElement.dataset['theme'] = this.choice
+  }
+
+  next(): void {
+    this.choice = ORDER[(ORDER.indexOf(this.choice) + 1) % ORDER.length] ?? 'system'
+    localStorage.setItem(SLOT, this.choice)
+    this.apply()
+  }
+}
+
+export const theme = new Theme()

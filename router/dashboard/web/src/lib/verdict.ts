@@ -1,0 +1,57 @@
+// The one line an operator reads first: what is wrong, or that nothing is, in words.
+import type { DataCenterHealth, Health, WorldEvent } from './api'
+import { age, list, plural } from './format'
+
+export type Tone = 'good' | 'warn' | 'bad' | 'unknown'
+export interface VerdictLine {
+  tone: Tone
+  text: string
+}
+
+/** How many sessions recent events say were moved away from a data center since it went down. */
+function moved(dc: DataCenterHealth, events: WorldEvent[]): number {
+  return events
+    .filter((event) => event.kind.startsWith('session') && event.kind.includes('move'))
+    .filter((event) => event.detail['from'] === dc.id || event.detail['moved_from'] === dc.id)
+    .filter((event) => dc.since === null || event.at >= dc.since).length
+}
+
+function oneDown(dc: DataCenterHealth, events: WorldEvent[]): string {
+  const vantages = dc.vantages_ok + dc.vantages_lost
+  const parts = []
+  if (vantages > 0) parts.push(`${dc.vantages_lost} of ${plural(vantages, 'vantage')} lose it`)
+  else if (dc.reason) parts.push(dc.reason)
+  const gone = moved(dc, events)
+  if (gone > 0) parts.push(`${plural(gone, 'session')} moved`)
+  if (dc.sessions > 0) parts.push(`${plural(dc.sessions, 'session')} still on it`)
+  return `${dc.id} is down${parts.length > 0 ? `: ${parts.join('; ')}` : ''}`
+}
+
+function manyDown(down: DataCenterHealth[], all: DataCenterHealth[]): string {
+  const provider = down[0]?.provider ?? ''
+  const whole = down.every((dc) => dc.provider === provider) && all.filter((dc) => dc.provider === provider).length === down.length
+  if (whole) return `provider ${provider} is down: all ${down.length} of its data centers`
+  return `${down.length} of ${all.length} data centers are down: ${list(down.map((dc) => dc.id))}`
+}
+
+export function verdict(health: Health, routesAgeMs: number | null, events: WorldEvent[]): VerdictLine {
+  const all = health.data_centers.filter((dc) => dc.intent !== 'retired')
+  const of = (state: DataCenterHealth['state']): DataCenterHealth[] => all.filter((dc) => dc.state === state)
+  const [down, degraded, unknown] = [of('down'), of('degraded'), of('unknown')]
+  if (all.length === 0) return { tone: 'unknown', text: 'No data centers yet: add some with tendril fleet apply FILE.yaml' }
+  const first = down[0]
+  if (first) return { tone: 'bad', text: down.length === 1 ? oneDown(first, events) : manyDown(down, all) }
+  const routes = routesAgeMs === null ? 'no route table yet' : `best route table ${age(routesAgeMs)} old`
+  if (health.stale && routesAgeMs !== null) return { tone: 'warn', text: `Routes are from before a restart (${routes}); waiting for fresh reports` }
+  const bad = degraded[0]
+  if (bad) {
+    const why = degraded.length === 1 && bad.reason ? `: ${bad.reason}` : ''
+    const who = degraded.length === 1 ? `${bad.id} is degraded` : `${degraded.length} of ${all.length} data centers are degraded: ${list(degraded.map((dc) => dc.id))}`
+    return { tone: 'warn', text: who + why }
+  }
+  if (unknown.length === all.length) return { tone: 'unknown', text: `Nothing measured yet: all ${plural(all.length, 'data center')} unknown; ${routes}` }
+  if (unknown.length > 0) {
+    return { tone: 'unknown', text: `${all.length - unknown.length} of ${plural(all.length, 'data center')} up, ${unknown.length} unknown; ${routes}` }
+  }
+  return { tone: 'good', text: all.length === 1 ? `The one data center is up; ${routes}` : `All ${all.length} data centers up; ${routes}` }
+}

@@ -1,0 +1,212 @@
+"""``tendril demo``: the whole living world from one command, and the end of all of it with one Ctrl-C.
+
+Order: claim the state folder and the ports, build or load the world, start emulator and control plane, declare the
+inventory, start the probe agents and the media side, and watch the first measurements arrive. Afterwards the launcher
+only watches its children: a control plane that is killed with -9 is back within about a second, with the same database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from router.core.errors import Unavailable
+from router.demo import ground
+from router.demo.children import Child, ChildFailed
+from router.demo.control import ControlClient
+from router.demo.ground import Options
+from router.demo.provision import Provisioner, answers
+from router.demo.world import World
+
+Say = Callable[[str], None]
+WATCH_S = 60.0  # how long the users wait for the first measurements
+WATCH_EVERY_S = 1.0
+SETTLE_S = 2.0  # from the last measurements to routes that use them
+SAY_EVERY_S = 5.0
+AGENT_LEASE_S = 30  # three heartbeats of the demo's AI agents
+ENOUGH = 0.99  # of all pairs measured: the world counts as awake
+
+
+class Launcher:
+    """One world from start to end."""
+
+    def __init__(self, options: Options, say: Say) -> None:
+        self._options = options
+        self._started = time.monotonic()
+        self._print = say
+        self._children: list[Child] = []
+
+    async def run(self) -> None:
+        """Run the world until SIGINT, SIGTERM or SIGHUP. Raises :class:`TendrilError` or :class:`ChildFailed`."""
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        claim = ground.lock(self._options.state_dir)
+        try:
+            world, folder = ground.prepare_world(self._options)
+            ground.check_ports(self._options, world)
+            key = ground.admin_key(self._options.state_dir)
+            ground.write_note(self._options, world, folder)
+            control = ControlClient(self._options.url, key)
+            living = asyncio.create_task(self._live(world, folder, key, control))
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({living, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if stop.is_set():
+                self._say("stopping")
+                living.cancel()
+            try:
+                await living
+            except asyncio.CancelledError:
+                self._say("stopped")
+            finally:
+                await self._stop()
+                await control.close()
+        finally:
+            claim.close()
+
+    def _say(self, text: str) -> None:
+        self._print(f"[{time.monotonic() - self._started:6.1f} s] {text}")
+
+    async def _live(self, world: World, folder: Path, key: str, control: ControlClient) -> None:
+        options, say = self._options, self._say
+        hubs = f"{len(world.hubs)} hubs" if len(world.hubs) != 1 else "1 hub"
+        say(f"world {world.name}: {len(world.data_centers)} data centers, {world.links} links, {hubs} ({folder})")
+        provisioner = Provisioner(control, world, folder)
+        emulator, plane, agents, people = self._make_children(folder, key, provisioner)
+        await asyncio.gather(self._start(emulator), self._start(plane))
+        say(f"control plane and emulator are up: {options.url} {options.emulator_url}")
+        await self._provision(provisioner)
+
+        async def control_plane_came_back() -> None:
+            if await self._provision(provisioner):
+                agents.restart()
+
+        async def emulator_came_back() -> None:
+            people.restart()  # its users are not on the new emulator's network
+
+        plane.came_back, emulator.came_back = control_plane_came_back, emulator_came_back
+        await self._start(agents)
+        for line in _welcome(options, world):
+            say(line)
+        await self._watch(world, control)
+        await self._start(people)  # not before there are routes to place them by
+        say(f"{options.users} users are calling; Ctrl-C stops everything")
+        await asyncio.Event().wait()
+
+    def _make_children(self, folder: Path, key: str, provisioner: Provisioner) -> tuple[Child, Child, Child, Child]:
+        options, python = self._options, [sys.executable, "-m"]
+        world, logs = ["--world", str(folder / "world.json")], options.state_dir / "log"
+        environment = {
+            "TENDRIL_DATABASE_URL": f"sqlite:///{(folder / 'tendril.db').resolve()}",
+            "TENDRIL_HOST": "127.0.0.1",
+            "TENDRIL_PORT": str(options.port),
+            "TENDRIL_ADMIN_KEY": key,
+            "TENDRIL_STATE_DIR": str(folder),
+            "TENDRIL_AGENT_LEASE_S": str(AGENT_LEASE_S),
+        }
+        emulator = [*python, "router.demo.emulator", *world, "--api-port", str(options.emulator_port)]
+        agents = [*python, "router.demo.agents", *world, "--url", options.url]
+        agents += ["--state-dir", str(provisioner.agents_dir), "--tokens", str(provisioner.tokens_file)]
+        people = [*python, "router.demo.people", *world, "--url", options.url, "--emulator", options.emulator_url]
+        people += ["--key-file", str(provisioner.media_key_file), "--users", str(options.users)]
+        people += ["--port", str(options.people_port)]
+        ready = answers(f"{options.url}/readyz")
+        return (
+            Child("emulator", emulator, logs / "emulator.log", ready=answers(f"{options.emulator_url}/state")),
+            Child("control plane", [*python, "router", "serve"], logs / "control-plane.log", environment, ready),
+            Child("probe agents", agents, logs / "agents.log"),
+            Child("people", people, logs / "people.log", ready=answers(f"{options.people_url}/people")),
+        )
+
+    async def _start(self, child: Child) -> None:
+        self._children.append(child)
+        await child.start(self._say)
+
+    async def _stop(self) -> None:
+        """Users hang up and agents fall silent first; the control plane hears of it and goes last."""
+        for child in reversed(self._children):
+            await child.stop()
+
+    async def _provision(self, provisioner: Provisioner) -> int:
+        """Declare what is missing; returns how many nodes must join."""
+        try:
+            changed = await provisioner.apply_inventory()
+            await provisioner.make_media_key()
+            joining = await provisioner.make_join_tokens()
+        except Unavailable as error:
+            if not any(child.restarts for child in self._children):
+                raise  # at the first start it must work
+            self._say(f"could not check the inventory after the restart: {error.message}")
+            return 0
+        self._say(f"inventory applied: {changed} changes; {joining} nodes join with a new token")
+        return joining
+
+    async def _watch(self, world: World, control: ControlClient) -> None:
+        """Tell how the first measurements arrive, until nearly every pair has one."""
+        pairs = sum(
+            world.rtt_us(a.id, b.id) is not None for a in world.data_centers for b in world.data_centers if a is not b
+        )
+        began, said_at = time.monotonic(), 0.0
+        while (now := time.monotonic()) - began < WATCH_S:
+            measured = await _measured(control)
+            done = measured is not None and measured >= ENOUGH * pairs
+            if done or now - said_at >= SAY_EVERY_S:
+                said_at = now
+                self._say(f"{measured or 0} of {pairs} pairs measured")
+            if done:
+                await asyncio.sleep(SETTLE_S)
+                return
+            await asyncio.sleep(WATCH_EVERY_S)
+        self._say(f"still not measured everywhere; see {self._options.state_dir / 'log'}")
+
+
+async def _measured(control: ControlClient) -> int | None:
+    reply = await control.call("GET", "/v1/matrix")
+    if reply is None or not reply.ok:
+        return None
+    rows = reply.body["rtt_ms"]
+    return sum(value is not None for i, row in enumerate(rows) for j, value in enumerate(row) if i != j)
+
+
+def _welcome(options: Options, world: World) -> list[str]:
+    source, target = best_detour(world)
+    one = world.data_centers[0].id
+    at = "" if options.port == ground.DEFAULT_PORT else f" --url {options.url}"
+    state = "" if options.state_dir == ground.DEFAULT_STATE else f" --state-dir {options.state_dir}"
+    key = "" if options.state_dir == ground.DEFAULT_STATE else f" --key $(cat {options.state_dir / 'admin.key'})"
+    return [
+        f"dashboard: {options.url}  (sign in with the key in {options.state_dir / 'admin.key'})",
+        f"emulator API: {options.emulator_url}  users: {options.people_url}/people",
+        f"try: tendril route {source} {target}{at}{key}",
+        f"     tendril demo call --country KZ{state}",
+        f"     tendril demo break data_center={one} --for 30s{state}",
+    ]
+
+
+def best_detour(world: World) -> tuple[str, str]:
+    """The pair of data centers whose best one-relay path saves most over the direct link."""
+    delay, count = world.delay_us, len(world.data_centers)
+    best, pair = -1, (0, 1)
+    for a in range(count):
+        for b in range(count):
+            direct = delay[a][b]
+            if direct is None:
+                continue
+            legs = ((there, row[b]) for there, row in zip(delay[a], delay, strict=True))
+            via = min((x + y for x, y in legs if x is not None and y is not None), default=direct)
+            if direct - via > best:
+                best, pair = direct - via, (a, b)
+    return world.data_centers[pair[0]].id, world.data_centers[pair[1]].id
+
+
+async def launch(options: Options, say: Say) -> None:
+    """Run a world until it is told to stop. Raises :class:`TendrilError` when it cannot start."""
+    try:
+        await Launcher(options, say).run()
+    except ChildFailed as error:
+        raise Unavailable("child_failed", str(error)) from error

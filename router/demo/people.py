@@ -1,0 +1,188 @@
+"""The people process: media edges, AI agents and ambient users of the demo world, and what the users experience.
+
+One event loop carries all of it, so that a quiet world costs a few per cent of one core. ``GET /people`` on a port of
+127.0.0.1 gives out every user's statistics, measured from the user's own packets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+import uvloop
+
+from router.demo import fleet_of_world
+from router.demo.ai_agents import AiAgents
+from router.demo.control import ControlClient
+from router.demo.matrix import slug
+from router.demo.media import MediaEdges
+from router.demo.overlay import MediaNode, Overlay
+from router.demo.standins import allow_descriptors
+from router.demo.user import Home, User
+from router.demo.world import World, load
+
+DEFAULT_PORT = 7403
+MAX_USERS = 150  # the emulator has 200 places for users; the rest is for calls
+AGENTS_PER_HUB = 4
+SETUP_SPREAD_S = 0.3  # between two users' first calls
+
+HOMES = (
+    Home("Almaty", "KZ", 43.24, 76.89),
+    Home("São Paulo", "BR", -23.55, -46.63),
+    Home("Lagos", "NG", 6.52, 3.38),
+    Home("Berlin", "DE", 52.52, 13.41),
+    Home("Chicago", "US", 41.88, -87.63),
+    Home("Sydney", "AU", -33.87, 151.21),
+    Home("Tokyo", "JP", 35.68, 139.69),
+    Home("Mumbai", "IN", 19.08, 72.88),
+    Home("London", "GB", 51.51, -0.13),
+    Home("Mexico City", "MX", 19.43, -99.13),
+    Home("Johannesburg", "ZA", -26.2, 28.05),
+    Home("Istanbul", "TR", 41.01, 28.98),
+)
+
+
+class EmulatorUnreachable(Exception):
+    """The emulator's API did not take a user; the message says why."""
+
+
+def overlay_of(world: World) -> Overlay:
+    """The address book of a world: the first node of each data center carries its media servers."""
+    return Overlay(
+        (
+            MediaNode(
+                data_center=dc.id,
+                node=dc.nodes[0].id,
+                real_host=dc.nodes[0].real_host,
+                stand_in=dc.nodes[0].standin_host,
+                hub="hub" in dc.roles,
+                edge="edge" in dc.roles,
+            )
+            for dc in world.data_centers
+        ),
+        fleet_of_world.RELAY_PORT,
+    )
+
+
+async def settle(emulator_url: str, id: str, home: Home) -> str:
+    """Put a user on the emulated network; returns the address it must send from."""
+    body = {"latitude": home.latitude, "longitude": home.longitude}
+    try:
+        async with httpx.AsyncClient(base_url=emulator_url, trust_env=False, timeout=5.0) as client:
+            response = await client.put(f"/users/{id}", json=body)
+    except httpx.HTTPError as error:
+        raise EmulatorUnreachable(f"emulator at {emulator_url}: {str(error) or type(error).__name__}") from error
+    if response.status_code >= 300:
+        raise EmulatorUnreachable(f"emulator at {emulator_url}: {response.text}")
+    return str(response.json()["real_host"])
+
+
+def residents(count: int) -> list[tuple[str, Home]]:
+    """Ids and homes of the ambient users: once around the world, then again."""
+    homes = [HOMES[i % len(HOMES)] for i in range(count)]
+    return [(f"{slug(home.city)}-{i // len(HOMES) + 1}", home) for i, home in enumerate(homes)]
+
+
+async def run(world: World, control: ControlClient, emulator_url: str, users: int, port: int) -> None:
+    """Run edges, AI agents and users until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    overlay = overlay_of(world)
+    edges = MediaEdges(overlay, control)
+    workers = AiAgents(overlay, control, fleet_of_world.POOL, AGENTS_PER_HUB)
+    people = [
+        User(id, home, await settle(emulator_url, id, home), control, fleet_of_world.POOL)
+        for id, home in residents(users)
+    ]
+    server = await asyncio.start_server(lambda r, w: _serve(r, w, people, edges, workers), "127.0.0.1", port)
+    tasks = [asyncio.create_task(edges.run()), asyncio.create_task(workers.run())]
+    tasks += [asyncio.create_task(_live(user, SETUP_SPREAD_S * i)) for i, user in enumerate(people)]
+    stopped = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    if stopped in done:
+        await asyncio.gather(*(user.hang_up() for user in people))
+    for user in people:
+        user.close()
+    edges.close()
+    workers.close()
+    server.close()
+    await control.close()
+    for task in tasks:
+        if task in done:
+            task.result()
+
+
+async def _live(user: User, after_s: float) -> None:
+    await asyncio.sleep(after_s)
+    await user.run()
+
+
+async def _serve(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    people: Sequence[User],
+    edges: MediaEdges,
+    workers: AiAgents,
+) -> None:
+    """Answer one HTTP request and close; there is one thing to ask for."""
+    try:
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5.0)
+        method, path, *_ = (*head.split(b"\r\n", 1)[0].split(b" "), b"", b"")
+        found = method == b"GET" and path.split(b"?")[0] == b"/people"
+        body: object = _statistics(people, edges, workers) if found else {"code": "unknown_path", "status": 404}
+        payload = json.dumps(body).encode()
+        status = b"200 OK" if found else b"404 Not Found"
+        writer.write(b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\n" % status)
+        writer.write(b"Content-Length: %d\r\n\r\n" % len(payload) + payload)
+        await writer.drain()
+    except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+        pass  # whoever asked has gone, or never said what
+    finally:
+        writer.close()
+
+
+def _statistics(people: Sequence[User], edges: MediaEdges, workers: AiAgents) -> dict[str, object]:
+    return {
+        "people": [user.summary() for user in people],
+        "edges": {dc: len(edge.legs) for dc, edge in edges.edges.items() if edge.legs},
+        "agents_registered": sum(agent.epoch is not None for hub in workers.hubs for agent in hub.agents.values()),
+        "broken_packets": sum(edge.broken for edge in edges.edges.values()) + sum(hub.broken for hub in workers.hubs),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: ``python -m router.demo.people --world FILE --url URL --key-file FILE --emulator URL``."""
+    parser = argparse.ArgumentParser(prog="python -m router.demo.people", description="Run a world's media side.")
+    parser.add_argument("--world", type=Path, required=True)
+    parser.add_argument("--url", required=True, help="control plane")
+    parser.add_argument("--key-file", type=Path, required=True, help="a key with the scope media")
+    parser.add_argument("--emulator", required=True, help="emulator API")
+    parser.add_argument("--users", type=int, default=6)
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="TCP port on 127.0.0.1 for GET /people")
+    options = parser.parse_args(arguments)
+    world = load(options.world)
+    allow_descriptors(2 * len(world.nodes) + options.users + 256)
+
+    async def start() -> None:
+        control = ControlClient(options.url, options.key_file.read_text().strip())
+        await run(world, control, options.emulator, options.users, options.port)
+
+    try:
+        uvloop.run(start())
+    except (EmulatorUnreachable, OSError) as error:
+        print(f"people: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

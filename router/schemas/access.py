@@ -1,0 +1,143 @@
+"""Keys, sign-in, and how a node joins: join tokens, join, plan acknowledgement."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from router.core.model import DataCenterId, Node, NodeId
+from router.schemas.fields import Answer, Body, Epoch, Host, Id, Labels, Port, Text, Url
+
+Secret = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[!-~]+$")]
+Scope = Annotated[
+    str, StringConstraints(pattern=r"^(viewer|media|operator|admin|agent:[a-z0-9][a-z0-9-]{0,62})$", max_length=69)
+]
+
+
+class KeyBody(Body):
+    """A key to make: its scope, and a name that says whose it is."""
+
+    scope: Scope
+    name: Annotated[Text, StringConstraints(min_length=1)]
+
+
+class KeyAnswer(Answer):
+    """A key as it is kept; ``key`` is shown once, when it is made."""
+
+    id: str
+    scope: str
+    name: str
+    created_at: str
+    revoked_at: str | None
+    key: str | None = None
+
+
+class SignInBody(Body):
+    """A key, to be traded for the dashboard's cookie."""
+
+    key: Secret
+
+
+class SignInAnswer(Answer):
+    """Who is signed in."""
+
+    scope: str
+    name: str
+
+
+class JoinTokenBody(Body):
+    """How long a join token may be used."""
+
+    expires_in_s: Annotated[int, Field(strict=True, ge=10, le=7 * 86_400)] = 3_600
+
+
+class JoinTokenAnswer(Answer):
+    """A single-use token; shown once."""
+
+    token: str
+    data_center: str
+    expires_at: str
+
+
+class JoiningNode(Body):
+    """What a machine says about itself when it joins; its data center is the token's."""
+
+    id: Id
+    addresses: Annotated[dict[Id, Host], Field(min_length=1, max_length=8)]
+    reflector_port: Annotated[Port, Field(ge=1)] = 862
+    relay_port: Port = 0
+    media_url: Url = ""
+    labels: Labels = Field(default_factory=dict)
+
+    def core(self, data_center: DataCenterId) -> Node:
+        """Map to the core type."""
+        return Node(
+            NodeId(self.id),
+            data_center,
+            dict(sorted(self.addresses.items())),
+            self.reflector_port,
+            self.relay_port,
+            self.media_url,
+            dict(sorted(self.labels.items())),
+        )
+
+
+class JoinBody(Body):
+    """A join token and the node that uses it."""
+
+    token: Secret
+    node: JoiningNode
+
+
+class PeerAnswer(Answer):
+    """One peer of a probe plan, as in ``probes.wire``."""
+
+    node: str
+    data_center: str
+    transport: str
+    host: str
+    reflector_port: int
+    relay_port: int
+    interval_us: int
+
+
+class PlanAnswer(Answer):
+    """A probe plan, as in ``probes.wire``."""
+
+    node: str
+    data_center: str
+    plan_version: int
+    issued_at_us: int
+    expires_at_us: int
+    report_interval_us: int
+    timeout_us: int
+    peers: list[PeerAnswer]
+    version: int
+
+
+class JoinAnswer(Answer):
+    """A node's identity, its key (shown once) and its first plan."""
+
+    node: str
+    data_center: str
+    key: str
+    plan: PlanAnswer
+
+
+class AckBody(Body):
+    """The version of the plan that a node now follows."""
+
+    plan_version: Epoch
+
+
+class Accepted(Answer):
+    """A report or an acknowledgement was taken; the node fetches its plan again when the version differs."""
+
+    plan_version: int
+
+
+class Alive(Answer):
+    """The process runs, or is ready to serve."""
+
+    status: Literal["ok"]

@@ -1,0 +1,313 @@
+"""Sessions: placement bodies and answers, resume, heartbeats of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from router.core.model import (
+    DataCenterId,
+    Inventory,
+    NodeId,
+    PoolId,
+    Session,
+    SessionState,
+    TrafficClass,
+)
+from router.core.solve import RouteAnswer
+from router.core.steering import Placement, PlaceRequest, RankedEdge, Rejected
+from router.schemas.clients import (
+    ClientAnswer,
+    ClientBody,
+    ConstraintsAnswer,
+    ConstraintsBody,
+    client_json,
+    constraints_json,
+)
+from router.schemas.fields import Answer, Body, Count, DelayMs, Epoch, Id, LossPct, Text
+from router.schemas.routes import Backups, Path, backups_json, path_json
+from router.schemas.units import known_ms, known_rfc3339, rfc3339
+
+MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", max_length=63)]
+Token = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=512)]
+MAX_CHANGED = 10_000  # sessions named in one heartbeat
+
+
+class PlaceBody(Body):
+    """A session to place."""
+
+    client: ClientBody
+    pool: Id | None = None
+    to: Id | None = None
+    traffic_class: TrafficClass | None = Field(default=None, alias="class", description="default: the pool's, or voice")
+    constraints: ConstraintsBody = ConstraintsBody()
+    metadata: Annotated[dict[MetadataKey, Text], Field(max_length=32)] = Field(default_factory=dict)
+
+    def core(self, inventory: Inventory, seed: str) -> PlaceRequest:
+        """Map to the core type."""
+        pool = None if self.pool is None else inventory.pools.get(PoolId(self.pool))
+        default = TrafficClass.VOICE if pool is None else pool.traffic_class
+        return PlaceRequest(
+            client=self.client.core(),
+            traffic_class=self.traffic_class or default,
+            pool=None if self.pool is None else PoolId(self.pool),
+            to=None if self.to is None else DataCenterId(self.to),
+            constraints=self.constraints.core(),
+            seed=seed,
+        )
+
+
+class ResumeBody(Body):
+    """A session's newest token, and where its user is now."""
+
+    token: Token
+    client: ClientBody
+
+
+class ChangedSession(Body):
+    """What happened to one session on a node since its last heartbeat."""
+
+    id: Id
+    event: Literal["attached", "detached", "ended"] | None = None
+    rtt_ms: DelayMs | None = None
+    loss_pct: LossPct | None = None
+    jitter_ms: DelayMs | None = None
+
+
+class Totals(Body):
+    """A node's sums since its last heartbeat."""
+
+    sessions: Count = 0
+    good: Count = 0
+    bad: Count = 0
+    setup_failures: Count = 0
+
+
+class HeartbeatBody(Body):
+    """A node renews the lease over all its sessions and says what changed."""
+
+    node: Id
+    epoch: Epoch
+    changed: Annotated[list[ChangedSession], Field(max_length=MAX_CHANGED)] = Field(default_factory=list)
+    totals: Totals = Totals()
+
+
+class Edge(Answer):
+    """The edge a user connects to."""
+
+    data_center: str
+    node: str | None
+    url: str
+
+
+class RankedEdgeAnswer(Answer):
+    """An edge in order of preference; the numbers are those of the moment of placement."""
+
+    data_center: str
+    node: str | None
+    url: str
+    hub: str | None
+    access_ms: float | None
+    access_provenance: str | None
+    forward_ms: float | None
+    return_ms: float | None
+    total_ms: float | None
+    reason: str | None
+
+
+class RejectedAnswer(Answer):
+    """A data center that was not chosen, and by which rule."""
+
+    data_center: str
+    rule: str
+    detail: str
+
+
+class SteerAnswer(Answer):
+    """A dry placement."""
+
+    generation: int
+    edges: list[RankedEdgeAnswer]
+    hubs: list[str]
+    rejected: list[RejectedAnswer]
+    reasons: list[str]
+
+
+class BoundAgent(Answer):
+    """The agent a session is bound to."""
+
+    id: str
+    data_center: str
+    address: str
+
+
+class SessionAnswer(Answer):
+    """A session; ``token`` is given to who starts or resumes it, and to nobody else."""
+
+    id: str
+    state: SessionState
+    traffic_class: TrafficClass = Field(alias="class")
+    client: ClientAnswer
+    edge: Edge
+    edges: list[RankedEdgeAnswer]
+    agent: BoundAgent | None
+    pool: str | None
+    to: str | None
+    generation: int
+    forward: Path | None
+    back: Path | None = Field(alias="return")
+    backups: Backups
+    epoch: int
+    token: str | None
+    created_at: str
+    lease_expires_at: str
+    grace_s: int
+    moved_from: str | None
+    constraints: ConstraintsAnswer
+    metadata: dict[str, str]
+    reasons: list[str]
+    ended_at: str | None
+    end_reason: str | None
+
+
+class SessionList(Answer):
+    """One page of sessions."""
+
+    items: list[SessionAnswer]
+    next: str | None
+
+
+class Move(Answer):
+    """A session that a node must hand to another edge."""
+
+    id: str
+    source: str = Field(alias="from")
+    target: str = Field(alias="to")
+    url: str
+    edges: list[str]
+    token: str
+    deadline_s: int
+
+
+class End(Answer):
+    """A session that a node must close."""
+
+    id: str
+    reason: str | None
+
+
+class HeartbeatAnswer(Answer):
+    """What a node must carry out, and until when its sessions are its own."""
+
+    moves: list[Move]
+    ends: list[End]
+    lease_expires_at: str
+
+
+def ranked_json(edge: RankedEdge) -> dict[str, object]:
+    """Return the JSON form of a ranked edge."""
+    return {
+        "data_center": edge.data_center,
+        "node": edge.node,
+        "url": edge.url,
+        "hub": edge.hub,
+        "access_ms": known_ms(edge.access_us),
+        "access_provenance": edge.access_provenance,
+        "forward_ms": known_ms(edge.forward_us),
+        "return_ms": known_ms(edge.return_us),
+        "total_ms": known_ms(edge.total_us),
+        "reason": edge.reason,
+    }
+
+
+def rejected_json(rejected: Sequence[Rejected]) -> list[dict[str, object]]:
+    """Return the JSON form of what was not chosen."""
+    return [{"data_center": r.data_center, "rule": r.rule, "detail": r.detail} for r in rejected]
+
+
+def steer_json(placement: Placement) -> dict[str, object]:
+    """Return the JSON form of a dry placement."""
+    return {
+        "generation": placement.generation,
+        "edges": [ranked_json(edge) for edge in placement.edges],
+        "hubs": list(placement.hubs),
+        "rejected": rejected_json(placement.rejected),
+        "reasons": list(placement.reasons),
+    }
+
+
+def edge_url(inventory: Inventory, data_center: DataCenterId, node: NodeId | None) -> str:
+    """Where users reach an edge: the node's own address, else the data center's, else that of its first node."""
+    found = None if node is None else inventory.nodes.get(node)
+    if found is not None and found.media_url:
+        return found.media_url
+    dc = inventory.data_centers.get(data_center)
+    if dc is None:
+        return ""
+    beside = (other.media_url for other in inventory.nodes_by_data_center[dc.id] if other.media_url)
+    return dc.media_url or next(beside, "")
+
+
+def _remembered(inventory: Inventory, session: Session) -> list[dict[str, object]]:
+    numbers = ("access_ms", "access_provenance", "forward_ms", "return_ms", "total_ms", "reason")
+    rows: list[dict[str, object]] = []
+    for dc in session.edges:
+        node = session.edge_node if dc == session.edge else None
+        place = {
+            "data_center": dc,
+            "node": node,
+            "url": edge_url(inventory, dc, node),
+            "hub": session.agent_data_center,
+        }
+        rows.append(place | dict.fromkeys(numbers))
+    return rows
+
+
+def session_json(
+    session: Session,
+    inventory: Inventory,
+    route: RouteAnswer | None,
+    *,
+    agent_address: str,
+    generation: int,
+    grace_s: int,
+    token: str | None = None,
+    ranked: Sequence[RankedEdge] = (),
+) -> dict[str, object]:
+    """Return the JSON form of a session; ``route`` is edge -> agent at the moment of reading."""
+    forward, back = (None, None) if route is None else (route.forward, route.back)
+    agent = {"id": session.agent, "data_center": session.agent_data_center, "address": agent_address}
+    return {
+        "id": session.id,
+        "state": session.state,
+        "class": session.traffic_class,
+        "client": client_json(session.client),
+        "edge": {
+            "data_center": session.edge,
+            "node": session.edge_node,
+            "url": edge_url(inventory, session.edge, session.edge_node),
+        },
+        "edges": [ranked_json(edge) for edge in ranked] or _remembered(inventory, session),
+        "agent": None if session.agent is None else agent,
+        "pool": session.pool,
+        "to": session.agent_data_center,
+        "generation": generation,
+        "forward": None if forward is None else path_json(forward),
+        "return": None if back is None else path_json(back),
+        "backups": backups_json(
+            () if route is None else route.backups_forward, () if route is None else route.backups_return
+        ),
+        "epoch": session.epoch,
+        "token": token,
+        "created_at": rfc3339(session.created_at),
+        "lease_expires_at": rfc3339(session.lease_expires_at),
+        "grace_s": grace_s,
+        "moved_from": session.moved_from,
+        "constraints": constraints_json(session.constraints),
+        "metadata": dict(session.metadata),
+        "reasons": list(session.reasons),
+        "ended_at": known_rfc3339(session.ended_at),
+        "end_reason": session.end_reason,
+    }

@@ -1,0 +1,76 @@
+"""What a write gives back: its result, and what it changed for whoever keeps counts.
+
+Differences are never worked out per operation. Every write of a session or an agent tells the :class:`Tally` the row
+before and after; what each contributes is defined once here, so the sums agree with :func:`count_all` by construction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sqlalchemy import Connection, func, select
+
+from router.core.messages import Change, SessionsChanged
+from router.core.model import Agent, AgentState, Counters, DataCenterId, PoolId
+from router.store.tables import LIVE, agents, sessions
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(Generic[T_co]):
+    """A durable write: its result, and the changes to put into the inbox."""
+
+    result: T_co
+    changes: tuple[Change, ...] = ()
+
+
+class Tally:
+    """Adds up how one transaction changes the counters."""
+
+    def __init__(self) -> None:
+        self._sessions: Counter[DataCenterId] = Counter()
+        self._idle: Counter[tuple[PoolId, DataCenterId]] = Counter()
+        self._busy: Counter[tuple[PoolId, DataCenterId]] = Counter()
+
+    def session(self, before: DataCenterId | None, after: DataCenterId | None) -> None:
+        """A session's edge before and after; None while it does not live."""
+        if before is not None:
+            self._sessions[before] -= 1
+        if after is not None:
+            self._sessions[after] += 1
+
+    def agent(self, before: Agent | None, after: Agent | None) -> None:
+        """An agent's row before and after; None while there is none."""
+        for agent, sign in ((before, -1), (after, 1)):
+            if agent is not None and agent.state is AgentState.READY:
+                self._idle[agent.pool, agent.data_center] += sign
+            elif agent is not None and agent.state is AgentState.BUSY:
+                self._busy[agent.pool, agent.data_center] += sign
+
+    def changes(self) -> tuple[Change, ...]:
+        """The differences that are not zero, in id order; nothing if nothing moved."""
+        change = SessionsChanged(
+            {dc: n for dc, n in sorted(self._sessions.items()) if n},
+            {place: n for place, n in sorted(self._idle.items()) if n},
+            {place: n for place, n in sorted(self._busy.items()) if n},
+        )
+        return (change,) if change.sessions or change.idle or change.busy else ()
+
+
+def count_all(connection: Connection) -> Counters:
+    """Count live sessions per edge, and idle and busy agents per pool and data center."""
+    per_edge = select(sessions.c.edge, func.count()).where(LIVE).group_by(sessions.c.edge)
+    held = agents.c.state.in_([AgentState.READY, AgentState.BUSY])
+    place = (agents.c.pool, agents.c.data_center, agents.c.state)
+    found = [
+        ((PoolId(pool), DataCenterId(dc)), state, n)
+        for pool, dc, state, n in connection.execute(select(*place, func.count()).where(held).group_by(*place))
+    ]
+    return Counters(
+        {DataCenterId(edge): n for edge, n in sorted(connection.execute(per_edge))},
+        {where: n for where, state, n in sorted(found) if state == AgentState.READY},
+        {where: n for where, state, n in sorted(found) if state == AgentState.BUSY},
+    )

@@ -1,0 +1,81 @@
+"""Which node must let go of which session: the only thing that the database remembers about a user's old place.
+
+A row appears when a session moves away from the node that carries its user, when it ends without that node's doing,
+and when a node claims a session that was never placed there (``stray``). Each heartbeat answers with these sessions
+until the node confirms, the user has arrived elsewhere, or the row is old. Only the node that carries a moving user
+renews its lease: a user who neither stays nor arrives runs out of time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, delete, insert, select
+
+from router.core.model import Micros, NodeId, Session, SessionState
+from router.store.rows import read_session
+from router.store.tables import departures, sessions
+
+KEPT_US = 600 * 1_000_000  # a node that was silent for longer lists everything anew when it comes back
+
+
+def note_move(connection: Connection, old: Session, new: Session, now: Micros) -> None:
+    """After a rebind: the node that carries the user must send it on, if it does carry it and is not the new one."""
+    if new.state is not SessionState.MOVING:
+        forget(connection, new.id)
+        return
+    if old.state is SessionState.ACTIVE and old.edge_node is not None:
+        _note(connection, [(old.edge_node, old.id)], now)
+    if new.edge_node is not None:
+        forget(connection, new.id, new.edge_node)
+
+
+def note_ends(connection: Connection, ended: Sequence[Session], now: Micros, told: NodeId | None) -> None:
+    """After an end: the node of the edge must drop the session, besides those that held it already."""
+    ids = [session.id for session in ended]
+    if told is not None:
+        connection.execute(delete(departures).where(departures.c.session.in_(ids), departures.c.node == told))
+    places = [(session.edge_node, session.id) for session in ended if session.edge_node is not None]
+    _note(connection, [(node, id) for node, id in places if node != told], now)
+
+
+def note_stray(connection: Connection, node: NodeId, id: str, now: Micros) -> None:
+    """A node claims a session that is not placed there."""
+    if connection.execute(select(departures.c.node).where(_is(node, id))).first() is None:
+        connection.execute(insert(departures).values(node=node, session=id, stray=True, created_at=now))
+
+
+def _note(connection: Connection, places: Sequence[tuple[NodeId, str]], now: Micros) -> None:
+    for node, id in places:
+        connection.execute(delete(departures).where(_is(node, id)))
+    if places:
+        rows = [{"node": node, "session": id, "stray": False, "created_at": now} for node, id in places]
+        connection.execute(insert(departures), rows)
+
+
+def forget(connection: Connection, session: str, node: NodeId | None = None) -> None:
+    """Nobody (or this node) holds on to a session any more."""
+    which = departures.c.session == session if node is None else _is(node, session)
+    connection.execute(delete(departures).where(which))
+
+
+def forget_old(connection: Connection, now: Micros) -> None:
+    """Give up on nodes that never confirmed."""
+    connection.execute(delete(departures).where(departures.c.created_at < now - KEPT_US))
+
+
+def carried(connection: Connection, node: NodeId) -> frozenset[str]:
+    """Sessions that this node may speak for although they are placed elsewhere by now."""
+    rows = select(departures.c.session).where(departures.c.node == node, departures.c.stray.is_(False))
+    return frozenset(connection.execute(rows).scalars())
+
+
+def of_node(connection: Connection, node: NodeId) -> tuple[Session, ...]:
+    """The sessions that a node must let go of, in id order."""
+    query = select(sessions).join(departures, departures.c.session == sessions.c.id).where(departures.c.node == node)
+    found = (read_session(row) for row in connection.execute(query).mappings())
+    return tuple(sorted(found, key=lambda session: session.id))
+
+
+def _is(node: NodeId, session: str) -> ColumnElement[bool]:
+    return (departures.c.node == node) & (departures.c.session == session)

@@ -1,0 +1,75 @@
+"""Drains, and the intents of their targets, in one transaction.
+
+A drain carries the revision it was decided on: 0 for a new one, else the revision that was read. Two operators (or an
+operator and the core) who decide on the same revision cannot both be right, so the second is refused.
+
+Errors: ``revision_conflict`` (limit = the current revision), ``unknown_data_center``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sqlalchemy import Connection, insert, select, update
+
+from router.core.errors import InputRejected
+from router.core.messages import DrainChanged
+from router.core.model import DataCenter, DataCenterId, Drain, DrainState, Event, Intent, Micros
+from router.store import events, resources
+from router.store.commit import Commit
+from router.store.rows import drain_row, read_drain, read_resource
+from router.store.tables import data_centers, drains
+
+
+def every(connection: Connection) -> tuple[Drain, ...]:
+    """Return all drains, oldest first."""
+    rows = connection.execute(select(drains).order_by(drains.c.created_at, drains.c.id)).mappings()
+    return tuple(read_drain(row) for row in rows)
+
+
+def put(
+    connection: Connection,
+    drain: Drain,
+    intents: Mapping[DataCenterId, Intent],
+    *,
+    actor: str,
+    now: Micros,
+) -> Commit[Drain]:
+    """Write a drain at its next revision and the intents that go with it; an identical drain keeps its revision."""
+    resources.lock_intent(connection)
+    row = connection.execute(select(drains).where(drains.c.id == drain.id).with_for_update()).mappings().first()
+    old = None if row is None else read_drain(row)
+    current = 0 if old is None else old.revision
+    if drain.revision != current:
+        message = f"drain {drain.id} is at revision {current}, not {drain.revision}; read it again"
+        raise InputRejected("revision_conflict", message, field="revision", rule="current revision", limit=current)
+    changed = _intended(connection, intents)
+    done = resources.change(connection, changed, [], actor=actor, now=now, reason=f"drain {drain.id}: {drain.reason}")
+    if drain == old:
+        return Commit(drain, done.changes)
+    new = replace(drain, revision=current + 1)
+    if old is None:
+        connection.execute(insert(drains), drain_row(new))
+    else:
+        connection.execute(update(drains).where(drains.c.id == drain.id).values(drain_row(new)))
+    events.append(connection, [_audit(old, new, actor, now)])
+    return Commit(new, (DrainChanged(new), *done.changes))
+
+
+def _intended(connection: Connection, intents: Mapping[DataCenterId, Intent]) -> list[DataCenter]:
+    query = select(data_centers).where(data_centers.c.id.in_(sorted(intents))).with_for_update()
+    found = {row["id"]: read_resource("data-centers", row) for row in connection.execute(query).mappings()}
+    changed: list[DataCenter] = []
+    for id in sorted(intents):
+        target = found.get(id)
+        if not isinstance(target, DataCenter):
+            raise resources.unknown("data-centers", id)
+        changed.append(replace(target, intent=intents[id]))
+    return changed
+
+
+def _audit(old: Drain | None, new: Drain, actor: str, now: Micros) -> Event:
+    opened = old is None and new.state is not DrainState.UNDONE
+    detail = events.differences(None if old is None else drain_row(old), drain_row(new))
+    return Event(now, "drain.opened" if opened else f"drain.{new.state.value}", new.id, actor, new.reason, detail)

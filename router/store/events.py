@@ -1,0 +1,72 @@
+"""The audit trail: written in the same transaction as what it tells, numbered in the order it was written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, insert, or_, select
+
+from router.core.model import Event, Micros
+from router.store.rows import read_event, row_of
+from router.store.tables import events
+
+Scalar = str | int | float | bool | None
+
+
+def append(connection: Connection, new: Sequence[Event]) -> None:
+    """Write events in the order given."""
+    if new:
+        connection.execute(insert(events), [row_of(event) for event in new])
+
+
+def find(
+    connection: Connection,
+    *,
+    since: Micros | None,
+    until: Micros | None,
+    kind: str | None,
+    subject: str | None,
+    limit: int,
+    before_id: int | None,
+) -> tuple[tuple[int, Event], ...]:
+    """Return numbered events, newest first; ``since`` <= at < ``until``; ``kind`` also matches what is below it."""
+    query = select(events).order_by(events.c.id.desc()).limit(limit)
+    if since is not None:
+        query = query.where(events.c.at >= since)
+    if until is not None:
+        query = query.where(events.c.at < until)
+    if kind is not None:
+        query = query.where(or_(events.c.kind == kind, events.c.kind.startswith(f"{kind}.", autoescape=True)))
+    if subject is not None:
+        query = query.where(events.c.subject == subject)
+    if before_id is not None:
+        query = query.where(events.c.id < before_id)
+    return tuple((row["id"], read_event(row)) for row in connection.execute(query).mappings())
+
+
+def of_subject(connection: Connection, subject: str, prefix: str) -> tuple[Event, ...]:
+    """Return the events of one subject whose kind starts with ``prefix``, oldest first."""
+    query = select(events).where(events.c.subject == subject, events.c.kind.startswith(prefix, autoescape=True))
+    return tuple(read_event(row) for row in connection.execute(query.order_by(events.c.id)).mappings())
+
+
+def differences(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Scalar]:
+    """Return ``{"<field>.before": …, "<field>.after": …}`` for the fields that differ, but never the revision."""
+    old, new = before or {}, after or {}
+    found: dict[str, Scalar] = {}
+    for name in sorted({*old, *new} - {"id", "revision"}):
+        if old.get(name) == new.get(name):
+            continue
+        if before is not None:
+            found[f"{name}.before"] = _scalar(old.get(name))
+        if after is not None:
+            found[f"{name}.after"] = _scalar(new.get(name))
+    return found
+
+
+def _scalar(value: Any) -> Scalar:
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

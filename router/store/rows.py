@@ -1,0 +1,138 @@
+"""Model <-> row: columns are named like fields, so copying is by name and only the odd types are listed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from enum import Enum
+from typing import Any, TypeVar
+
+from sqlalchemy import RowMapping
+
+from router.access import Key
+from router.core.model import (
+    KINDS,
+    Agent,
+    AgentState,
+    Client,
+    Constraints,
+    Drain,
+    DrainMode,
+    DrainState,
+    Event,
+    Intent,
+    Resource,
+    Role,
+    Selector,
+    Session,
+    SessionState,
+    TrafficClass,
+)
+
+Row = Mapping[str, Any] | RowMapping
+T = TypeVar("T")
+
+
+def _optional(decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else decode(value)
+
+
+def _sorted(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value[key] for key in sorted(value)}
+
+
+_tuple = _optional(tuple)
+_DECODE: Mapping[str, Callable[[Any], Any]] = {
+    "labels": _sorted,
+    "addresses": _sorted,
+    "match_labels": _sorted,
+    "metadata": _sorted,
+    "detail": dict,
+    "roles": lambda value: tuple(Role(role) for role in value),
+    "intent": Intent,
+    "traffic_class": TrafficClass,
+    "match_class": _optional(TrafficClass),
+    "edges": tuple,
+    "reasons": tuple,
+    "targets": tuple,
+    "pin": tuple,
+    "previous": lambda value: {id: Intent(value[id]) for id in sorted(value)},
+    "mode": DrainMode,
+    **dict.fromkeys(("allow_providers", "deny_providers", "allow_regions", "deny_regions", "allow_transports"), _tuple),
+}
+_DRAIN_DECODE = {**_DECODE, "state": DrainState, "selector": lambda value: Selector(**value)}
+_AGENT_DECODE = {**_DECODE, "state": AgentState}
+_CLIENT_FIELDS = tuple(field.name for field in fields(Client))
+
+
+def row_of(value: Resource | Agent | Event | Key) -> dict[str, Any]:
+    """Columns of anything whose fields are columns as they are."""
+    return _encode(value)
+
+
+def read_resource(kind: str, row: Row) -> Resource:
+    """The resource in a row of the table of ``kind``."""
+    return _decode(KINDS[kind], row, _DECODE)
+
+
+def read_agent(row: Row) -> Agent:
+    """The agent in a row."""
+    return _decode(Agent, row, _AGENT_DECODE)
+
+
+def session_row(session: Session) -> dict[str, Any]:
+    """Columns of a session; its client is flattened, its constraints are one JSON value."""
+    row = _encode(session)
+    del row["client"]
+    row.update({f"client_{name}": getattr(session.client, name) for name in _CLIENT_FIELDS})
+    row["constraints"] = _encode(session.constraints)
+    return row
+
+
+def read_session(row: Row) -> Session:
+    """The session in a row."""
+    known = {
+        "state": SessionState(row["state"]),
+        "client": Client(**{name: row[f"client_{name}"] for name in _CLIENT_FIELDS}),
+        "constraints": _decode(Constraints, row["constraints"], _DECODE),
+    }
+    return _decode(Session, {**row, **known}, _DECODE)
+
+
+def drain_row(drain: Drain) -> dict[str, Any]:
+    """Columns of a drain."""
+    return {**_encode(drain), "selector": _encode(drain.selector)}
+
+
+def read_drain(row: Row) -> Drain:
+    """The drain in a row."""
+    return _decode(Drain, row, _DRAIN_DECODE)
+
+
+def read_event(row: Row) -> Event:
+    """The event in a row."""
+    return _decode(Event, row, _DECODE)
+
+
+def read_key(row: Row) -> Key:
+    """The key in a row."""
+    return _decode(Key, row, {})
+
+
+def _encode(value: Any) -> dict[str, Any]:
+    return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(value[key]) for key in sorted(value)}
+    return value
+
+
+def _decode(cls: type[T], row: Row, decode: Mapping[str, Callable[[Any], Any]]) -> T:
+    names = (field.name for field in fields(cls))  # type: ignore[arg-type]
+    return cls(**{name: decode[name](row[name]) if name in decode else row[name] for name in names})

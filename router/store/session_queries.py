@@ -1,0 +1,85 @@
+"""Questions about sessions that change nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from sqlalchemy import ColumnElement, Connection, Select, String, and_, bindparam, func, or_, select, text
+
+from router.core.model import DataCenterId, Event, Session, SessionState
+from router.store import events
+from router.store.rows import read_session
+from router.store.tables import LIVE, sessions
+
+_ASN = re.compile(r"(?:AS)?([0-9]{1,10})", re.IGNORECASE)
+
+
+def find(
+    connection: Connection,
+    *,
+    data_center: DataCenterId | None,
+    state: SessionState | None,
+    client: str | None,
+    pool: str | None,
+    metadata: Mapping[str, str] | None,
+    limit: int,
+    after: str | None,
+) -> tuple[Session, ...]:
+    """Return sessions in id order, those after ``after``; ``data_center`` is their edge."""
+    query = select(sessions).order_by(sessions.c.id).limit(limit)
+    for column, value in ((sessions.c.edge, data_center), (sessions.c.state, state), (sessions.c.pool, pool)):
+        if value is not None:
+            query = query.where(column == value)
+    if state is not None and state.live:
+        query = query.where(LIVE)
+    if after is not None:
+        query = query.where(sessions.c.id > after)
+    if client is not None:
+        query = query.where(_of_client(client))
+    query = _with_metadata(query, metadata or {}, connection.dialect.name)
+    return tuple(read_session(row) for row in connection.execute(query).mappings())
+
+
+def _of_client(client: str) -> ColumnElement[bool]:
+    """Match the text of a prefix, an ASN (with or without ``AS``), or a country."""
+    ways = [sessions.c.client_prefix == client, sessions.c.client_country == client.upper()]
+    asn = _ASN.fullmatch(client)
+    return or_(*ways, sessions.c.client_asn == int(asn[1])) if asn else or_(*ways)
+
+
+def _with_metadata(
+    query: Select[*tuple[object, ...]], metadata: Mapping[str, str], dialect: str
+) -> Select[*tuple[object, ...]]:
+    if not metadata:
+        return query
+    if dialect == "postgresql":
+        return query.where(
+            sessions.c.metadata.op("@>")(bindparam("wanted", dict(metadata), type_=sessions.c.metadata.type))
+        )
+    # Not a JSON path: a key may contain quotes and dots, and a parameter cannot be misread.
+    pairs = [
+        text(
+            f"EXISTS (SELECT 1 FROM json_each(sessions.metadata) WHERE key = :key{i} AND value = :value{i})"
+        ).bindparams(bindparam(f"key{i}", key, String), bindparam(f"value{i}", metadata[key], String))
+        for i, key in enumerate(sorted(metadata))
+    ]
+    return query.where(and_(*pairs))
+
+
+def movable(connection: Connection, data_center: DataCenterId, limit: int) -> tuple[Session, ...]:
+    """Live sessions that are placed on an edge, oldest first."""
+    mine = select(sessions).where(LIVE, sessions.c.edge == data_center)
+    query = mine.order_by(sessions.c.created_at, sessions.c.id).limit(limit)
+    return tuple(read_session(row) for row in connection.execute(query).mappings())
+
+
+def count_on(connection: Connection, data_center: DataCenterId) -> int:
+    """How many live sessions are placed on an edge."""
+    query = select(func.count()).select_from(sessions).where(LIVE, sessions.c.edge == data_center)
+    return connection.execute(query).scalar_one()
+
+
+def trail(connection: Connection, id: str) -> tuple[Event, ...]:
+    """The life of a session, oldest first."""
+    return events.of_subject(connection, id, "session.")

@@ -1,0 +1,216 @@
+"""Sessions: started, moved, ended, each in one transaction with its agent, its event and its idempotency key.
+
+Every way out of life goes through :func:`end_where`, which frees agents, counts, tells the trail, and notes which node
+must let go of the user. Epochs fence: a move or resume names the epoch it saw, and of two only one finds it.
+
+Idempotency: the key is inserted by the transaction that starts the session. Two concurrent requests with one key
+collide on its primary key; the loser is run again by :meth:`Database.write` and finds the winner's session.
+
+Errors: ``unknown_session``, ``session_ended``, ``bad_transition``, ``fenced`` (limit = the current epoch),
+``idempotency_conflict``, ``unknown_data_center``, ``unknown_node``, ``unknown_pool``, ``unknown_agent``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+
+from router.core.errors import InputRejected
+from router.core.model import (
+    Agent,
+    AgentState,
+    DataCenterId,
+    Event,
+    Micros,
+    NodeId,
+    PoolId,
+    Session,
+    SessionId,
+    SessionState,
+)
+from router.core.pools import next_session_state
+from router.store import agents, departures, events
+from router.store.commit import Commit, Tally
+from router.store.resources import unknown
+from router.store.rows import read_session, session_row
+from router.store.tables import LIVE, data_centers, idempotency, nodes, sessions
+
+IDEMPOTENCY_US = 24 * 3600 * 1_000_000  # longer than any client retries, short enough to keep the table small
+_CHUNK = 500  # ids per IN list
+
+
+def get(connection: Connection, id: str, *, lock: bool = False) -> Session | None:
+    """Return one session, or None."""
+    query = select(sessions).where(sessions.c.id == id)
+    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    return None if row is None else read_session(row)
+
+
+def existing(connection: Connection, id: str) -> Session:
+    """Return one session, locked. Raises ``unknown_session``."""
+    session = get(connection, id, lock=True)
+    if session is None:
+        raise InputRejected("unknown_session", f"there is no session called {id}", field="id")
+    return session
+
+
+def start(
+    connection: Connection,
+    session: Session,
+    hubs: Sequence[DataCenterId],
+    *,
+    idempotency_key: str | None,
+    request_hash: bytes,
+    now: Micros,
+) -> Commit[Session | None]:
+    """Take an agent if a pool is asked for, and write the session; None, and nothing written, if there is no agent."""
+    if idempotency_key is not None:
+        replayed = replayed_session(connection, idempotency_key, request_hash, now)
+        if replayed is not None:
+            return Commit(replayed)
+    _hold_place(connection, session.edge, session.edge_node)
+    tally = Tally()
+    if session.pool is not None:
+        agent = agents.take(connection, session.pool, hubs, session.id)
+        if agent is None:
+            agents.check_pool(connection, session.pool)
+            return Commit(None)
+        tally.agent(replace(agent, state=AgentState.READY), agent)
+        session = replace(session, agent=agent.id, agent_data_center=agent.data_center)
+    connection.execute(insert(sessions), session_row(session))
+    tally.session(None, session.edge)
+    if idempotency_key is not None:
+        record = {"key": idempotency_key, "request_hash": request_hash, "session": session.id}
+        connection.execute(insert(idempotency), record | {"expires_at": now + IDEMPOTENCY_US})
+    detail: dict[str, events.Scalar] = {"edge": session.edge, "agent": session.agent, "epoch": session.epoch}
+    events.append(connection, [_event(session, "started", now, detail)])
+    return Commit(session, tally.changes())
+
+
+def replayed_session(connection: Connection, key: str, request_hash: bytes, now: Micros) -> Session | None:
+    """Return the session that a request with this key has started, or None. Raises ``idempotency_conflict``."""
+    row = connection.execute(select(idempotency).where(idempotency.c.key == key)).first()
+    if row is None:
+        return None
+    if row.expires_at <= now:  # not yet cleaned away
+        connection.execute(delete(idempotency).where(idempotency.c.key == key))
+        return None
+    if row.request_hash != request_hash:
+        message = f"this Idempotency-Key was used for another request, which started session {row.session}"
+        raise InputRejected("idempotency_conflict", message, field="Idempotency-Key", rule="one request per key")
+    return get(connection, row.session)
+
+
+def _hold_place(connection: Connection, edge: DataCenterId, node: NodeId | None) -> None:
+    """Check that an edge is there, and keep it from being deleted until this transaction ends."""
+    query = select(data_centers.c.id).where(data_centers.c.id == edge)
+    if node is not None:  # a node keeps its data center
+        query = select(nodes.c.id).where(nodes.c.id == node, nodes.c.data_center == edge)
+    if connection.execute(query.with_for_update(read=True, key_share=True)).first() is not None:
+        return
+    there = connection.execute(select(data_centers.c.id).where(data_centers.c.id == edge)).first()
+    raise unknown("data-centers", edge) if there is None or node is None else unknown("nodes", node)
+
+
+def rebind(
+    connection: Connection,
+    id: SessionId,
+    *,
+    expect_epoch: int,
+    state: SessionState,
+    edge: DataCenterId,
+    edge_node: NodeId | None,
+    edges: Sequence[DataCenterId],
+    moved_from: DataCenterId | None,
+    reasons: Sequence[str],
+    lease_expires_at: Micros,
+    event_kind: str,
+    now: Micros,
+) -> Commit[Session]:
+    """Place a live session anew under the next epoch; ``event_kind`` is ``moved``, ``resumed`` or ``rolled_back``."""
+    old = existing(connection, id)
+    name = event_kind.removeprefix("session.")
+    expected = next_session_state(old.state, name)
+    if old.epoch != expect_epoch:
+        message = (
+            f"session {id} is at epoch {old.epoch}, not {expect_epoch}: a newer token or move has replaced this one"
+        )
+        raise InputRejected("fenced", message, field="epoch", rule="the current epoch", limit=old.epoch)
+    if state is not expected:
+        message = f"{name} takes a session that is {old.state.value} to {expected.value}, not to {state.value}"
+        raise InputRejected("bad_transition", message, field="state", rule="pools.SESSION_TRANSITIONS")
+    _hold_place(connection, edge, edge_node)
+    new = replace(
+        old,
+        state=state,
+        edge=edge,
+        edge_node=edge_node,
+        edges=tuple(edges),
+        epoch=old.epoch + 1,
+        moved_from=moved_from,
+        reasons=tuple(reasons),
+        lease_expires_at=lease_expires_at,
+    )
+    connection.execute(update(sessions).where(sessions.c.id == id).values(session_row(new)))
+    departures.note_move(connection, old, new, now)
+    detail: dict[str, events.Scalar] = {"from": old.edge, "to": edge, "epoch": new.epoch, "state": state.value}
+    events.append(connection, [_event(new, name, now, detail)])
+    tally = Tally()
+    tally.session(old.edge, new.edge)
+    return Commit(new, tally.changes())
+
+
+def end(connection: Connection, id: SessionId, *, reason: str, now: Micros) -> Commit[Session]:
+    """End a session and free its agent; ending it again changes nothing."""
+    tally = Tally()
+    end_where(connection, sessions.c.id == id, reason, now, tally)
+    return Commit(existing(connection, id), tally.changes())
+
+
+def expire(connection: Connection, now: Micros) -> Commit[tuple[Session, ...]]:
+    """End every session whose lease is over, and forget what is too old to be asked for again."""
+    tally = Tally()
+    ended = end_where(connection, sessions.c.lease_expires_at <= now, "lease_expired", now, tally)
+    connection.execute(delete(idempotency).where(idempotency.c.expires_at <= now))
+    departures.forget_old(connection, now)
+    return Commit(ended, tally.changes())
+
+
+def end_where(
+    connection: Connection,
+    which: ColumnElement[bool],
+    reason: str,
+    now: Micros,
+    tally: Tally,
+    *,
+    told: NodeId | None = None,
+) -> tuple[Session, ...]:
+    """End the live sessions that match; every node that holds one must let go, except ``told``, which said so."""
+    values = {"state": SessionState.ENDED, "ended_at": now, "end_reason": reason, "moved_from": None}
+    rows = connection.execute(update(sessions).where(LIVE, which).values(values).returning(*sessions.c)).mappings()
+    ended = tuple(sorted((read_session(row) for row in rows), key=lambda session: session.id))
+    for session in ended:
+        tally.session(session.edge, None)
+    for start in range(0, len(ended), _CHUNK):
+        chunk = ended[start : start + _CHUNK]
+        agents.free(connection, [session.id for session in chunk], tally)
+        departures.note_ends(connection, chunk, now, told)
+    events.append(connection, [replace(_event(session, "ended", now, {}), reason=reason) for session in ended])
+    return ended
+
+
+def release_agent(connection: Connection, pool: PoolId, id: str, epoch: int, now: Micros) -> Commit[Agent]:
+    """An agent gives up its lease: its session is over, and it is ready again. Repeating it changes nothing."""
+    agent = agents.of(connection, pool, id)
+    if agent.epoch != epoch or agent.state not in (AgentState.READY, AgentState.BUSY):
+        raise agents.fenced(agent)
+    tally = Tally()
+    if agent.session is not None:
+        end_where(connection, sessions.c.id == agent.session, "agent_released", now, tally)
+    return Commit(agents.of(connection, pool, id), tally.changes())
+
+
+def _event(session: Session, name: str, now: Micros, detail: dict[str, events.Scalar]) -> Event:
+    return Event(now, f"session.{name}", session.id, reason="; ".join(session.reasons), detail=detail)

@@ -1,0 +1,306 @@
+"""The store: every durable read and write of the control plane, one transaction each.
+
+Calls block; the runtime makes them from executor threads, and every method may be called from any thread. A write
+returns a :class:`Commit` once it is durable; when a method raises, nothing of it was written. The work itself is in one
+module per noun, as functions of a connection, so that several of them can share a transaction.
+
+All of them raise ``Unavailable("database_unavailable")`` when the database cannot be used now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from router.access import Key
+from router.core.messages import AppendHistory
+from router.core.model import (
+    Agent,
+    AgentId,
+    Counters,
+    DataCenterId,
+    Drain,
+    Event,
+    Intent,
+    Inventory,
+    KeyId,
+    Micros,
+    Node,
+    NodeId,
+    PoolId,
+    Resource,
+    Session,
+    SessionId,
+    SessionState,
+)
+from router.store import (
+    agents,
+    boot,
+    drains,
+    events,
+    heartbeats,
+    history,
+    keys,
+    migrate,
+    resources,
+    session_queries,
+    sessions,
+)
+from router.store.commit import Commit, count_all
+from router.store.engine import Database
+
+
+class Store:
+    """One database, by its SQLAlchemy URL."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+        self._read = self._database.read
+        self._write = self._database.write
+
+    def upgrade(self) -> None:
+        """Migrate to the newest version; nothing to do is fine."""
+        migrate.upgrade(self._database)
+
+    def close(self) -> None:
+        """Close the connections; the store can still be used and opens new ones."""
+        self._database.close()
+
+    def boot(self, now: Micros) -> boot.BootState:
+        """Raise the epoch and read all hard state, in one transaction."""
+        del now  # nothing at start depends on the time; the argument keeps the signature of every write
+        return self._write(boot.boot, snapshot=True)
+
+    # --- resources ---------------------------------------------------------------------------------------------------
+
+    def put(self, resource: Resource, *, if_match: int | None, actor: str, now: Micros) -> Commit[Resource]:
+        """Create or replace a resource; an identical one keeps its revision. ``if_match`` 0: it must not exist."""
+        return self._write(lambda c: resources.put(c, resource, if_match=if_match, actor=actor, now=now))
+
+    def delete(self, kind: str, id: str, *, if_match: int | None, actor: str, now: Micros) -> Commit[None]:
+        """Delete a resource that nothing needs."""
+        return self._write(lambda c: resources.remove(c, kind, id, if_match=if_match, actor=actor, now=now))
+
+    def apply(
+        self, puts: Sequence[Resource], deletes: Sequence[tuple[str, str]], *, actor: str, now: Micros
+    ) -> Commit[tuple[Resource, ...]]:
+        """Carry out many writes or none of them; the result is ``puts`` as they now are."""
+        return self._write(lambda c: resources.change(c, puts, deletes, actor=actor, now=now))
+
+    def inventory(self) -> Inventory:
+        """Return all resources as of one moment."""
+        return self._read(resources.inventory)
+
+    # --- keys and joining --------------------------------------------------------------------------------------------
+
+    def add_key(self, key: Key, *, actor: str, now: Micros) -> Commit[Key]:
+        """Write a new key; the same key again changes nothing."""
+        return self._write(lambda c: keys.add(c, key, actor=actor, now=now))
+
+    def revoke_key(self, id: KeyId, *, actor: str, now: Micros) -> Commit[Key]:
+        """Make a key worthless."""
+        return self._write(lambda c: keys.revoke(c, id, actor=actor, now=now))
+
+    def keys(self) -> tuple[Key, ...]:
+        """Return all keys, oldest first, revoked ones too."""
+        return self._read(keys.every)
+
+    def add_join_token(
+        self, token_hash: bytes, data_center: DataCenterId, expires_at: Micros, *, actor: str, now: Micros
+    ) -> Commit[None]:
+        """Let one node join a data center."""
+        return self._write(lambda c: keys.add_join_token(c, token_hash, data_center, expires_at, actor=actor, now=now))
+
+    def redeem_join_token(self, token_hash: bytes, node: Node, key: Key, now: Micros) -> Commit[Node]:
+        """Trade a token for a node with a key of its own; the node's older keys are revoked."""
+        return self._write(lambda c: keys.redeem_join_token(c, token_hash, node, key, now))
+
+    # --- agents ------------------------------------------------------------------------------------------------------
+
+    def register_agent(self, agent: Agent, now: Micros) -> Commit[Agent]:
+        """Write where an agent is; one that holds a live session keeps it."""
+        return self._write(lambda c: agents.register(c, agent, now))
+
+    def heartbeat_agent(self, pool: PoolId, id: AgentId, epoch: int, now: Micros) -> Commit[Agent]:
+        """Note that an agent is alive; its row in the answer tells it of a new session."""
+        return self._write(lambda c: agents.heartbeat(c, pool, id, epoch, now))
+
+    def release_agent(self, pool: PoolId, id: AgentId, epoch: int, now: Micros) -> Commit[Agent]:
+        """An agent gives up its lease, which ends its session."""
+        return self._write(lambda c: sessions.release_agent(c, pool, id, epoch, now))
+
+    def agents(self, pool: PoolId) -> tuple[Agent, ...]:
+        """Return the agents of a pool."""
+        return self._read(lambda c: agents.of_pool(c, pool))
+
+    def agent(self, id: AgentId) -> Agent | None:
+        """Return one agent."""
+        return self._read(lambda c: agents.get(c, id))
+
+    def expire_agents(self, seen_before: Micros, now: Micros) -> Commit[tuple[Agent, ...]]:
+        """Declare silent agents lost."""
+        return self._write(lambda c: agents.expire(c, seen_before, now))
+
+    # --- sessions ----------------------------------------------------------------------------------------------------
+
+    def start_session(
+        self,
+        session: Session,
+        hubs: Sequence[DataCenterId],
+        *,
+        idempotency_key: str | None,
+        request_hash: bytes,
+        now: Micros,
+    ) -> Commit[Session | None]:
+        """Take an agent in the first hub that has one and write the session; None if none has."""
+        return self._write(
+            lambda c: sessions.start(
+                c, session, hubs, idempotency_key=idempotency_key, request_hash=request_hash, now=now
+            )
+        )
+
+    def replayed(self, idempotency_key: str, request_hash: bytes, now: Micros) -> Commit[Session | None]:
+        """Return the session that this very request has started before, if it has."""
+        return self._write(lambda c: Commit(sessions.replayed_session(c, idempotency_key, request_hash, now)))
+
+    def session(self, id: SessionId) -> Session | None:
+        """Return one session."""
+        return self._read(lambda c: sessions.get(c, id))
+
+    def sessions(
+        self,
+        *,
+        data_center: DataCenterId | None = None,
+        state: SessionState | None = None,
+        client: str | None = None,
+        pool: PoolId | None = None,
+        metadata: Mapping[str, str] | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> tuple[Session, ...]:
+        """Return sessions in id order; ``client`` is the text of a prefix, an ASN, or a country."""
+        return self._read(
+            lambda c: session_queries.find(
+                c,
+                data_center=data_center,
+                state=state,
+                client=client,
+                pool=pool,
+                metadata=metadata,
+                limit=limit,
+                after=after,
+            )
+        )
+
+    def session_events(self, id: SessionId) -> tuple[Event, ...]:
+        """Return a session's life, oldest first."""
+        return self._read(lambda c: session_queries.trail(c, id))
+
+    def rebind_session(
+        self,
+        id: SessionId,
+        *,
+        expect_epoch: int,
+        state: SessionState,
+        edge: DataCenterId,
+        edge_node: NodeId | None,
+        edges: Sequence[DataCenterId],
+        moved_from: DataCenterId | None,
+        reasons: Sequence[str],
+        lease_expires_at: Micros,
+        event_kind: str,
+        now: Micros,
+    ) -> Commit[Session]:
+        """Place a live session anew under the next epoch."""
+        return self._write(
+            lambda c: sessions.rebind(
+                c,
+                id,
+                expect_epoch=expect_epoch,
+                state=state,
+                edge=edge,
+                edge_node=edge_node,
+                edges=edges,
+                moved_from=moved_from,
+                reasons=reasons,
+                lease_expires_at=lease_expires_at,
+                event_kind=event_kind,
+                now=now,
+            )
+        )
+
+    def touch_sessions(
+        self, node: NodeId, changed: Sequence[tuple[SessionId, str]], lease_expires_at: Micros, now: Micros
+    ) -> Commit[tuple[Session, ...]]:
+        """Apply a media node's heartbeat; the result is what the node must let go of."""
+        return self._write(lambda c: heartbeats.touch(c, node, changed, lease_expires_at, now))
+
+    def end_session(self, id: SessionId, *, reason: str, now: Micros) -> Commit[Session]:
+        """End a session and free its agent."""
+        return self._write(lambda c: sessions.end(c, id, reason=reason, now=now))
+
+    def expire_sessions(self, now: Micros) -> Commit[tuple[Session, ...]]:
+        """End the sessions whose lease is over."""
+        return self._write(lambda c: sessions.expire(c, now))
+
+    def movable(self, data_center: DataCenterId, limit: int) -> tuple[Session, ...]:
+        """Return live sessions placed on an edge, oldest first."""
+        return self._read(lambda c: session_queries.movable(c, data_center, limit))
+
+    def count_on(self, data_center: DataCenterId) -> int:
+        """Return how many live sessions are placed on an edge."""
+        return self._read(lambda c: session_queries.count_on(c, data_center))
+
+    def counters(self) -> Counters:
+        """Count sessions and agents anew."""
+        return self._read(count_all)
+
+    # --- drains ------------------------------------------------------------------------------------------------------
+
+    def put_drain(
+        self, drain: Drain, intents: Mapping[DataCenterId, Intent], *, actor: str, now: Micros
+    ) -> Commit[Drain]:
+        """Write a drain, decided on its ``revision`` (0: new), and the intents of its targets."""
+        return self._write(lambda c: drains.put(c, drain, intents, actor=actor, now=now))
+
+    def drains(self) -> tuple[Drain, ...]:
+        """Return all drains, oldest first."""
+        return self._read(drains.every)
+
+    # --- soft things worth keeping -----------------------------------------------------------------------------------
+
+    def append_history(self, rows: Sequence[AppendHistory]) -> None:
+        """Write roll-ups."""
+        self._write(lambda c: history.append(c, rows))
+
+    def history(self, source: DataCenterId, *, since: Micros, until: Micros) -> tuple[AppendHistory, ...]:
+        """Return the roll-ups of a source with ``since`` <= bucket_at < ``until``."""
+        return self._read(lambda c: history.find(c, source, since=since, until=until))
+
+    def thin_history(self, before: Micros) -> None:
+        """Forget roll-ups older than ``before``."""
+        self._write(lambda c: history.thin(c, before))
+
+    def save_table(self, table: bytes) -> None:
+        """Keep the last route table for the next start."""
+        self._write(lambda c: boot.save_table(c, table))
+
+    def record(self, new: Sequence[Event]) -> None:
+        """Write events."""
+        self._write(lambda c: events.append(c, new))
+
+    def events(
+        self,
+        *,
+        since: Micros | None = None,
+        until: Micros | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        limit: int = 200,
+        before_id: int | None = None,
+    ) -> tuple[tuple[int, Event], ...]:
+        """Return numbered events, newest first; ``kind`` ``session`` also finds ``session.started``."""
+        return self._read(
+            lambda c: events.find(
+                c, since=since, until=until, kind=kind, subject=subject, limit=limit, before_id=before_id
+            )
+        )

@@ -1,0 +1,147 @@
+"""Estimates: clocks far apart telescope away, nodes share a reference clock, steps, ageing, one-way silence."""
+
+from __future__ import annotations
+
+from itertools import pairwise, permutations
+
+import numpy as np
+import pytest
+from worlds import SECOND, feed, inventory, report, snapshot
+
+from router.core.estimate import DEGRADED_PPM, STALE_US, UNKNOWN_US, Estimator
+from router.core.health import HealthBook
+from router.core.model import TrafficClass
+from router.core.solve import solve
+from router.core.tables import UNKNOWN, Context, LinkState
+from router.core.topology import snapshot as freeze
+
+NAMES = "x-a x-b y-c z-d"
+
+
+def truth(seed: int, names: str = NAMES) -> dict[tuple[str, str], int]:
+    rng = np.random.default_rng(seed)
+    return {pair: int(rng.integers(5_000, 120_000)) for pair in permutations(sorted(names.split()), 2)}
+
+
+def test_round_trip_and_one_way_difference_with_clocks_half_a_second_off() -> None:
+    world, there = inventory(NAMES), truth(1)
+    clocks = {"x-a-0": 0, "x-b-0": 480_000, "y-c-0": -500_000, "z-d-0": 123_456}
+    estimator = Estimator(world)
+    feed(estimator, there, clocks, SECOND)
+    table, _ = estimator.table(SECOND)
+    for (a, b), delay in there.items():
+        i, j = world.index[a], world.index[b]
+        assert table.rtt_us[0, i, j] == delay + there[b, a]
+        # any two paths between the same ends differ by exactly the true difference
+        for k in range(4):
+            if k not in (i, j):
+                via = list(world.index)[k]
+                measured = table.forward_us[0, i, k] + table.forward_us[0, k, j] - table.forward_us[0, i, j]
+                assert measured == there[a, via] + there[via, b] - delay
+        assert abs(table.forward_us[0, i, j] - delay) <= table.error_us[0, i, j] * 2
+
+
+def test_three_nodes_per_data_center_with_clocks_far_apart_choose_the_truly_fastest_paths() -> None:
+    world, there = inventory(NAMES, nodes=3), truth(2)
+    rng = np.random.default_rng(3)
+    clocks = {node: int(rng.integers(-500_000, 500_000)) for node in world.nodes}
+    estimator = Estimator(world)
+    for round in range(3):
+        feed(estimator, there, clocks, (round + 1) * SECOND, round + 1)
+    table, potential = estimator.table(3 * SECOND)
+    health = HealthBook(world).current
+    shot = freeze(world, table, potential, health, 1, 1, 3 * SECOND)
+    candidate = solve(shot)
+    c = shot.contexts.index(Context(TrafficClass.VOICE))
+    true_cost = np.zeros((4, 4), np.int64)
+    for (a, b), delay in there.items():
+        true_cost[world.index[a], world.index[b]] = delay
+    right = solve(snapshot(true_cost, relay_cost_us=500))
+    # node clocks are projected through siblings 50 us away, so a tie within that is no mistake
+    for s, t in permutations(range(4), 2):
+        chosen = [s, *(int(k) for k in candidate.relays[c, s, t] if k >= 0), t]
+        cost = sum(int(true_cost[a, b]) for a, b in pairwise(chosen)) + 500 * (len(chosen) - 2)
+        assert cost - right.cost[0, s, t] <= 200
+
+
+def test_a_report_of_an_unknown_node_or_peer_is_no_evidence() -> None:
+    estimator = Estimator(inventory(NAMES))
+    assert estimator.observe(report("stranger", {"x-a-0": (1, 1, 0)}, 1), SECOND) is None
+    evidence = estimator.observe(report("x-a-0", {"stranger": (1, 1, 0)}, 1), SECOND)
+    assert evidence is not None and evidence.target.size == 0
+
+
+def test_minima_leave_the_window() -> None:
+    world = inventory("x-a x-b")
+    estimator = Estimator(world)
+    feed(estimator, {("x-a", "x-b"): 10_000, ("x-b", "x-a"): 10_000}, {"x-a-0": 0, "x-b-0": 0}, SECOND)
+    slower = {("x-a", "x-b"): 50_000, ("x-b", "x-a"): 50_000}
+    for s in range(2, 28, 2):
+        feed(estimator, slower, {"x-a-0": 0, "x-b-0": 0}, s * SECOND, s)
+    assert estimator.table(27 * SECOND)[0].rtt_us[0, 0, 1] == 100_000
+
+
+def test_old_evidence_gets_dearer_and_then_unknown_but_never_better() -> None:
+    world = inventory("x-a x-b")
+    estimator = Estimator(world)
+    feed(estimator, {("x-a", "x-b"): 10_000, ("x-b", "x-a"): 10_000}, {"x-a-0": 0, "x-b-0": 0}, SECOND)
+    costs = []
+    for age in (0, STALE_US, STALE_US + 4 * SECOND):
+        table, potential = estimator.table(SECOND + age)
+        health = HealthBook(world).current
+        if table.rtt_us[0, 0, 1] == UNKNOWN:  # its window is empty: unknown already
+            break
+        costs.append(int(freeze(world, table, potential, health, 1, 1, SECOND + age).cost[0, 0, 1]))
+    assert costs == sorted(costs)
+    table, _ = estimator.table(SECOND + UNKNOWN_US + 1)
+    assert table.state[0, 0, 1] == LinkState.UNKNOWN and table.forward_us[0, 0, 1] == UNKNOWN
+
+
+@pytest.mark.parametrize("offset", [7_200_000_000, -3_000_000])
+def test_a_clock_step_drops_the_raw_evidence_of_that_data_center_alone(offset: int) -> None:
+    world, there = inventory(NAMES), truth(4)
+    clocks = dict.fromkeys(world.nodes, 0)
+    estimator = Estimator(world)
+    feed(estimator, there, clocks, SECOND)
+    clocks["y-c-0"] += offset
+    feed(estimator, there, clocks, 3 * SECOND, 2)
+    assert estimator.clock_steps >= 1
+    table, _ = estimator.table(3 * SECOND)
+    for (a, b), delay in there.items():
+        assert table.rtt_us[0, world.index[a], world.index[b]] == delay + there[b, a]
+        assert -2_000 <= table.forward_us[0, world.index[a], world.index[b]] <= delay + there[b, a] + 2_000
+
+
+def test_one_way_silence_is_told_from_both_ends_evidence() -> None:
+    world = inventory("x-a x-b")
+    estimator = Estimator(world)
+    feed(estimator, {("x-a", "x-b"): 10_000, ("x-b", "x-a"): 10_000}, {"x-a-0": 0, "x-b-0": 0}, SECOND)
+    for s in range(2, 12):  # a -> b is cut: b hears nothing, a reflects what b sends but the answers die
+        estimator.observe(report("x-a-0", {"x-b-0": (0, 0, 0)}, s, lost=1, reflected={"x-b-0": 1}), s * SECOND)
+        estimator.observe(report("x-b-0", {"x-a-0": (0, 0, 0)}, s, lost=1), s * SECOND)
+    state = estimator.table(11 * SECOND)[0].state
+    assert state[0, 0, 1] == LinkState.DOWN
+    assert state[0, 1, 0] != LinkState.DOWN
+
+
+def test_loss_makes_a_link_degraded() -> None:
+    world = inventory("x-a x-b")
+    estimator = Estimator(world)
+    for s in range(1, 10):
+        estimator.observe(report("x-a-0", {"x-b-0": (20_000, 10_000, 10_000)}, s, sent=10, lost=3), s * SECOND)
+    table, _ = estimator.table(9 * SECOND)
+    assert table.state[0, 0, 1] == LinkState.DEGRADED
+    assert 2 * table.loss_ppm[0, 0, 1] == pytest.approx(300_000, abs=DEGRADED_PPM)
+
+
+def test_estimates_move_with_their_data_centers_when_the_inventory_grows() -> None:
+    small, there = inventory("x-b z-d"), truth(5)
+    older = Estimator(small)
+    feed(older, there, {"x-b-0": 0, "z-d-0": 7}, SECOND)
+    world = inventory(NAMES)
+    newer = Estimator(world)
+    newer.adopt(older)
+    table, _ = newer.table(SECOND)
+    i, j = world.index["x-b"], world.index["z-d"]
+    assert table.rtt_us[0, i, j] == there["x-b", "z-d"] + there["z-d", "x-b"]
+    assert (table.rtt_us >= 0).sum() == 2

@@ -1,0 +1,108 @@
+"""Who is probed next: rate, phase, stalls, replaced plans."""
+
+from __future__ import annotations
+
+import itertools
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probes.schedule import MAX_LATENESS_US, Schedule
+from probes.wire import PlanPeer
+
+
+def peer(name: str, interval_us: int = 1_000_000, transport: str = "internet") -> PlanPeer:
+    return PlanPeer(name, f"dc-{name}", transport, "192.0.2.1", 7421, 0, interval_us)
+
+
+def run(schedule: Schedule, until_us: int) -> list[tuple[int, str]]:
+    """Serve every slot exactly on time."""
+    sent = []
+    while (at := schedule.next_at()) is not None and at <= until_us:
+        sent.extend((at, due.node) for due in schedule.due(at))
+    return sent
+
+
+@given(st.lists(st.integers(1_000, 5_000_000), min_size=1, max_size=12), st.integers(0, 1 << 40), st.integers(0, 99))
+def test_every_peer_gets_one_probe_per_interval(intervals: list[int], start_us: int, seed: int) -> None:
+    peers = [peer(f"n{i}", interval) for i, interval in enumerate(intervals)]
+    schedule = Schedule(Random(seed))
+    schedule.replace(peers, start_us)
+    span_us = 3 * max(intervals)
+    if span_us // min(intervals) > 500:
+        span_us = 500 * min(intervals)
+    sent = run(schedule, start_us + span_us)
+    for one in peers:
+        times = [at for at, name in sent if name == one.node]
+        assert span_us // one.interval_us <= len(times) <= span_us // one.interval_us + 1
+        assert all(b - a == one.interval_us for a, b in itertools.pairwise(times))
+    assert schedule.skipped == 0
+
+
+def test_phases_are_spread_over_the_interval() -> None:
+    schedule = Schedule(Random(5))
+    schedule.replace([peer(f"n{i}") for i in range(1_000)], 0)
+    times = sorted(at for at, _ in run(schedule, 999_999))
+    assert len(times) == 1_000
+    for tenth in range(10):
+        assert 60 < sum(tenth * 100_000 <= at < (tenth + 1) * 100_000 for at in times) < 140
+
+
+@given(st.integers(1_000, 4_000_000), st.integers(0, 20_000_000), st.integers(0, 99))
+def test_a_stall_of_any_length_is_followed_by_no_burst(interval_us: int, stall_us: int, seed: int) -> None:
+    peers = [peer(f"n{i:02}", interval_us) for i in range(40)]
+    schedule = Schedule(Random(seed))
+    schedule.replace(peers, 0)
+    run(schedule, 2 * interval_us)
+    due = schedule.due(2 * interval_us + stall_us)
+    names = [one.node for one in due]
+    assert len(names) == len(set(names))
+    next_at = schedule.next_at()
+    assert next_at is not None
+    assert next_at > 2 * interval_us + stall_us
+    assert schedule.due(2 * interval_us + stall_us) == []
+
+
+def test_only_fresh_slots_are_served_after_a_stall() -> None:
+    schedule = Schedule(Random(1))
+    peers = [peer(f"n{i:03}", 4_000_000) for i in range(200)]
+    schedule.replace(peers, 0)
+    run(schedule, 4_000_000)
+    served = schedule.due(14_000_000)
+    expected = 200 * MAX_LATENESS_US / 4_000_000
+    assert 0 < len(served) < 3 * expected
+    assert schedule.skipped >= 400
+
+
+def test_replacing_the_plan_keeps_the_slots_of_those_who_stay() -> None:
+    schedule = Schedule(Random(3))
+    schedule.replace([peer("a"), peer("b"), peer("c")], 0)
+    before = {name: at for at, name in run(schedule, 1_000_000)}
+    schedule.replace([peer("b"), peer("a"), peer("d")], 1_000_000)
+    after = {name: at for at, name in run(schedule, 1_999_999)}
+    assert {name: after[name] - 1_000_000 for name in ("a", "b")} == {name: before[name] for name in ("a", "b")}
+    assert "c" not in after
+    assert "d" in after
+
+
+def test_a_new_interval_gets_a_new_phase_within_it() -> None:
+    schedule = Schedule(Random(3))
+    schedule.replace([peer("a", 60_000_000)], 0)
+    schedule.replace([peer("a", 50_000)], 10)
+    at = schedule.next_at()
+    assert at is not None
+    assert 10 <= at < 50_010
+
+
+def test_transports_of_one_peer_are_probed_separately() -> None:
+    schedule = Schedule(Random(3))
+    schedule.replace([peer("a"), peer("a", transport="backbone")], 0)
+    assert len(schedule) == 2
+    assert len(run(schedule, 999_999)) == 2
+
+
+def test_without_peers_nothing_is_due() -> None:
+    schedule = Schedule(Random(0))
+    assert schedule.next_at() is None
+    assert schedule.due(1 << 50) == []
