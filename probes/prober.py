@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import logging
 import random
+import secrets
 import socket
 from collections import Counter
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ class Prober:
         self._targets: dict[tuple[str, str], Target] = {}
         self._ssids: dict[tuple[str, str], int] = {}
         self._taken_ssids: set[int] = set()
-        self._next_ssid = rng.randrange(_SSIDS)  # new at every start: reflectors may remember the last one
+        self._next_ssid = secrets.randbelow(_SSIDS)  # new at every start: reflectors may remember the last one
         self._rows_of_host: dict[str, Row | None] = {}  # None: several peers share the address
         self._unresolved: tuple[str, ...] = ()
         self._tick_us = MAX_TICK_US

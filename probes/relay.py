@@ -24,7 +24,6 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from probes.sockets import Address, Receiver, TokenBucket, monotonic_us, open_udp
 
@@ -233,11 +232,3 @@ class _Flow:
 
     def close(self) -> None:
         self.receiver.close()
-
-
-def resolve_hop(host: str, port: int) -> Address:
-    """A hop of numeric IPv4 address and port. Raises :class:`RelayError`."""
-    try:
-        return str(IPv4Address(host)), port
-    except ValueError as error:
-        raise RelayError(f"a relay hop needs an IPv4 address, not {host!r}") from error

@@ -83,6 +83,7 @@ def demo_group() -> Any:
 
     from router.demo.commands import app as demo
 
+    demo.rich_markup_mode = None  # as here
     return get_command(demo)
 
 

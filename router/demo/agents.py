@@ -25,7 +25,7 @@ from router.demo.world import World, WorldNode, load
 
 PROBE_PORT = 7420
 STARTS_PER_S = 40  # so that the control plane is not greeted by everybody in the same instant
-MAX_CONNECTIONS = 8
+MAX_CONNECTIONS = 3  # the pool polls every idle connection for every request: more of them cost more than they give
 
 
 def config_of(node: WorldNode, url: str, state_dir: Path, token: str | None) -> AgentConfig:

@@ -112,6 +112,7 @@ class AiAgents:
             for place in overlay.places.values()
             if place.hub
         ]
+        self.registered = asyncio.Event()  # all of them, at least once
 
     def close(self) -> None:
         """Close all hubs."""
@@ -130,6 +131,8 @@ class AiAgents:
                     await asyncio.sleep(HEARTBEAT_S / len(agents))
             spent = time.monotonic() - started
             still_missing = any(agent.epoch is None for _, agent in agents)
+            if not still_missing:
+                self.registered.set()
             await asyncio.sleep(RETRY_S if still_missing or not agents else max(0.0, HEARTBEAT_S - spent))
 
     async def _renew(self, hub: Hub, agent: AiAgent) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 TIMEOUT_S = 3.0
+MAX_CONNECTIONS = 3  # the pool polls every idle connection for every request: more of them cost more than they give
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class ControlClient:
             timeout=TIMEOUT_S,
             transport=transport,
             trust_env=False,
-            limits=httpx.Limits(max_connections=16, keepalive_expiry=30.0),
+            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=30.0),
         )
 
     async def call(self, method: str, path: str, body: object = None, **headers: str) -> Reply | None:

@@ -29,15 +29,15 @@ def media_url(node: WorldNode) -> str:
     return f"udp://{node.standin_host}:{EDGE_PORT}"
 
 
-def node_body(node: WorldNode) -> dict[str, object]:
-    """The node as it declares itself when it joins."""
+def _node(dc: WorldDataCenter, node: WorldNode) -> dict[str, object]:
     return {
         "id": node.id,
+        "data_center": dc.id,
         "addresses": {"internet": node.standin_host},
         "reflector_port": REFLECTOR_PORT,
         "relay_port": RELAY_PORT,
         "media_url": media_url(node),
-        "labels": LABELS,
+        "labels": {**LABELS, "bind_host": node.real_host},  # the agent says it too when it joins
     }
 
 
@@ -70,10 +70,6 @@ def _data_center(dc: WorldDataCenter) -> dict[str, object]:
             "media_url": media_url(dc.nodes[0]),
         }
     )
-
-
-def _node(dc: WorldDataCenter, node: WorldNode) -> dict[str, object]:
-    return {**node_body(node), "data_center": dc.id}
 
 
 def _labelled(resource: dict[str, object]) -> dict[str, object]:

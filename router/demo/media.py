@@ -100,7 +100,7 @@ class Edge:
             return
         match message:
             case Audio(answer=True):
-                self._on_answer(message)
+                self._on_answer(message, data)
             case Audio():
                 self._on_question(message, sender)
             case Hello():
@@ -124,12 +124,12 @@ class Edge:
             self._port, self.place.data_center, leg.hub, AGENT_PORT, encode(stamped(audio, self._reply_to))
         )
 
-    def _on_answer(self, audio: Audio) -> None:
+    def _on_answer(self, audio: Audio, data: bytes) -> None:
         leg = self.legs.get(audio.session)
         if leg is None:
             self.strangers += 1
             return
-        self._say(audio, leg.user)
+        self._port.send(data, leg.user)
 
     def _on_hello(self, hello: Hello, sender: Address) -> None:
         leg = self.legs.get(hello.session)

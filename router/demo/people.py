@@ -103,7 +103,7 @@ async def run(world: World, control: ControlClient, emulator_url: str, users: in
     ]
     server = await asyncio.start_server(lambda r, w: _serve(r, w, people, edges, workers), "127.0.0.1", port)
     tasks = [asyncio.create_task(edges.run()), asyncio.create_task(workers.run())]
-    tasks += [asyncio.create_task(_live(user, SETUP_SPREAD_S * i)) for i, user in enumerate(people)]
+    tasks += [asyncio.create_task(_live(user, workers.registered, SETUP_SPREAD_S * i)) for i, user in enumerate(people)]
     stopped = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
@@ -121,7 +121,8 @@ async def run(world: World, control: ControlClient, emulator_url: str, users: in
             task.result()
 
 
-async def _live(user: User, after_s: float) -> None:
+async def _live(user: User, agents_registered: asyncio.Event, after_s: float) -> None:
+    await agents_registered.wait()
     await asyncio.sleep(after_s)
     await user.run()
 

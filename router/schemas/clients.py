@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from providers.countries import position
 from router.core.model import Client, Constraints, ProviderId, RegionId
 from router.schemas.fields import Answer, Asn, Body, Country, DelayMs, Ids, Latitude, Longitude
 from router.schemas.units import known_ms, us
@@ -53,8 +54,11 @@ class ClientBody(Body):
         return self
 
     def core(self) -> Client:
-        """Map to the core type."""
-        return Client(self.ip, self.asn, self.country, self.latitude, self.longitude)
+        """Map to the core type; a client known by its country alone is put where that country's people are."""
+        latitude, longitude = self.latitude, self.longitude
+        if latitude is None and self.country is not None:
+            latitude, longitude = position(self.country) or (None, None)
+        return Client(self.ip, self.asn, self.country, latitude, longitude)
 
 
 class ConstraintsBody(Body):

@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 
 from router.client import ApiProblem, Client, ServerEvent
+from router.core.model import Event
 from tests.api.conftest import ADMIN_KEY, World, listening
 
 T = TypeVar("T")
@@ -85,10 +86,11 @@ async def test_a_session_from_start_to_end(caller: Caller) -> None:
     agent = {"id": "ai-1", "data_center": "oracle-iad", "address": "127.0.0.1:7424"}
     await caller(lambda client: client.register_agent("tutors", agent))
     body = {"client": {"latitude": 50.0, "longitude": 8.0}, "pool": "tutors"}
-    assert (await caller(lambda client: client.steer(body)))["edges"][0]["data_center"] == "linode-fra"
+    placed = await caller(lambda client: client.steer(body))
     session = await caller(lambda client: client.start_session(body, idempotency_key="once"))
     replayed = await caller(lambda client: client.start_session(body, idempotency_key="once"))
     assert replayed["id"] == session["id"]
+    assert session["edge"]["data_center"] == placed["edges"][0]["data_center"]
     assert session["agent"]["id"] == "ai-1"
     assert [s["id"] for s in await caller(lambda client: client.sessions({"pool": "tutors"}))] == [session["id"]]
     resumed = await caller(lambda c: c.resume_session(session["id"], session["token"], body["client"]))
@@ -135,19 +137,30 @@ async def test_events_are_paged_and_filtered(caller: Caller) -> None:
     assert len(await caller(lambda client: client.events(kind="pool.created", subject="night"))) == 1
 
 
-async def test_the_stream_says_hello_and_tells_what_happens(caller: Caller) -> None:
+@pytest.mark.timeout(60)
+async def test_the_stream_says_hello_and_tells_what_happens(world: World, caller: Caller) -> None:
+    loop, greeted = asyncio.get_running_loop(), asyncio.Event()
+
     def follow(client: Client) -> tuple[ServerEvent, ServerEvent]:
         stream = client.stream()
         hello = next(stream)
-        with Client(caller.url, ADMIN_KEY) as other:
-            other.put("pools", "night", {"class": "voice"})
-        return hello, next(item for item in stream if item.kind == "event" and item.data["subject"] == "night")
+        loop.call_soon_threadsafe(greeted.set)
+        return hello, next(item for item in stream if item.kind == "event" and item.data["subject"] == "gcp-ams")
 
-    hello, event = await caller(follow)
+    following = asyncio.ensure_future(caller(follow))
+    await greeted.wait()
+    at = world.app.runtime.now()
+    world.app.runtime.publish_event(Event(at, "data_center.down", "gcp-ams", reason="test", detail={"vantages": 3}))
+    hello, event = await following
     assert hello.kind == "hello" and hello.data["generation"] > 0
-    assert event.data["kind"] == "pool.created"
+    assert (event.data["kind"], event.data["reason"], event.data["detail"]) == (
+        "data_center.down",
+        "test",
+        {"vantages": 3},
+    )
 
 
+@pytest.mark.timeout(60)
 async def test_watching_gives_the_table_first_and_then_what_changed(caller: Caller) -> None:
     def follow(client: Client) -> list[ServerEvent]:
         watch = client.watch("linode-fra")

@@ -227,8 +227,12 @@ const LINE = 13
 /** Greedy labels: `must` are always named, the others only where there is room for the whole word. */
 export function labels(marks: Map<string, Point>, must: string[], width: number, height: number): Label[] {
   const taken: Box[] = [...marks.values()].map(([x, y]) => ({ x0: x - 7, y0: y - 7, x1: x + 7, y1: y + 7 }))
+  // Covering a mark is a pity; covering a word makes two words unreadable.
   const hits = (box: Box): number =>
-    taken.filter((t) => t.x0 < box.x1 && t.x1 > box.x0 && t.y0 < box.y1 && t.y1 > box.y0).length
+    taken.reduce((sum, t, i) => {
+      const over = t.x0 < box.x1 && t.x1 > box.x0 && t.y0 < box.y1 && t.y1 > box.y0
+      return sum + (over ? (i < marks.size ? 1 : 10) : 0)
+    }, 0)
   const order = [...must, ...[...marks.keys()].filter((id) => !must.includes(id))]
   const out: Label[] = []
   for (const id of order) {
