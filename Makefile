@@ -46,10 +46,10 @@ bench: $(VENV)/.dev  ## benchmarks against peers; NAME=solve
 	$(BIN)/python -m bench $(NAME)
 
 web: $(VENV)/.dev  ## rebuild the dashboard into router/dashboard/static
-	$(BIN)/python -m router.dashboard.build
+	cd router/dashboard/web && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci && PATH="$(CURDIR)/$(BIN):$$PATH" npm run build
 
 docs: $(VENV)/.dev  ## regenerate what is generated in docs/reference
-	$(BIN)/python -m tests.meta.generate
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) var build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis router/dashboard/web/node_modules

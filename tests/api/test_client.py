@@ -111,7 +111,12 @@ async def test_a_drain_from_plan_to_undo(caller: Caller) -> None:
     started = await caller(lambda client: client.drain(body | {"dry_run": False}))
     route = await caller(lambda client: client.route("linode-fra", "oracle-iad"))
     assert "gcp-ams" not in route["forward"]["path"]
-    assert [drain["id"] for drain in await caller(lambda client: client.drains())] == [started["id"]]
+    for _ in range(200):
+        (drain,) = await caller(lambda client: client.drains())
+        if drain["state"] == "drained":
+            break
+        await asyncio.sleep(0.05)
+    assert (drain["id"], drain["state"]) == (started["id"], "drained")
     assert (await caller(lambda client: client.act_on_drain(started["id"], "undo")))["state"] == "undone"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -249,9 +249,11 @@ def test_the_version_is_that_of_the_distribution() -> None:
 
 def test_help_is_quick() -> None:
     def once() -> float:
-        begun = time.monotonic()
+        """Processor time, which neighbours on a busy machine do not lengthen as they do the time on the wall."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert run(["-m", "router", "--help"]).returncode == 0
-        return time.monotonic() - begun
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert min(once() for _ in range(5)) < 0.5
 
