@@ -1,4 +1,4 @@
-"""Durable state: hard facts as rows in SQLite (embedded) or PostgreSQL (a cluster), see ``docs/reference/database.md``."""
+"""Durable state: hard facts as rows in SQLite (embedded) or PostgreSQL (a cluster)."""
 
 from router.store.boot import BootState
 from router.store.commit import Commit

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from router.core.errors import InputRejected
-from router.core.model import Agent, AgentState, DataCenterId, Event, Micros, PoolId, SessionId
+from router.core.model import Agent, AgentState, DataCenterId, Event, Micros, PoolId, Session, SessionId
 from router.core.pools import next_agent_state
 from router.store import events
 from router.store.commit import Commit, Tally
@@ -25,6 +25,28 @@ from router.store.resources import unknown
 from router.store.rows import read_agent, row_of
 from router.store.tables import READY, agents, data_centers, nodes, pools
 
+# The statements of every start and end of a session are built once: building costs as much as running them.
+_FREE_AGENT = (
+    select(agents.c.id)
+    .where(agents.c.pool == bindparam("in_pool"), agents.c.data_center == bindparam("in_hub"), READY)
+    .order_by(agents.c.id)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_TAKE = (
+    update(agents)
+    .where(agents.c.id == _FREE_AGENT.scalar_subquery(), READY)
+    .values(state=AgentState.BUSY, epoch=agents.c.epoch + 1, session=bindparam("for_session"))
+    .returning(*agents.c)
+)
+_OF_ENDED = agents.c.session.in_(bindparam("ended", expanding=True))
+_FREE = (
+    update(agents)
+    .where(_OF_ENDED, agents.c.state == AgentState.BUSY)
+    .values(state=next_agent_state(AgentState.BUSY, "released"), session=None)
+    .returning(*agents.c)
+)
+_FORGET = update(agents).where(_OF_ENDED).values(session=None)
 _HELD = agents.c.state.in_([AgentState.READY, AgentState.BUSY])
 
 
@@ -122,25 +144,22 @@ def take(connection: Connection, pool: PoolId, hubs: Sequence[DataCenterId], ses
     PostgreSQL skips rows that another take has locked, so that takers of one pool do not queue behind each other.
     """
     for hub in hubs:
-        here = (agents.c.pool == pool, agents.c.data_center == hub, READY)
-        free = select(agents.c.id).where(*here).order_by(agents.c.id).limit(1).with_for_update(skip_locked=True)
-        bound = {"state": AgentState.BUSY, "epoch": agents.c.epoch + 1, "session": session}
-        taken = update(agents).where(agents.c.id == free.scalar_subquery(), READY).values(bound).returning(*agents.c)
-        row = connection.execute(taken).mappings().first()
+        row = connection.execute(_TAKE, {"in_pool": pool, "in_hub": hub, "for_session": session}).mappings().first()
         if row is not None:
             return read_agent(row)
     return None
 
 
-def free(connection: Connection, ended: Sequence[SessionId], tally: Tally) -> None:
+def free(connection: Connection, ended: Sequence[Session], tally: Tally) -> None:
     """Unbind the agents of sessions that ended: busy ones are ready again, lost ones stay lost."""
-    done = agents.c.session.in_(ended)
-    busy = (done, agents.c.state == AgentState.BUSY)
-    freed = {"state": next_agent_state(AgentState.BUSY, "released"), "session": None}
-    for row in connection.execute(update(agents).where(*busy).values(freed).returning(*agents.c)).mappings():
-        agent = read_agent(row)
+    ids = [session.id for session in ended if session.agent is not None]
+    if not ids:
+        return
+    freed = connection.execute(_FREE, {"ended": ids}).mappings().all()
+    for agent in map(read_agent, freed):
         tally.agent(replace(agent, state=AgentState.BUSY), agent)
-    connection.execute(update(agents).where(done).values(session=None))
+    if len(freed) < len(ids):
+        connection.execute(_FORGET, {"ended": ids})
 
 
 def expire(connection: Connection, seen_before: Micros, now: Micros) -> Commit[tuple[Agent, ...]]:

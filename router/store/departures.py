@@ -16,7 +16,8 @@ from router.core.model import Micros, NodeId, Session, SessionState
 from router.store.rows import read_session
 from router.store.tables import departures, sessions
 
-KEPT_US = 600 * 1_000_000  # a node that was silent for longer lists everything anew when it comes back
+KEPT_US = 60 * 1_000_000  # several heartbeats; a node that was silent for longer lists everything when it comes back
+ANSWERED = 1000  # sessions named in one answer; the others wait for the next heartbeat
 
 
 def note_move(connection: Connection, old: Session, new: Session, now: Micros) -> None:
@@ -46,9 +47,11 @@ def note_stray(connection: Connection, node: NodeId, id: str, now: Micros) -> No
 
 
 def _note(connection: Connection, places: Sequence[tuple[NodeId, str]], now: Micros) -> None:
-    for node, id in places:
-        connection.execute(delete(departures).where(_is(node, id)))
     if places:
+        by_node = {node: [id for other, id in places if other == node] for node, _ in places}
+        for node, ids in by_node.items():
+            here = (departures.c.node == node, departures.c.session.in_(ids))
+            connection.execute(delete(departures).where(*here))
         rows = [{"node": node, "session": id, "stray": False, "created_at": now} for node, id in places]
         connection.execute(insert(departures), rows)
 
@@ -73,6 +76,7 @@ def carried(connection: Connection, node: NodeId) -> frozenset[str]:
 def of_node(connection: Connection, node: NodeId) -> tuple[Session, ...]:
     """The sessions that a node must let go of, in id order."""
     query = select(sessions).join(departures, departures.c.session == sessions.c.id).where(departures.c.node == node)
+    query = query.order_by(departures.c.created_at, departures.c.session).limit(ANSWERED)
     found = (read_session(row) for row in connection.execute(query).mappings())
     return tuple(sorted(found, key=lambda session: session.id))
 

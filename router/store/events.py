@@ -12,13 +12,14 @@ from router.core.model import Event, Micros
 from router.store.rows import read_event, row_of
 from router.store.tables import events
 
+_APPEND = insert(events)
 Scalar = str | int | float | bool | None
 
 
 def append(connection: Connection, new: Sequence[Event]) -> None:
     """Write events in the order given."""
     if new:
-        connection.execute(insert(events), [row_of(event) for event in new])
+        connection.execute(_APPEND, [row_of(event) for event in new])
 
 
 def find(

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, select, update
 
 from router.core.errors import InputRejected
 from router.core.model import (
@@ -39,6 +39,15 @@ from router.store.tables import LIVE, data_centers, idempotency, nodes, sessions
 
 IDEMPOTENCY_US = 24 * 3600 * 1_000_000  # longer than any client retries, short enough to keep the table small
 _CHUNK = 500  # ids per IN list
+
+# The statements of every start are built once: building costs as much as running them.
+_REPLAY = select(idempotency).where(idempotency.c.key == bindparam("of_key"))
+_HOLD_EDGE = select(data_centers.c.id).where(data_centers.c.id == bindparam("at_edge"))
+_HOLD_EDGE = _HOLD_EDGE.with_for_update(read=True, key_share=True)
+_HOLD_NODE = select(nodes.c.id).where(nodes.c.id == bindparam("at_node"), nodes.c.data_center == bindparam("at_edge"))
+_HOLD_NODE = _HOLD_NODE.with_for_update(read=True, key_share=True)
+_START = insert(sessions)
+_REMEMBER = insert(idempotency)
 
 
 def get(connection: Connection, id: str, *, lock: bool = False) -> Session | None:
@@ -79,11 +88,11 @@ def start(
             return Commit(None)
         tally.agent(replace(agent, state=AgentState.READY), agent)
         session = replace(session, agent=agent.id, agent_data_center=agent.data_center)
-    connection.execute(insert(sessions), session_row(session))
+    connection.execute(_START, session_row(session))
     tally.session(None, session.edge)
     if idempotency_key is not None:
         record = {"key": idempotency_key, "request_hash": request_hash, "session": session.id}
-        connection.execute(insert(idempotency), record | {"expires_at": now + IDEMPOTENCY_US})
+        connection.execute(_REMEMBER, record | {"expires_at": now + IDEMPOTENCY_US})
     detail: dict[str, events.Scalar] = {"edge": session.edge, "agent": session.agent, "epoch": session.epoch}
     events.append(connection, [_event(session, "started", now, detail)])
     return Commit(session, tally.changes())
@@ -91,7 +100,7 @@ def start(
 
 def replayed_session(connection: Connection, key: str, request_hash: bytes, now: Micros) -> Session | None:
     """Return the session that a request with this key has started, or None. Raises ``idempotency_conflict``."""
-    row = connection.execute(select(idempotency).where(idempotency.c.key == key)).first()
+    row = connection.execute(_REPLAY, {"of_key": key}).first()
     if row is None:
         return None
     if row.expires_at <= now:  # not yet cleaned away
@@ -105,10 +114,8 @@ def replayed_session(connection: Connection, key: str, request_hash: bytes, now:
 
 def _hold_place(connection: Connection, edge: DataCenterId, node: NodeId | None) -> None:
     """Check that an edge is there, and keep it from being deleted until this transaction ends."""
-    query = select(data_centers.c.id).where(data_centers.c.id == edge)
-    if node is not None:  # a node keeps its data center
-        query = select(nodes.c.id).where(nodes.c.id == node, nodes.c.data_center == edge)
-    if connection.execute(query.with_for_update(read=True, key_share=True)).first() is not None:
+    held = _HOLD_EDGE if node is None else _HOLD_NODE  # a node keeps its data center
+    if connection.execute(held, {"at_edge": edge, "at_node": node}).first() is not None:
         return
     there = connection.execute(select(data_centers.c.id).where(data_centers.c.id == edge)).first()
     raise unknown("data-centers", edge) if there is None or node is None else unknown("nodes", node)
@@ -165,8 +172,8 @@ def rebind(
 def end(connection: Connection, id: SessionId, *, reason: str, now: Micros) -> Commit[Session]:
     """End a session and free its agent; ending it again changes nothing."""
     tally = Tally()
-    end_where(connection, sessions.c.id == id, reason, now, tally)
-    return Commit(existing(connection, id), tally.changes())
+    ended = end_where(connection, sessions.c.id == id, reason, now, tally)
+    return Commit(ended[0] if ended else existing(connection, id), tally.changes())
 
 
 def expire(connection: Connection, now: Micros) -> Commit[tuple[Session, ...]]:
@@ -195,7 +202,7 @@ def end_where(
         tally.session(session.edge, None)
     for start in range(0, len(ended), _CHUNK):
         chunk = ended[start : start + _CHUNK]
-        agents.free(connection, [session.id for session in chunk], tally)
+        agents.free(connection, chunk, tally)
         departures.note_ends(connection, chunk, now, told)
     events.append(connection, [replace(_event(session, "ended", now, {}), reason=reason) for session in ended])
     return ended

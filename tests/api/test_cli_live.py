@@ -60,7 +60,7 @@ async def test_route_shows_both_ways_the_saving_and_the_reasons(tendril: Termina
     assert "linode-fra → gcp-ams → oracle-iad" in shown
     assert "oracle-iad → gcp-ams → linode-fra" in shown
     assert "rtt 80.0 ms, direct 120.0 ms, saves 40.0 ms (33.3 %)" in shown
-    assert "relay gcp-ams" in shown.splitlines()[-1] or "gcp-ams" in shown
+    assert "gcp-ams" in "".join(line for line in shown.splitlines() if line.startswith("  "))
     answer = await tendril.json("route", "linode-fra", "oracle-iad", "--class", "bulk")
     assert answer["class"] == "bulk"
 
@@ -128,7 +128,7 @@ async def test_a_fleet_with_one_bad_reference_changes_nothing_and_names_the_line
     assert f"{path}:6: " in told
     assert "code: unknown_reference" in told
     assert "vultr" not in await tendril("regions")
-    assert "providers/vultr" in (await tendril.try_("fleet", "plan", str(path))).stderr or "tokyo" in told
+    assert "tokyo" in told
 
 
 async def test_a_session_is_started_shown_listed_and_ended(tendril: Terminal, world: World) -> None:
@@ -175,10 +175,13 @@ async def test_a_drain_is_planned_started_and_undone(tendril: Terminal) -> None:
 
 
 async def test_an_unsafe_drain_is_refused_with_the_number_the_limit_and_the_override(tendril: Terminal) -> None:
-    for more in ((), ("--dry-run",)):
-        told = await tendril.refused("drain", "provider=oracle", *more)
-        assert "limit" in told and "override" in told and "rule" in told
-    assert await tendril("drains") == "none\n"
+    await tendril("drain", "provider=oracle")
+    for more in ((), ("--dry-run",)):  # three of four edges would be out of rotation
+        told = await tendril.refused("drain", "data_center=gcp-ams", *more)
+        assert "rule max_drained_share, value 0.75, limit 0.5" in told
+        assert "override" in told
+    assert len(words(await tendril("drains"))) == 3
+    assert "drain d-" in await tendril("drain", "data_center=gcp-ams", "--force")
 
 
 async def test_keys_are_printed_alone_so_that_scripts_can_take_them(tendril: Terminal, world: World) -> None:

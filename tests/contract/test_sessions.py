@@ -144,6 +144,14 @@ def test_a_second_move_leaves_the_errand_with_the_node_that_has_the_user(seeded:
     assert seeded.touch("oracle-fra-1") == ()
 
 
+def test_a_user_who_is_moved_back_before_leaving_need_not_leave(seeded: Any) -> None:
+    moved = seeded.rebind(seeded.live("s-1"), "oracle-fra", "moved", S.MOVING)
+    seeded.rebind(moved, "linode-fra", "moved", S.MOVING, moved_from=moved.moved_from)
+    assert seeded.touch("linode-fra-1") == ()
+    seeded.touch("linode-fra-1", ("s-1", "attached"))
+    assert seeded.store.session("s-1").state is S.ACTIVE
+
+
 def test_the_node_with_the_user_renews_the_lease_of_a_moving_session(store: Store, seeded: Any) -> None:
     seeded.rebind(seeded.live("s-1"), "oracle-fra", "moved", S.MOVING)
     later = seeded.lease + seeded.second

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from router.cli.fleet_file import read
+from router.cli.fleet_file import SECTIONS, read
 from router.core.errors import InputRejected
 
 GOOD = """\
@@ -132,3 +133,19 @@ def test_all_mistakes_are_named_in_the_order_of_lines_but_not_without_end(tmp_pa
 def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputRejected, match=r"missing\.yaml: No such file"):
         read(tmp_path / "missing.yaml")
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "fleet-file.md").read_text(encoding="utf-8")
+
+
+def test_the_example_of_the_reference_is_a_good_file(tmp_path: Path) -> None:
+    example = PAGE.partition("```yaml\n")[2].partition("```")[0]
+    assert sorted(read(write(tmp_path, example)).body) == sorted([*SECTIONS, "managed_by"])
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_field_is_in_the_reference(section: str) -> None:
+    row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{section}` |"))
+    for name, field in SECTIONS[section].model_fields.items():
+        if name != "revision":
+            assert re.search(rf"`{field.alias or name}[`:]", row), f"{section}: {field.alias or name}"
