@@ -20,11 +20,11 @@ import numpy as np
 from probes.wire import ProbeReport
 from router.core.geography import light_floor_us
 from router.core.model import DataCenterId, Inventory, Micros, NodeId
+from router.core.offsets import drift, offsets_us, wilson_low_ppm
 from router.core.tables import I64, U8, UNKNOWN, Bool, LinkState, LinkTable, PeerEvidence
 
 BUCKET_US = 4_000_000
 BUCKETS = 5  # 20 s of minima: several probes per link even at one per four seconds
-RAW_BUCKETS = 3  # raw differences drift with the clocks (50 ppm: 0.5 ms in 10 s), so they are kept for less long
 STALE_US = 15_000_000  # from here on the metric is widened by age
 UNKNOWN_US = 30_000_000  # from here on we do not claim to know the link
 REFERENCE_SILENCE_US = 10_000_000  # a reference node silent for so long hands its role on
@@ -33,6 +33,8 @@ DEGRADED_PPM = 50_000
 STEP_US = 3_000  # a clock step is a common shift beyond what 50 ppm of drift makes within the window
 EMPTY = np.iinfo(np.int64).max // 4
 JITTER_GAIN = 0.25
+LOSS_KEEP = 0.935  # per bucket: counts fade with a time constant of a minute
+LOSS_Z = 3.0  # how sure we want to be before loss moves traffic
 
 
 class Estimator:
@@ -45,9 +47,9 @@ class Estimator:
         ring = (BUCKETS, *self._shape)
         self._raw = np.full(ring, EMPTY, np.int64)
         self._rtt = np.full(ring, EMPTY, np.int64)
-        self._sent = np.zeros(ring, np.int64)
-        self._lost = np.zeros(ring, np.int64)
         self._samples = np.zeros(ring, np.int64)
+        self._loss_sent = np.zeros(self._shape)  # decayed counts of closed probes, and of lost ones
+        self._loss_lost = np.zeros(self._shape)
         self._bucket = -1
         self._jitter = np.full(self._shape, UNKNOWN, np.int64)
         self._last_at = np.zeros(self._shape, np.int64)
@@ -135,8 +137,8 @@ class Estimator:
         t = np.array([self._transport[rows.transport[i]] for i in picks], np.int64)
         lost = column["sent"] - column["received"]
         b, here = np.full_like(v, self._bucket % BUCKETS), np.full_like(v, u)
-        np.add.at(self._sent, (b, t, here, v), column["sent"])
-        np.add.at(self._lost, (b, t, here, v), lost)
+        np.add.at(self._loss_sent, (t, here, v), column["sent"])
+        np.add.at(self._loss_lost, (t, here, v), lost)
         ok = column["received"] > 0
         self._delivery(t, u, v, lost, ok, column["reflected"] > 0, now)
         to, tt = v[ok], t[ok]
@@ -180,7 +182,7 @@ class Estimator:
         A path that grows slower one way shifts them too, but then the round trip grows by twice the shift. If most rows
         of a report show a step it is the reporter's clock, else that of each peer concerned; one row alone cannot tell.
         """
-        raw, held = self._recent_raw(), self._rtt.min(axis=0)
+        raw, held = self._raw.min(axis=0), self._rtt.min(axis=0)
         known = (raw[t, u, v] < EMPTY) & (raw[t, v, u] < EMPTY)
         if not known.any():
             return
@@ -197,9 +199,23 @@ class Estimator:
             for vertex in np.unique(v[stepped]):
                 self._forget_raw(int(vertex))
 
-    def _recent_raw(self) -> I64:
-        recent = [b % BUCKETS for b in range(self._bucket - RAW_BUCKETS + 1, self._bucket + 1)]
-        least: I64 = self._raw[recent].min(axis=0)
+    def _present_raw(self) -> I64:
+        """Minima of the window, older buckets carried forward by how far the clocks have drifted apart since."""
+        times, offsets, slots = [], [], []
+        for b in range(self._bucket - BUCKETS + 1, self._bucket + 1):
+            raw, rtt = self._raw[b % BUCKETS], self._rtt[b % BUCKETS]
+            rtt = np.minimum(rtt, rtt.transpose(0, 2, 1))
+            usable = (raw < EMPTY) & (raw.transpose(0, 2, 1) < EMPTY) & (rtt < EMPTY)
+            slots.append((b, raw))
+            if usable.any(axis=(0, 2)).all():
+                times.append(b * BUCKET_US)
+                offsets.append(offsets_us(raw, rtt, usable))
+        slope = drift(times, offsets, self._shape[1])
+        apart = slope[None, :] - slope[:, None]
+        least = np.full(self._shape, EMPTY, np.int64)
+        for b, raw in slots:
+            moved = np.rint(apart * ((self._bucket - b) * BUCKET_US)).astype(np.int64)
+            least = np.minimum(least, np.where(raw < EMPTY, raw + moved, EMPTY))
         return least
 
     def _forget_raw(self, vertex: int) -> None:
@@ -214,7 +230,10 @@ class Estimator:
         for b in range(max(self._bucket + 1, bucket - BUCKETS + 1), bucket + 1):
             slot = b % BUCKETS
             self._raw[slot] = self._rtt[slot] = EMPTY
-            self._sent[slot] = self._lost[slot] = self._samples[slot] = 0
+            self._samples[slot] = 0
+        keep = LOSS_KEEP ** (bucket - self._bucket if self._bucket >= 0 else 0)
+        self._loss_sent *= keep
+        self._loss_lost *= keep
         self._bucket = bucket
 
     # --- estimates out -----------------------------------------------------------------------------------------------
@@ -227,14 +246,14 @@ class Estimator:
         rtt = self._rtt.min(axis=0)
         rtt = np.minimum(rtt, rtt.transpose(0, 2, 1))  # both ends measure the same two one-way delays
         both = known | known.transpose(0, 2, 1)
-        raw = self._recent_raw()
+        raw = self._present_raw()
         placed = (raw < EMPTY) & (raw.transpose(0, 2, 1) < EMPTY)
         known = both & (rtt < EMPTY)
         rtt = np.where(known, rtt, UNKNOWN)
-        potential = self._potentials(raw, rtt, known & placed)
+        potential = np.rint(offsets_us(raw, rtt, known & placed)).astype(np.int64)
         drop = potential[None, :] - potential[:, None]  # theta_to - theta_from
         forward = np.where(known, np.where(placed, raw - drop, rtt // 2), UNKNOWN)
-        state = self._states(known, now)
+        loss, certain_loss = self._loss(known)
         table = LinkTable(
             data_centers=tuple(self._inventory.data_centers),
             transports=self._inventory.transports,
@@ -243,43 +262,33 @@ class Estimator:
             error_us=np.where(known, np.maximum(0, (rtt - 2 * self._floor) // 2), UNKNOWN),
             raw_us=np.where(known & placed, raw, 0),
             jitter_us=np.where(known, self._jitter, UNKNOWN),
-            loss_ppm=self._loss(known),
+            loss_ppm=loss,
+            certain_loss_ppm=certain_loss,
             samples=self._samples.sum(axis=0),
             last_at=np.maximum(self._last_at, self._last_at.transpose(0, 2, 1)),
-            state=state,
+            state=self._states(known, certain_loss, now),
         )
         _freeze(table)
         return table, potential
 
-    def _loss(self, known: Bool) -> I64:
-        """Round-trip loss halved between the directions; per-direction loss needs longer windows than we keep here."""
-        sent = self._sent.sum(axis=0)
-        lost = self._lost.sum(axis=0)
-        sent, lost = sent + sent.transpose(0, 2, 1), lost + lost.transpose(0, 2, 1)
-        share = np.divide(lost * 1_000_000, sent, out=np.zeros(sent.shape), where=sent > 0)
-        return np.where(known & (sent > 0), np.rint(share / 2).astype(np.int64), UNKNOWN)
+    def _loss(self, known: Bool) -> tuple[I64, I64]:
+        """Loss in ppm as counted, and the part of it that is certain enough to be priced.
 
-    def _states(self, known: Bool, now: Micros) -> U8:
-        loss = self._loss(known)
-        state = np.where(known, np.where(loss * 2 >= DEGRADED_PPM, LinkState.DEGRADED, LinkState.UP), LinkState.UNKNOWN)
+        Round-trip loss, half of it for each direction: telling them apart needs more probes than a minute has. A single
+        lost probe is an anecdote; from two on, the lower end of the Wilson interval counts.
+        """
+        sent = self._loss_sent + self._loss_sent.transpose(0, 2, 1)
+        lost = self._loss_lost + self._loss_lost.transpose(0, 2, 1)
+        share = np.divide(lost * 5e5, sent, out=np.zeros(sent.shape), where=sent > 0)
+        certain = np.where(lost > 1.0, wilson_low_ppm(lost, sent, LOSS_Z) // 2, 0)
+        seen = known & (sent > 0)
+        return np.where(seen, np.rint(share).astype(np.int64), UNKNOWN), np.where(seen, certain, UNKNOWN)
+
+    def _states(self, known: Bool, certain_loss: I64, now: Micros) -> U8:
+        degraded = certain_loss * 2 >= DEGRADED_PPM
+        state = np.where(known, np.where(degraded, LinkState.DEGRADED, LinkState.UP), LinkState.UNKNOWN)
         silent = (self._lost_since >= LOST_IN_A_ROW) & (self._delivered_at > 0) & (now - self._delivered_at > 3_000_000)
         return np.where(silent, LinkState.DOWN, state).astype(np.uint8)
-
-    def _potentials(self, raw: I64, rtt: I64, usable: Bool) -> I64:
-        """Least-squares clock offsets of the reference clocks, short round trips weighing more (less room to err)."""
-        n = self._shape[1]
-        if n == 0 or not usable.any():
-            return np.zeros(n, np.int64)
-        best = np.where(usable, rtt, EMPTY).argmin(axis=0)
-        pick = (best, *np.indices((n, n)))
-        mask = usable[pick]
-        difference = np.where(mask, (raw[pick] - raw.transpose(0, 2, 1)[pick]) / 2, 0.0)  # theta_to - theta_from
-        weight = np.where(mask, 1.0 / np.maximum(rtt[pick], 1_000).astype(float) ** 2, 0.0)
-        laplacian = np.diag(weight.sum(axis=0)) - weight
-        pull = (weight * difference).sum(axis=0)
-        scale = weight.max()
-        solution = np.linalg.solve(laplacian / scale + np.eye(n) * 1e-12, pull / scale)
-        return np.rint(solution).astype(np.int64)
 
     def node_count(self, now: Micros, within_us: int) -> tuple[int, int]:
         """Nodes that reported within ``within_us``, and nodes that ever did."""
@@ -301,11 +310,11 @@ class Estimator:
                 there.append(older._inventory.index[dc])
         pairs = [(t, older._transport[name]) for name, t in self._transport.items() if name in older._transport]
         for t, s in pairs:
-            for name in ("_raw", "_rtt", "_sent", "_lost", "_samples"):
+            for name in ("_raw", "_rtt", "_samples"):
                 getattr(self, name)[:, t][(slice(None), *np.ix_(here, here))] = getattr(older, name)[:, s][
                     (slice(None), *np.ix_(there, there))
                 ]
-            for name in ("_jitter", "_last_at", "_delivered_at", "_lost_since"):
+            for name in ("_jitter", "_last_at", "_delivered_at", "_lost_since", "_loss_sent", "_loss_lost"):
                 getattr(self, name)[t][np.ix_(here, here)] = getattr(older, name)[s][np.ix_(there, there)]
         self._bucket = older._bucket
         self._offset = {n: o for n, o in older._offset.items() if n in self._vertex}

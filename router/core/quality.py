@@ -19,7 +19,7 @@ import numpy as np
 from router.core.model import TrafficClass
 from router.core.tables import I64
 
-JITTER_FLOOR_US = 500  # below this the number is our own scheduling noise, not the network's
+JITTER_FLOOR_US = 2_000  # a playout buffer of one 20 ms frame absorbs it, and our own scheduling noise hides in it
 MAX_LOSS_PPM = 500_000  # a link that loses half is priced as lost; keeps -ln(1-p) finite
 CODEC_DELAY_US = 26_500  # 20 ms frame and 6.5 ms look-ahead (Opus, RFC 6716 section 2)
 LOSS_ROBUSTNESS = 20.0  # Bpl for Opus with FEC: a start value, no narrowband G.113 entry exists

@@ -66,7 +66,8 @@ class LinkTable:
     error_us: I64  # half-width of the band that surely holds the true one-way delay
     raw_us: I64  # uncorrected one-way difference on the reference clocks; may be negative; valid where state != UNKNOWN
     jitter_us: I64  # median absolute delay variation, one way
-    loss_ppm: I64  # lost / sent in this direction where known, else of the round trip
+    loss_ppm: I64  # lost / sent over about a minute, half of the round trip's
+    certain_loss_ppm: I64  # the part of it that the metric prices: lower end of its confidence interval
     samples: I64  # in the current window
     last_at: I64  # time of the newest evidence, 0 if none
     state: U8  # LinkState

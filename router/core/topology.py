@@ -62,7 +62,7 @@ def snapshot(
         inside = np.array([rules.forbids(policy, dc) is None for dc in centers], np.bool_)
         allowed = usable & inside[None, :, None] & inside[None, None, :] & _transports_allowed(inventory, policy)
         metric = base + jitter_term_us(context.traffic_class, links.jitter_us)
-        metric = np.where(allowed, metric + loss_term_us(context.traffic_class, links.loss_ppm), NO_COST)
+        metric = np.where(allowed, metric + loss_term_us(context.traffic_class, links.certain_loss_ppm), NO_COST)
         transport[c] = metric.argmin(axis=0)
         cost[c] = metric.min(axis=0)
         may_relay[c] = relaying & inside

@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from router.core.errors import Unavailable
+
 FIRST_PAUSE_S = 0.3
 LONGEST_PAUSE_S = 8.0
 STEADY_AFTER_S = 10.0  # a child that lived this long earns a quick restart again
@@ -54,10 +56,17 @@ class Child:
 
     async def start(self, say: Say) -> None:
         """Start it, wait until it is ready, and watch over it from then on. Raises :class:`ChildFailed`."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.write_bytes(b"")  # one world, one log; restarts append
         process = await self._spawn()
         if not await self._ready(process):
             raise ChildFailed(f"{self.name} did not start ({_cause(process.returncode)}):\n{self.last_lines()}")
         self._supervisor = asyncio.create_task(self._supervise(process, say))
+
+    async def watched(self) -> None:
+        """Return never, or raise what went wrong in watching over it."""
+        if self._supervisor is not None:
+            await self._supervisor
 
     async def stop(self) -> None:
         """Ask it to end, wait for it, and kill it if it does not."""
@@ -89,7 +98,6 @@ class Child:
         return "\n".join(text.splitlines()[-count:])
 
     async def _spawn(self) -> asyncio.subprocess.Process:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
         parent = os.getpid()
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -133,7 +141,13 @@ class Child:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             self.restarts += 1
             process = await self._spawn()
-            if await self._ready(process):
+            try:
+                ready = await self._ready(process)
+            except Unavailable as error:
+                say(f"{self.name} runs, but is not ready: {error.message}")
+                process.terminate()
+                continue
+            if ready:
                 say(f"{self.name} is back (process {process.pid})")
                 if self.came_back is not None:
                     await self.came_back()

@@ -96,7 +96,7 @@ class Launcher:
         await self._watch(world, control)
         await self._start(people)  # not before there are routes to place them by
         say(f"{options.users} users are calling; Ctrl-C stops everything")
-        await asyncio.Event().wait()
+        await asyncio.gather(*(child.watched() for child in self._children))
 
     def _make_children(self, folder: Path, key: str, provisioner: Provisioner) -> tuple[Child, Child, Child, Child]:
         options, python = self._options, [sys.executable, "-m"]

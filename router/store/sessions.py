@@ -156,7 +156,7 @@ def rebind(
         edge_node=edge_node,
         edges=tuple(edges),
         epoch=old.epoch + 1,
-        moved_from=moved_from,
+        moved_from=_carrier(old, state, moved_from),
         reasons=tuple(reasons),
         lease_expires_at=lease_expires_at,
     )
@@ -167,6 +167,13 @@ def rebind(
     tally = Tally()
     tally.session(old.edge, new.edge)
     return Commit(new, tally.changes())
+
+
+def _carrier(old: Session, state: SessionState, moved_from: DataCenterId | None) -> DataCenterId | None:
+    """The edge that still carries the user: nobody unless moving, and the first one when moved again on the way."""
+    if state is not SessionState.MOVING:
+        return None
+    return old.moved_from if old.state is SessionState.MOVING else moved_from
 
 
 def end(connection: Connection, id: SessionId, *, reason: str, now: Micros) -> Commit[Session]:

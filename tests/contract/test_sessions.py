@@ -139,14 +139,23 @@ def test_a_move_that_is_rolled_back_is_no_errand(seeded: Any) -> None:
 
 def test_a_second_move_leaves_the_errand_with_the_node_that_has_the_user(seeded: Any) -> None:
     moved = seeded.rebind(seeded.live("s-1"), "oracle-fra", "moved", S.MOVING)
-    again = seeded.rebind(moved, "oracle-iad", "moved", S.MOVING, moved_from=moved.moved_from)
+    again = seeded.rebind(moved, "oracle-iad", "moved", S.MOVING, moved_from="oracle-fra")
+    assert again.moved_from == "linode-fra"
     assert seeded.touch("linode-fra-1") == (again,)
     assert seeded.touch("oracle-fra-1") == ()
 
 
+def test_a_user_who_has_not_arrived_is_carried_by_nobody(seeded: Any) -> None:
+    expected = seeded.start(seeded.session("s-1"))
+    moved = seeded.rebind(expected, "oracle-fra", "moved", S.ATTACHING, moved_from="linode-fra")
+    assert moved.moved_from is None
+    assert seeded.touch("linode-fra-1") == ()
+    assert seeded.touch("linode-fra-1", ("s-1", "attached")) == (moved,), "who arrives there all the same is sent on"
+
+
 def test_a_user_who_is_moved_back_before_leaving_need_not_leave(seeded: Any) -> None:
     moved = seeded.rebind(seeded.live("s-1"), "oracle-fra", "moved", S.MOVING)
-    seeded.rebind(moved, "linode-fra", "moved", S.MOVING, moved_from=moved.moved_from)
+    seeded.rebind(moved, "linode-fra", "moved", S.MOVING)
     assert seeded.touch("linode-fra-1") == ()
     seeded.touch("linode-fra-1", ("s-1", "attached"))
     assert seeded.store.session("s-1").state is S.ACTIVE

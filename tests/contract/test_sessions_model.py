@@ -302,7 +302,7 @@ def test_random_histories_agree_with_the_model(sqlite_template: Path) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
     quick = settings(
-        max_examples=25,
+        max_examples=20,
         stateful_step_count=30,
         deadline=None,
         derandomize=True,

@@ -128,7 +128,7 @@ def _candidate(
         path=tuple(ids[h] for h in path),
         transports=tuple(h.transport for h in hops),
         hops=hops,
-        terms=_terms(table.snapshot.contexts[c].traffic_class, hops, relay_us),
+        terms=_terms(view, table.snapshot.contexts[c].traffic_class, hops, relay_us),
         metric_us=metric,
         verdict=verdict,
         why=why,
@@ -158,13 +158,16 @@ def _hop(view: View, table: RouteTable, c: int, a: int, b: int, now: Micros) -> 
     )
 
 
-def _terms(traffic_class: TrafficClass, hops: tuple[ExplainedHop, ...], relay_us: int) -> Mapping[str, int]:
-    jitter = np.array([h.jitter_us for h in hops], np.int64)
-    loss = np.array([h.loss_ppm for h in hops], np.int64)
+def _terms(view: View, traffic_class: TrafficClass, hops: tuple[ExplainedHop, ...], relay_us: int) -> Mapping[str, int]:
+    links, index = view.links, view.inventory.index
+    known = [h for h in hops if h.age_us >= 0]
+    where = [(links.transports.index(h.transport), index[h.source], index[h.target]) for h in known]
+    certain_loss = np.array([links.certain_loss_ppm[place] for place in where], np.int64)
+    jitter = np.array([h.jitter_us for h in known], np.int64)
     return {
-        "delay_us": sum(h.delay_us for h in hops if h.delay_us >= 0),
+        "delay_us": sum(h.delay_us for h in known),
         "jitter_us": int(jitter_term_us(traffic_class, jitter).sum()),
-        "loss_us": int(loss_term_us(traffic_class, loss).sum()),
+        "loss_us": int(loss_term_us(traffic_class, certain_loss).sum()),
         "relay_us": relay_us,
     }
 

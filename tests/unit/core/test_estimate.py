@@ -97,6 +97,21 @@ def test_old_evidence_gets_dearer_and_then_unknown_but_never_better() -> None:
     assert table.state[0, 0, 1] == LinkState.UNKNOWN and table.forward_us[0, 0, 1] == UNKNOWN
 
 
+def test_drifting_clocks_do_not_bend_the_choice_between_paths() -> None:
+    world, there = inventory(NAMES), truth(6)
+    ppm = {"x-a-0": 50, "x-b-0": -50, "y-c-0": 20, "z-d-0": 0}
+    estimator = Estimator(world)
+    for second in range(4, 24, 2):
+        feed(estimator, there, {n: ppm[n] * second for n in world.nodes}, second * SECOND, second)
+    table, _ = estimator.table(23 * SECOND)
+    worst = 0
+    for i, j, k in permutations(range(4), 3):
+        a, b, c = (list(world.index)[x] for x in (i, j, k))
+        measured = table.forward_us[0, i, k] + table.forward_us[0, k, j] - table.forward_us[0, i, j]
+        worst = max(worst, abs(int(measured) - (there[a, c] + there[c, b] - there[a, b])))
+    assert worst <= 150  # without the fitted line it would be up to 100 ppm x 20 s = 2000
+
+
 @pytest.mark.parametrize("offset", [7_200_000_000, -3_000_000])
 def test_a_clock_step_drops_the_raw_evidence_of_that_data_center_alone(offset: int) -> None:
     world, there = inventory(NAMES), truth(4)

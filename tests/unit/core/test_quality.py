@@ -39,6 +39,6 @@ def test_loss_adds_along_a_path(a: int, b: int) -> None:
 
 
 def test_unknown_and_tiny_jitter_cost_nothing() -> None:
-    terms = jitter_term_us(TrafficClass.VOICE, np.array([-1, 0, 500, 1500], np.int64))
+    terms = jitter_term_us(TrafficClass.VOICE, np.array([-1, 0, 2000, 3000], np.int64))
     assert terms.tolist() == [0, 0, 0, 2000]
     assert loss_term_us(TrafficClass.VOICE, np.array([-1, 0], np.int64)).tolist() == [0, 0]

@@ -179,10 +179,10 @@ async def test_sequence_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     try:
         with client() as sock:
             sequences = []
-            for ssid in (1, 2, 1, 3, 1, 2):  # 3 pushes out 2, the longest unused
+            for ssid in (1, 2, 2, 1, 3, 1, 2):  # 3 pushes out 2, the longest unused
                 reply = await ask(sock, pack_request(1, 1, 1, ssid), reflector.address)
                 sequences.append(ReflectorPacket.decode(reply).sequence)
-        assert sequences == [0, 0, 1, 0, 2, 0]
+        assert sequences == [0, 0, 1, 1, 0, 2, 0]
     finally:
         reflector.close()
 
@@ -211,6 +211,27 @@ async def test_sender_measures_and_takes_answers_from_nobody_else() -> None:
     finally:
         reflector.close()
         sender.close()
+
+
+async def test_the_kernels_stamp_counts_and_not_the_moment_of_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = Summary()
+    sender = ProbeSender(open_udp(HOST, 0), Clock(offset_us=1_000_000))
+    with client() as peer:
+        target = Target(summary.row("b", "internet"), peer.getsockname(), 5)
+        sender.replace([target])
+        try:
+            sender.send(target)
+            sent = SenderPacket.decode(await asyncio.wait_for(asyncio.get_running_loop().sock_recv(peer, 100), 20))
+            t1_us = ntp_to_micros(sent.timestamp)
+            monkeypatch.setattr(module, "read_ancillary", lambda found: ((t1_us - 1_000_000 + 3) * 1_000, 64))
+            answer = ReflectorPacket(0, micros_to_ntp(9), 1, 5, micros_to_ntp(8), 0, sent.timestamp, 1, 255)
+            peer.sendto(answer.encode(), sender.address)
+            await until(lambda: not summary.open)
+            rows = summary.close(monotonic_us())
+            assert rows.rtt_min_us == (2,)
+            assert rows.backward_min_us == (t1_us + 3 - 9,)
+        finally:
+            sender.close()
 
 
 async def test_garbage_never_stops_the_sender() -> None:

@@ -1,0 +1,57 @@
+"""Clock offsets between data centers from raw one-way differences: least squares, and their drift.
+
+For two clocks with offsets ``θ`` the minima of both raw differences give ``(raw(u,v) - raw(v,u)) / 2 = θ(v) - θ(u)``
+up to half the path's asymmetry. Over all pairs that is an overdetermined system; short round trips have less room for
+asymmetry and weigh more. The solution is fixed up to a common constant, which never matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.core.tables import I64, Bool
+
+F64 = NDArray[np.float64]
+MAX_DRIFT = 200e-6  # no oscillator in a server is worse; a larger fit is noise
+SHORTEST_US = 1_000  # below this a round trip says nothing more about asymmetry
+
+
+def offsets_us(raw: I64, rtt: I64, usable: Bool) -> F64:
+    """Clock offsets float64 ``[vertex]`` in microseconds, mean zero, from arrays ``[transport, from, to]``."""
+    n = raw.shape[1]
+    if n == 0 or not usable.any():
+        return np.zeros(n)
+    best = np.where(usable, rtt, np.iinfo(np.int64).max).argmin(axis=0)
+    pick = (best, *np.indices((n, n)))
+    mask = usable[pick]
+    difference = np.where(mask, (raw[pick] - raw.transpose(0, 2, 1)[pick]) / 2, 0.0)
+    weight = np.where(mask, 1.0 / np.maximum(rtt[pick], SHORTEST_US).astype(float) ** 2, 0.0)
+    laplacian = np.diag(weight.sum(axis=0)) - weight
+    pull = (weight * difference).sum(axis=0)
+    scale = weight.max()
+    solution: F64 = np.linalg.solve(laplacian / scale + np.eye(n) * 1e-12, pull / scale)
+    centred: F64 = solution - solution.mean()
+    return centred
+
+
+def drift(times_us: Sequence[int], offsets: Sequence[F64], n: int) -> F64:
+    """Relative frequency error float64 ``[vertex]`` (1e-6 = 1 ppm) by a straight line through successive offsets."""
+    if len(times_us) < 3:
+        return np.zeros(n)
+    t = np.array(times_us, float) - times_us[0]
+    t -= t.mean()
+    slope: F64 = (t[:, None] * np.stack(offsets)).sum(axis=0) / (t**2).sum()
+    return np.clip(slope, -MAX_DRIFT, MAX_DRIFT)
+
+
+def wilson_low_ppm(lost: F64, sent: F64, z: float) -> I64:
+    """Lower end of the Wilson score interval of a loss share, in ppm; 0 where nothing was sent (Wilson, JASA 1927)."""
+    n = np.maximum(sent, 1e-9)
+    share = np.clip(lost / n, 0.0, 1.0)
+    middle = share + z * z / (2 * n)
+    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low = np.maximum(0.0, (middle - half) / (1 + z * z / n))
+    return np.where(sent > 0, np.rint(low * 1e6), 0).astype(np.int64)
