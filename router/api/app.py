@@ -26,6 +26,7 @@ from router.api import (
     sessions,
     watch,
 )
+from router.api.limits import BodyLimit
 from router.api.reply import PROBLEMS
 from router.runtime import Runtime
 from router.schemas.problems import Problem
@@ -62,8 +63,8 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,
-        max_body_size=settings.max_body_bytes,
     )
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.state.runtime = runtime
     app.state.settings = settings
     app.state.tallies = Tallies()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -15,6 +16,7 @@ from router.core import drain as drains
 from router.core.errors import InputRejected, Unsafe
 from router.core.model import DataCenterId, Drain, DrainId, Intent
 from router.core.tables import View
+from router.runtime import Runtime
 from router.schemas.drains import (
     DrainAnswer,
     DrainBody,
@@ -24,8 +26,10 @@ from router.schemas.drains import (
     plan_json,
     refusals_json,
 )
+from router.store import Store
 
 endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["drains"])
+STEP_ATTEMPTS = 3
 Step = Callable[[View, DrainId, int], tuple[Drain, Mapping[DataCenterId, Intent]]]
 
 
@@ -74,10 +78,25 @@ async def get_drain(request: Request, id: PathId) -> Response:
     return reply(_shown(view, found))
 
 
+async def _commit_step(
+    runtime: Runtime, id: str, step: Step, actor: str
+) -> tuple[Drain, Mapping[DataCenterId, Intent]]:
+    """Decide on the View and commit; a drain that went on by itself meanwhile is decided on once more."""
+    for attempt in range(STEP_ATTEMPTS):
+        now = runtime.now()
+        changed, intents = step(runtime.view, DrainId(id), now)
+        write = partial(Store.put_drain, drain=changed, intents=intents, actor=actor, now=now)
+        try:
+            return await runtime.commit(write), intents
+        except InputRejected as error:
+            if error.code != "revision_conflict" or attempt == STEP_ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
 async def _step(request: Request, id: str, step: Step) -> Response:
-    runtime, actor, now = runtime_of(request), actor_of(request), runtime_of(request).now()
-    changed, intents = step(runtime.view, DrainId(id), now)
-    done = await runtime.commit(lambda store: store.put_drain(changed, intents, actor=actor, now=now))
+    runtime, actor = runtime_of(request), actor_of(request)
+    done, intents = await _commit_step(runtime, id, step, actor)
     if intents:
         await runtime.routes_settled()
     return reply(_shown(runtime.view, done))

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from router.api.gate import OPERATOR, Endpoint, actor_of, runtime_of
 from router.api.reply import reply
-from router.api.resources import check_contexts
+from router.api.resources import check_contexts, forget_keys_of_nodes
 from router.core.errors import InputRejected
 from router.core.model import KINDS, Inventory, Resource, kind_of
 from router.schemas.fleet import FleetAnswer, FleetBody, FleetDiff, fleet_diff
@@ -65,6 +65,8 @@ async def apply_fleet(request: Request, body: FleetBody) -> Response:
         return store.apply(diff.puts, diff.deletes, actor=actor, now=runtime.now())
 
     await runtime.commit(apply)
+    if any(kind == "nodes" for kind, _ in made[-1].deletes):
+        await forget_keys_of_nodes(runtime)
     if made[-1].changes:
         await runtime.routes_settled()
     return reply({"applied": True, "changes": made[-1].changes})

@@ -64,6 +64,9 @@ STATUS: Mapping[str, int] = {
     "unknown_reference": 422,
     "too_many_contexts": 422,
     "too_many_transports": 422,
+    "conflicting_change": 422,
+    "unknown_event": 422,
+    "bad_value": 422,
     "time_in_the_past": 422,
     "range_empty": 422,
     "range_too_fine": 422,
@@ -82,10 +85,15 @@ STATUS: Mapping[str, int] = {
     "unknown_drain": 404,
     "unknown_key": 404,
     "revision_conflict": 412,
+    "unknown_kind": 404,
+    "link_exists": 409,
     "in_use": 409,
     "sessions_live": 409,
     "idempotency_conflict": 409,
     "fenced": 409,
+    "agent_busy": 409,
+    "write_conflict": 409,
+    "key_exists": 409,
     "session_ended": 409,
     "bad_transition": 409,
     "drain_overlaps": 409,
@@ -99,7 +107,6 @@ STATUS: Mapping[str, int] = {
     # our fault
     "database_unavailable": 503,
     "not_ready": 503,
-    "overloaded": 503,
     "internal_error": 500,
 }
 
@@ -217,7 +224,8 @@ def of_http(error: HTTPException) -> Response:
     code = _BY_STATUS.get(error.status_code, "bad_request" if error.status_code < 500 else "internal_error")
     details = {404: "there is nothing at this path", 405: "this path does not take this method"}
     detail = details.get(error.status_code, str(error.detail))
-    return problem(error.status_code, code, detail, headers=error.headers)
+    field = "body" if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else None
+    return problem(error.status_code, code, detail, field=field, headers=error.headers)
 
 
 def install(app: FastAPI) -> None:

@@ -20,6 +20,7 @@ from router.core import policy as rules
 from router.core.errors import InputRejected
 from router.core.model import KINDS, DataCenter, Inventory, Link, Policy, Resource
 from router.core.tables import View
+from router.runtime import Runtime
 from router.schemas.fields import Answer
 from router.schemas.resources import BODIES, AnyBody, collection, find, resource_json, singular
 from router.store import Commit, Store
@@ -57,6 +58,13 @@ def changes_routes(before: Resource | None, after: Resource | None) -> bool:
     return isinstance(either, Link | Policy) and before != after
 
 
+async def forget_keys_of_nodes(runtime: Runtime) -> None:
+    """After nodes were deleted: their keys are revoked in the database, and from here on in memory too."""
+    for key in await runtime.read(lambda store: store.keys()):
+        if key.revoked_at is not None:
+            runtime.keys.revoke(key.id)
+
+
 def _put_one(
     present: Inventory, store: Store, resource: Resource, if_match: int | None, actor: str, now: int
 ) -> Commit[Resource]:
@@ -88,6 +96,8 @@ async def delete_resource(request: Request, kind: str, id: str, if_match: str | 
     revision = revision_of(if_match)
     before = find(runtime.view.inventory, kind, id)
     await runtime.commit(lambda store: store.delete(kind, id, if_match=revision, actor=actor, now=runtime.now()))
+    if kind == "nodes":
+        await forget_keys_of_nodes(runtime)
     if changes_routes(before, None):
         await runtime.routes_settled()
     return empty()

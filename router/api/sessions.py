@@ -314,7 +314,10 @@ def _check_resumable(session: Session | None, id: str, epoch: int) -> Session:
     if not session.state.live:
         message = f"session {id} ended: {session.end_reason}; start a new one"
         raise InputRejected("session_ended", message, field="id", rule="must be live")
-    if session.epoch != epoch:
+    # While a move is under way its new token may not have reached the user: should the old edge die just then, the
+    # token before it still opens the door (and fences the one that is on its way).
+    moving = session.state is SessionState.MOVING and session.epoch == epoch + 1
+    if session.epoch != epoch and not moving:
         message = f"the token is of epoch {epoch}, the session of {session.epoch}: a newer token has replaced this one"
         raise InputRejected("fenced", message, field="token", rule="the newest token", limit=session.epoch)
     return session
@@ -345,7 +348,7 @@ async def resume_session(request: Request, id: PathId, body: ResumeBody) -> Resp
     resumed = await runtime.commit(
         lambda store: store.rebind_session(
             session.id,
-            expect_epoch=token.epoch,
+            expect_epoch=session.epoch,
             state=next_session_state(session.state, "resumed"),
             edge=edge.data_center,
             edge_node=edge.node,

@@ -129,4 +129,4 @@ class Conversation:
 
 
 def _ms(value_us: int) -> float:
-    return round(value_us / 1000, 3)
+    return round(value_us / 1000, 1)

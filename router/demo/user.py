@@ -314,9 +314,11 @@ class User:
     async def _move(self, binding: Binding) -> None:
         began_us, source = _now_us(), self.binding.edge if self.binding is not None else ""
         if await self._arrive(binding):
-            self.placement = {**self.placement, "token": binding.token}
             self.moves += 1
             self._changed("move", source, began_us)
+            reply = await self._control.call("GET", f"/v1/sessions/{self.conversation.session}")
+            news = reply.body if reply is not None and reply.ok else {}  # the new paths, for whoever looks
+            self.placement = {**self.placement, **news, "token": binding.token}
 
     def _changed(self, kind: str, source: str, began_us: int) -> None:
         change = Change(kind, source, self.binding.edge if self.binding is not None else "", began_us, time.time())
@@ -324,8 +326,11 @@ class User:
         asyncio.get_running_loop().call_later(SETTLE_S, self._measure, change)
 
     def _measure(self, change: Change) -> None:
+        if self.binding is not None and (self.conversation.last_answer_us or 0) < change.began_us:
+            asyncio.get_running_loop().call_later(SETTLE_S, self._measure, change)  # the gap is not over
+            return
         since_us = change.began_us - SILENCE_US  # a resume begins after the silence did
-        change.gap_ms = round(self.conversation.gap_since(since_us, _now_us()) / 1000, 3)
+        change.gap_ms = round(self.conversation.gap_since(since_us, _now_us()) / 1000, 1)
 
     def _leave(self) -> None:
         if self._task is not None:

@@ -1,8 +1,9 @@
 """Flight recorder: a ring of files with every ``(now, input)``, and its replay into a fresh core.
 
-A segment starts with the core's whole state, so that replay may begin at any segment that the ring still has. ``Solved``
-is recorded by its generation only: replay solves the pending snapshot again, which is deterministic. Every record
-carries the running digest of decisions and reasons; replay that meets a different digest has found nondeterminism.
+A segment starts with the core's whole state, so that replay may begin at any segment that the ring still has.
+``Solved`` is recorded by its generation only: replay solves the pending snapshot again, which is deterministic. Every
+record carries the running digest of decisions and reasons; replay that meets a different digest has found
+nondeterminism.
 
 Records are pickles, read back by an unpickler that admits only the core's own types and numpy arrays.
 """

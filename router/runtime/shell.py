@@ -21,6 +21,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from probes.wire import ProbePlan
 from router.access import KeyRing
+from router.core.errors import Unavailable
 from router.core.messages import (
     AppendHistory,
     Booted,
@@ -55,6 +56,8 @@ T = TypeVar("T")
 log = structlog.get_logger("tendril.runtime")
 HISTORY_KEPT_US = 24 * 3600 * 1_000_000
 READERS = 4
+SHOW_AFTER_S = 0.1  # how long commits are collected before the stream shows their events
+STREAM_CATCH_UP = 100  # events shown at most at once; who needs more reads /v1/events
 
 
 def system_clock() -> Callable[[], Micros]:
@@ -111,6 +114,8 @@ class Runtime:
         self._moving: set[str] = set()
         self._finishing: set[str] = set()
         self._unsaved_events: list[Event] = []
+        self._shown_event = 0
+        self._showing = False
         self._saved_generation = 0
         self._wake: asyncio.TimerHandle | None = None
         self._recorder: FlightRecorder | None = None
@@ -129,6 +134,8 @@ class Runtime:
                 table = saved.load(boot.table)
             except saved.UnreadableTable as error:
                 log.warning("saved_routes_unreadable", error=str(error))
+        newest = await self.read(lambda store: store.events(limit=1))
+        self._shown_event = newest[0][0] if newest else 0
         self.secret = boot.secret
         self.keys = KeyRing(boot.keys)
         if self.options.flight_folder is not None:
@@ -152,7 +159,7 @@ class Runtime:
         if self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._save_table()
-        await self._flush_events()
+        await self._write_events()
         if self._recorder is not None:
             self._recorder.close()
         self._solver.close()
@@ -239,6 +246,7 @@ class Runtime:
         done = await self._in(self._writer, lambda: fn(self.store))
         if done.changes:
             self.post(Committed(done.changes))
+        self._want_events_shown()
         return done.result
 
     async def _write(self, fn: Callable[[], T]) -> T:
@@ -316,16 +324,41 @@ class Runtime:
         self._unsaved_events.append(event)
         if len(self._unsaved_events) == 1:
             self._spawn(self._flush_events())
-        self._hub.publish(StreamItem("event", event_data(event)))
-
-    def publish_event(self, event: Event) -> None:
-        """Show an event that is already durable on the live stream."""
-        self._hub.publish(StreamItem("event", event_data(event)))
 
     async def _flush_events(self) -> None:
+        await self._write_events()
+        await self._show_new_events()
+
+    async def _write_events(self) -> None:
+        """Write decisions to the audit trail; if the database is away they still reach the stream."""
         events, self._unsaved_events = self._unsaved_events, []
-        if events:
+        if not events:
+            return
+        try:
             await self._write(lambda: self.store.record(events))
+        except Unavailable:
+            for event in events:
+                self._hub.publish(StreamItem("event", event_data(event)))
+            raise
+
+    def _want_events_shown(self) -> None:
+        """Bring what was just committed to the stream; commits close together are read together."""
+        if not self._showing:
+            self._showing = True
+            self._spawn(self._show_soon())
+
+    async def _show_soon(self) -> None:
+        await asyncio.sleep(SHOW_AFTER_S)
+        self._showing = False
+        await self._show_new_events()
+
+    async def _show_new_events(self) -> None:
+        after = self._shown_event
+        found = await self.read(lambda store: store.events(after_id=after, limit=STREAM_CATCH_UP))
+        for number, event in reversed(found):
+            if number > self._shown_event:  # somebody else may have shown it while we were reading
+                self._shown_event = number
+                self._hub.publish(StreamItem("event", event_data(event)))
 
     async def _solve(self, effect: Solve) -> None:
         started = time.perf_counter()

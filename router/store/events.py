@@ -31,6 +31,7 @@ def find(
     subject: str | None,
     limit: int,
     before_id: int | None,
+    after_id: int | None,
 ) -> tuple[tuple[int, Event], ...]:
     """Return numbered events, newest first; ``since`` <= at < ``until``; ``kind`` also matches what is below it."""
     query = select(events).order_by(events.c.id.desc()).limit(limit)
@@ -44,6 +45,8 @@ def find(
         query = query.where(events.c.subject == subject)
     if before_id is not None:
         query = query.where(events.c.id < before_id)
+    if after_id is not None:
+        query = query.where(events.c.id > after_id)
     return tuple((row["id"], read_event(row)) for row in connection.execute(query).mappings())
 
 

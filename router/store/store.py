@@ -297,10 +297,18 @@ class Store:
         subject: str | None = None,
         limit: int = 200,
         before_id: int | None = None,
+        after_id: int | None = None,
     ) -> tuple[tuple[int, Event], ...]:
         """Return numbered events, newest first; ``kind`` ``session`` also finds ``session.started``."""
         return self._read(
             lambda c: events.find(
-                c, since=since, until=until, kind=kind, subject=subject, limit=limit, before_id=before_id
+                c,
+                since=since,
+                until=until,
+                kind=kind,
+                subject=subject,
+                limit=limit,
+                before_id=before_id,
+                after_id=after_id,
             )
         )

@@ -107,4 +107,6 @@ async def test_a_node_that_was_deleted_is_a_stranger(world: World) -> None:
     await world.call("DELETE", "/v1/nodes/gcp-ams-1", status=204)
     report = report_of("gcp-ams", 1_000, world.app.runtime.now())
     refused = await world.http.post("/v1/reports", json=report, headers=world.node_headers("gcp-ams-1"))
-    assert refused.status_code in (401, 404)
+    assert refused.status_code == 401
+    await world.join("linode-fra-1", "linode-fra")  # the others' keys are untouched
+    await world.get("/v1/nodes/linode-fra-1/plan", headers=world.node_headers("linode-fra-1"))

@@ -16,7 +16,6 @@ from router.core.messages import Reported
 from router.core.model import (
     DataCenter,
     DataCenterId,
-    Event,
     Node,
     NodeId,
     Provider,
@@ -25,7 +24,7 @@ from router.core.model import (
     RegionId,
     Role,
 )
-from router.runtime import Runtime, RuntimeOptions, replay
+from router.runtime import Runtime, RuntimeOptions, StreamItem, replay
 from router.runtime.recorder import segments
 from router.solver import Solver
 from router.store import Store
@@ -160,6 +159,19 @@ async def test_a_slow_stream_reader_is_told_to_resync(tmp_path: Path) -> None:
     async with running(tmp_path) as runtime:
         with runtime.stream() as stream:
             for number in range(400):
-                runtime.publish_event(Event(number, "test", "s"))
+                runtime._hub.publish(StreamItem("event", {"number": number}))
             first = await stream.next(1)
             assert first is not None and first.kind == "resync"
+
+
+async def test_what_a_commit_writes_into_the_audit_trail_reaches_the_stream_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as runtime:
+        with runtime.stream() as stream:
+            await furnish(runtime)
+            kinds: list[str] = []
+            while len([k for k in kinds if "data_center" in k]) < 3:
+                item = await stream.next(30)
+                assert item is not None, kinds
+                if item.kind == "event":
+                    kinds.append(f"{item.data['kind']} {item.data['subject']}")
+            assert len(kinds) == len(set(kinds))

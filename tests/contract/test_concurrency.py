@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from router.access import mint_key
 from router.core.errors import InputRejected
-from router.core.model import Agent, AgentState, Node, Provider, Region, SessionState
+from router.core.model import Agent, AgentState, Node, Policy, Provider, Region, SessionState
 from router.store import Store
 
 THREADS = 8
@@ -185,6 +185,21 @@ def test_a_place_is_not_deleted_under_a_session_that_is_starting(store: Store, w
         assert outcome in ((True, False), (False, True)), (started, deleted)
         if outcome[1]:
             store.end_session(session.id, reason="over", now=world.now)
+
+
+def test_a_policy_never_names_a_provider_that_has_just_gone(store: Store) -> None:
+    """A reference inside a list has no foreign key, so the queue of intent writers must protect it."""
+    for turn in range(8):
+        store.apply([Provider("p")], [], actor="ops", now=turn)
+        answers = together(
+            [
+                lambda: store.put(Policy("eu", deny_providers=("p",)), if_match=None, actor="ops", now=1),
+                lambda: store.delete("providers", "p", if_match=None, actor="ops", now=1),
+            ]
+        )
+        assert ("unknown_reference" in answers) != ("in_use" in answers), answers
+        if "in_use" in answers:
+            store.delete("policies", "eu", if_match=None, actor="ops", now=2)
 
 
 def test_agents_registering_while_their_pool_goes_are_refused_or_kept(store: Store, world: Any) -> None:

@@ -1,0 +1,87 @@
+"""The data path of one node: caps, session ids, who is credited with a reflected probe."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import pytest
+
+from probes.clock import Clock
+from probes.once import Place, _result
+from probes.prober import MAX_PROBES_PER_S, Prober, _capped
+from probes.stamp import pack_request
+from probes.wire import PlanPeer, ProbePlan
+
+
+def peer(name: str, host: str, interval_us: int = 3_600_000_000, transport: str = "internet") -> PlanPeer:
+    return PlanPeer(name, f"dc-{name}", transport, host, 9, 0, interval_us)
+
+
+def plan(*peers: PlanPeer) -> ProbePlan:
+    return ProbePlan("me", "dc-me", 1, 0, 0, 1_000_000, 1_000_000, peers)
+
+
+def prober() -> Prober:
+    return Prober("127.0.0.1", (0, 0, None), Clock(), Random(1), frozenset())
+
+
+def test_a_plan_beyond_the_cap_is_slowed_down_evenly(caplog: pytest.LogCaptureFixture) -> None:
+    peers = [peer("a", "192.0.2.1", 1_000), peer("b", "192.0.2.2", 500), peer("c", "192.0.2.3", 1_000_000)]
+    slower = _capped(peers, "me")
+    assert sum(1_000_000 / one.interval_us for one in slower) <= MAX_PROBES_PER_S
+    assert sum(1_000_000 / one.interval_us for one in slower) > 0.99 * MAX_PROBES_PER_S
+    assert slower[0].interval_us == pytest.approx(2 * slower[1].interval_us, abs=2)
+    assert "the cap is 2000" in caplog.text
+    assert _capped(peers[2:], "me") == peers[2:]
+
+
+async def test_reflected_probes_are_credited_by_address_unless_peers_share_it() -> None:
+    node = prober()
+    loop = asyncio.get_running_loop()
+    try:
+        await node.follow(plan(peer("a", "127.0.0.31"), peer("b", "127.0.0.32"), peer("c", "127.0.0.32")))
+        for host in ("127.0.0.31", "127.0.0.32", "127.0.0.33"):
+            transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=(host, 0))
+            transport.sendto(pack_request(0, 1, 1, 1), node.reflector.address)
+            async with asyncio.timeout(20):
+                while node.reflector.counters["reflected"] < int(host[-1]):
+                    await asyncio.sleep(0.005)
+            transport.close()
+        rows = node.end_interval()
+        assert (rows.peer, rows.reflected) == (("a",), (1,))
+    finally:
+        node.close()
+
+
+async def test_session_ids_stay_with_their_rows_and_are_never_zero_or_shared() -> None:
+    node = prober()
+    try:
+        node._next_ssid = 65_534
+        await node.follow(plan(*(peer(name, "127.0.0.31") for name in "abc"), peer("me", "127.0.0.1")))
+        first = {key[0]: target.ssid for key, target in node._targets.items()}
+        assert first == {"a": 65_534, "b": 65_535, "c": 1}
+        await node.follow(
+            plan(peer("c", "127.0.0.31"), peer("d", "127.0.0.31"), peer("c", "127.0.0.31", 1_000_000, "x"))
+        )
+        second = {key: target.ssid for key, target in node._targets.items()}
+        assert second == {("c", "internet"): 1, ("d", "internet"): 2, ("c", "x"): 3}
+    finally:
+        node.close()
+
+
+async def test_a_port_that_is_taken_leaves_nothing_open() -> None:
+    holder = prober()
+    taken = holder.reflector.address[1]
+    try:
+        with pytest.raises(OSError, match="in use"):
+            Prober("127.0.0.1", (0, taken, None), Clock(), Random(1), frozenset())
+    finally:
+        holder.close()
+
+
+def test_the_round_trip_of_a_result_is_the_median() -> None:
+    place = Place("a", "dc", "192.0.2.1", 1)
+    result = _result(place, (), 4, [30, 10, 20], 5)
+    assert (result.rtt_us, result.rtt_min_us, result.jitter_us, result.loss_pct) == (20, 10, 5, 25.0)
+    assert _result(place, (), 0, [], -1).loss_pct == 0.0
