@@ -88,7 +88,7 @@ def set_up_logs(log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in ("apscheduler", "httpx", "httpcore"):
+    for name in ("alembic", "apscheduler", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from probes.wire import ProbeReport
 from router import dashboard
 from router.api import (
     drains,
@@ -100,7 +102,11 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document["components"]["schemas"]
         described = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        reported = TypeAdapter(ProbeReport).json_schema(ref_template="#/components/schemas/{model}")
         schemas |= described.pop("$defs", {}) | {"Problem": described}
+        schemas |= reported.pop("$defs", {}) | {"ProbeReport": reported}
+        body = {"application/json": {"schema": {"$ref": "#/components/schemas/ProbeReport"}}}
+        document["paths"]["/v1/reports"]["post"]["requestBody"] = {"required": True, "content": body}
         for path in document["paths"].values():
             for operation in path.values():
                 operation["responses"].pop("422", None)

@@ -391,10 +391,12 @@ async def heartbeat(request: Request, body: HeartbeatBody) -> Response:
     if own is not None:
         totals = body.totals
         tallies_of(request).heard(own.data_center, node, totals.good, totals.bad, totals.setup_failures)
-    moves = [_move(desk, session, node) for session in leaving if session.state is SessionState.MOVING]
+    # Attaching: its user knocked here, but a resume has meanwhile given it another edge; tell them where.
+    to_move = (SessionState.MOVING, SessionState.ATTACHING)
+    moves = [_move(desk, session, node) for session in leaving if session.state in to_move]
     ends = [
         {"id": session.id, "reason": session.end_reason if session.state is SessionState.ENDED else "placed_elsewhere"}
         for session in leaving
-        if session.state is not SessionState.MOVING
+        if session.state not in to_move
     ]
     return reply({"moves": moves, "ends": ends, "lease_expires_at": rfc3339(lease)})

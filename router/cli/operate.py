@@ -103,16 +103,9 @@ def serve(
 
     Ctrl-C or SIGTERM stops it: answers under way are finished and the routes in force are kept for the next start.
     """
-    import asyncio
-
     from router import bootstrap, settings
-    from router.core.errors import Unavailable
 
-    chosen = settings.load(config, host=host, port=port)
-    try:
-        asyncio.run(bootstrap.serve(chosen))
-    except SystemExit as end:  # how uvicorn gives up on an address; its log line has said why
-        raise Unavailable("cannot_listen", f"cannot listen on {chosen.host}:{chosen.port}") from end
+    bootstrap.run(settings.load(config, host=host, port=port))
 
 
 @db.command()

@@ -1,7 +1,7 @@
 """All probe agents of the demo world in one process: real agents, real sockets, each on its node's own address.
 
-They differ from agents on real machines in three ways only: they share an event loop and an HTTP connection pool, and
-their clocks are wrong by what the world file says.
+They differ from agents on real machines in two ways only: they share an event loop, and their clocks are wrong by what
+the world file says.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -25,7 +26,8 @@ from router.demo.world import World, WorldNode, load
 
 PROBE_PORT = 7420
 STARTS_PER_S = 40  # so that the control plane is not greeted by everybody in the same instant
-MAX_CONNECTIONS = 3  # the pool polls every idle connection for every request: more of them cost more than they give
+# One connection for each agent: a pool looks at every connection and every waiting request each time it is used.
+ONE_CONNECTION = httpx.Limits(max_connections=1, keepalive_expiry=30.0)
 
 
 def config_of(node: WorldNode, url: str, state_dir: Path, token: str | None) -> AgentConfig:
@@ -52,12 +54,12 @@ async def run(world: World, url: str, state_dir: Path, tokens: Mapping[str, str]
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=30.0)
-    async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
-        agents = [
-            ProbeAgent(config_of(node, url, state_dir, tokens.get(node.id)), client, random.Random(node.id))
-            for node in world.nodes
-        ]
+    async with AsyncExitStack() as clients:
+        agents = []
+        for node in world.nodes:
+            client = await clients.enter_async_context(httpx.AsyncClient(limits=ONE_CONNECTION, trust_env=False))
+            config = config_of(node, url, state_dir, tokens.get(node.id))
+            agents.append(ProbeAgent(config, client, random.Random(node.id)))
         started: list[ProbeAgent] = []
         try:
             for agent in agents:

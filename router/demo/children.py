@@ -136,7 +136,7 @@ class Child:
                 self._restarting = False
             else:
                 pause_s = FIRST_PAUSE_S if time.monotonic() - started > STEADY_AFTER_S else pause_s
-                say(f"{self.name} ended ({_cause(code)}); starting it again in {pause_s:.1f} s (log: {self.log})")
+                say(f"{self.name}: ended ({_cause(code)}), starting again in {pause_s:.1f} s (log: {self.log})")
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             self.restarts += 1
@@ -144,11 +144,11 @@ class Child:
             try:
                 ready = await self._ready(process)
             except Unavailable as error:
-                say(f"{self.name} runs, but is not ready: {error.message}")
+                say(f"{self.name}: running, but not ready: {error.message}")
                 process.terminate()
                 continue
             if ready:
-                say(f"{self.name} is back (process {process.pid})")
+                say(f"{self.name}: back, process {process.pid}")
                 if self.came_back is not None:
                     await self.came_back()
 

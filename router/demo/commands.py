@@ -176,9 +176,9 @@ class _Lines:
     def show(self, user: User) -> None:
         summary = user.summary()
         placed = (str(summary["edge"]), str(summary["agent"]))
-        if summary["edge"] is not None and placed != self._told:
+        forward = (user.placement.get("forward") or {}).get("path") or []
+        if summary["edge"] is not None and placed != self._told and forward[:1] in ([], [placed[0]]):
             self._told = placed
-            forward = (user.placement.get("forward") or {}).get("path") or []
             typer.echo(f"edge {placed[0]}, agent {placed[1]}, path {' > '.join(forward) or 'unknown'}")
         gap_ms = summary["longest_gap_ms"]
         typer.echo(

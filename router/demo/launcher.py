@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from router.core.errors import Unavailable
@@ -60,12 +61,12 @@ class Launcher:
                 self._say("stopping")
                 living.cancel()
             try:
-                await living
-            except asyncio.CancelledError:
-                self._say("stopped")
+                with suppress(asyncio.CancelledError):
+                    await living
             finally:
                 await self._stop()
                 await control.close()
+                self._say("stopped")
         finally:
             claim.close()
 
@@ -83,8 +84,11 @@ class Launcher:
         await self._provision(provisioner)
 
         async def control_plane_came_back() -> None:
-            if await self._provision(provisioner):
+            joining, new_key = await self._provision(provisioner)
+            if joining:
                 agents.restart()
+            if new_key:
+                people.restart()
 
         async def emulator_came_back() -> None:
             people.restart()  # its users are not on the new emulator's network
@@ -132,19 +136,19 @@ class Launcher:
         for child in reversed(self._children):
             await child.stop()
 
-    async def _provision(self, provisioner: Provisioner) -> int:
-        """Declare what is missing; returns how many nodes must join."""
+    async def _provision(self, provisioner: Provisioner) -> tuple[int, bool]:
+        """Declare what is missing; returns how many nodes must join, and whether the media side has a new key."""
         try:
             changed = await provisioner.apply_inventory()
-            await provisioner.make_media_key()
+            new_key = await provisioner.make_media_key()
             joining = await provisioner.make_join_tokens()
         except Unavailable as error:
             if not any(child.restarts for child in self._children):
                 raise  # at the first start it must work
             self._say(f"could not check the inventory after the restart: {error.message}")
-            return 0
+            return 0, False
         self._say(f"inventory applied: {changed} changes; {joining} nodes join with a new token")
-        return joining
+        return joining, new_key
 
     async def _watch(self, world: World, control: ControlClient) -> None:
         """Tell how the first measurements arrive, until nearly every pair has one."""

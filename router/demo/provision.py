@@ -41,15 +41,16 @@ class Provisioner:
         reply = await self._must("POST", "/v1/fleet", fleet_of_world.fleet(self._world))
         return len(reply.body.get("changes", ()))
 
-    async def make_media_key(self) -> None:
-        """Make sure the key file of the media side holds a key that works."""
+    async def make_media_key(self) -> bool:
+        """Make sure the key file of the media side holds a key that works; true when it is a new one."""
         if self.media_key_file.exists():
             text = self.media_key_file.read_text(encoding="utf-8").strip()
             reply = await self._control.call("GET", "/v1/pools", Authorization=f"Bearer {text}")
             if reply is not None and reply.ok:
-                return
+                return False
         reply = await self._must("POST", "/v1/keys", {"scope": "media", "name": "demo media edges"})
         write_private(self.media_key_file, f"{reply.body['key']}\n")
+        return True
 
     async def make_join_tokens(self) -> int:
         """Write the token file; returns how many nodes need to join (again)."""

@@ -73,6 +73,7 @@ class RuntimeOptions:
     flight_folder: Path | None = None
     flight_bytes: int = 64_000_000
     agent_silence_us: int = 10_000_000  # an agent that sends no heartbeat for so long is lost
+    patience_us: int = 60_000_000  # after a start no lease expires for so long: its holder must be heard first
     move_lease_us: int = 30_000_000  # a moved session must arrive at its new edge within this
 
 
@@ -107,6 +108,7 @@ class Runtime:
         self._inbox: deque[Input] = deque()
         self._handling = False
         self._ready = False
+        self._started_at: Micros = 0
         self._hub = StreamHub()
         self._published: list[asyncio.Future[None]] = []
         self._plans: list[asyncio.Future[None]] = []
@@ -141,6 +143,7 @@ class Runtime:
         if self.options.flight_folder is not None:
             self._recorder = FlightRecorder(self.options.flight_folder, self.options.flight_bytes)
         self._ready = True
+        self._started_at = self.now()
         self.post(Booted(boot.epoch, boot.inventory, boot.counters, boot.drains, table))
         for job in JOBS:
             self._scheduler.add_job(
@@ -399,6 +402,8 @@ class Runtime:
                 self.post(CountersLoaded(counters))
             case "expire":
                 now = self.now()
+                if now - self._started_at < self.options.patience_us:
+                    return  # while we were away nobody could renew anything
                 await self.commit(lambda store: store.expire_sessions(now))
                 await self.commit(lambda store: store.expire_agents(now - self.options.agent_silence_us, now))
             case "save_table":

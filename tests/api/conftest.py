@@ -187,7 +187,9 @@ async def running(folder: Path, **more: Any) -> AsyncIterator[World]:
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
     transport = httpx.ASGITransport(app=app.http, raise_app_exceptions=False)
     try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://tendril", headers=headers, timeout=30) as http:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://tendril", headers=headers, timeout=30
+        ) as http:
             yield World(app, http)
     finally:
         await app.stop()

@@ -11,7 +11,9 @@ async def test_a_dry_run_says_what_would_happen_and_does_nothing(world: World) -
     await world.agent()
     session = await world.session()
     edge = session["edge"]["data_center"]
-    plan = await world.call("POST", "/v1/drains", status=200, json={"selector": {"data_center": edge}, "mode": "hard", "dry_run": True})
+    plan = await world.call(
+        "POST", "/v1/drains", status=200, json={"selector": {"data_center": edge}, "mode": "hard", "dry_run": True}
+    )
     assert plan["dry_run"] is True and plan["drain"] is None and plan["id"] is None
     assert plan["targets"] == [edge] and plan["sessions"] == {edge: 1} and plan["sessions_to_move"] == 1
     (shift,) = plan["shifts"]
@@ -22,7 +24,9 @@ async def test_a_dry_run_says_what_would_happen_and_does_nothing(world: World) -
 
 
 async def test_a_drain_takes_its_targets_out_of_routes_at_once_and_undo_brings_them_back(world: World) -> None:
-    made = await world.call("POST", "/v1/drains", status=201, json={"selector": "provider=gcp", "reason": "maintenance"})
+    made = await world.call(
+        "POST", "/v1/drains", status=201, json={"selector": "provider=gcp", "reason": "maintenance"}
+    )
     assert made["drain"]["state"] in ("bleeding", "drained") and made["drain"]["selector"] == "provider=gcp"
     assert made["drain"]["created_by"].startswith("key:")
     route = await world.get("/v1/routes/linode-fra/oracle-iad")

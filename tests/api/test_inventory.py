@@ -23,7 +23,12 @@ BODIES: dict[str, dict[str, Any]] = {
         "intent": "cordoned",
         "labels": {"a": "b"},
     },
-    "nodes": {"data_center": "gcp-ams", "addresses": {"internet": "192.0.2.1"}, "reflector_port": 862, "relay_port": 7422},
+    "nodes": {
+        "data_center": "gcp-ams",
+        "addresses": {"internet": "192.0.2.1"},
+        "reflector_port": 862,
+        "relay_port": 7422,
+    },
     "links": {"from": "gcp-ams", "to": "oracle-iad", "transport": "backbone", "price_usd_per_gb": 0.01},
     "policies": {
         "priority": 5,
@@ -92,16 +97,20 @@ async def test_a_revision_that_is_not_current_is_named(bare: World) -> None:
         ("data-centers", {"provider": "gcp", "region": "amsterdam", "capacity": {"sessions": True}}, "invalid_field",
          "capacity.sessions"),
         ("data-centers", {"provider": "gcp", "region": "atlantis"}, "unknown_reference", "region"),
-        ("nodes", {"data_center": "gcp-ams", "addresses": {"internet": "two words"}}, "invalid_field", "addresses.internet"),
+        ("nodes", {"data_center": "gcp-ams", "addresses": {"internet": "two words"}}, "invalid_field",
+         "addresses.internet"),
         ("nodes", {"data_center": "gcp-ams", "reflector_port": 0}, "invalid_field", "reflector_port"),
         ("links", {"from": "gcp-ams", "to": "gcp-ams"}, "invalid_field", "body"),
-        ("links", {"from": "gcp-ams", "to": "oracle-iad", "price_usd_per_gb": 1e9}, "invalid_field", "price_usd_per_gb"),
+        ("links", {"from": "gcp-ams", "to": "oracle-iad", "price_usd_per_gb": 1e9}, "invalid_field",
+         "price_usd_per_gb"),
         ("policies", {"max_relays": 3}, "invalid_field", "max_relays"),
         ("policies", {"pin": ["gcp-ams", "gcp-ams"]}, "invalid_field", "pin"),
         ("pools", {"max_rtt_ms": 60_001}, "invalid_field", "max_rtt_ms"),
     ],
 )  # fmt: skip
-async def test_a_wrong_body_names_field_and_rule(bare: World, kind: str, body: dict[str, Any], code: str, field: str) -> None:
+async def test_a_wrong_body_names_field_and_rule(
+    bare: World, kind: str, body: dict[str, Any], code: str, field: str
+) -> None:
     await bare.post("/v1/fleet", fleet())
     refused = await bare.call("PUT", f"/v1/{kind}/thing", status=422, json=body)
     assert (refused["code"], refused["field"]) == (code, field)

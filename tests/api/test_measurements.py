@@ -11,10 +11,17 @@ from tests.api.conftest import World, fleet
 
 
 async def test_links_show_what_is_configured_and_what_is_measured(world: World) -> None:
-    await world.put("/v1/links/fast", {"from": "gcp-ams", "to": "oracle-iad", "transport": "backbone", "price_usd_per_gb": 0.02})
+    await world.put(
+        "/v1/links/fast", {"from": "gcp-ams", "to": "oracle-iad", "transport": "backbone", "price_usd_per_gb": 0.02}
+    )
     answer = await world.get("/v1/links", params={"from": "gcp-ams", "to": "oracle-iad"})
     backbone, internet = answer["items"]
-    assert (backbone["id"], backbone["state"], backbone["rtt_ms"], backbone["age_ms"]) == ("fast", "unknown", None, None)
+    assert (backbone["id"], backbone["state"], backbone["rtt_ms"], backbone["age_ms"]) == (
+        "fast",
+        "unknown",
+        None,
+        None,
+    )
     assert backbone["price_usd_per_gb"] == 0.02 and backbone["provenance"] == "none"
     assert internet["id"] is None and internet["state"] == "up" and internet["provenance"] == "measured"
     assert internet["rtt_ms"] == pytest.approx(72.0, abs=0.5)
@@ -62,7 +69,11 @@ async def test_history_rolls_buckets_up(world: World) -> None:
         return AppendHistory(at_s * 1_000_000, 30, DataCenterId(source), ids, ("internet",), columns)
 
     base = 1_700_000_040
-    rows = [row("gcp-ams", base, 10_000, 4_000), row("gcp-ams", base + 30, 20_000, 6_000), row("linode-fra", base, 10_000, 5_000)]
+    rows = [
+        row("gcp-ams", base, 10_000, 4_000),
+        row("gcp-ams", base + 30, 20_000, 6_000),
+        row("linode-fra", base, 10_000, 5_000),
+    ]
     await world.app.runtime.read(lambda store: store.append_history(rows))
     params = {"since": "2023-11-14T22:14:00Z", "until": "2023-11-14T22:16:00Z", "step_s": 60}
     answer = await world.get("/v1/links/gcp-ams/linode-fra/history", params=params)

@@ -30,7 +30,11 @@ async def test_a_token_joins_one_node_once(bare: World) -> None:
 
 @pytest.mark.parametrize(
     ("token", "code"),
-    [("garbage", "token_unknown"), ("tj_gcp-ams_" + "x" * 43, "token_unknown"), ("tj_nowhere_" + "x" * 43, "token_unknown")],
+    [
+        ("garbage", "token_unknown"),
+        ("tj_gcp-ams_" + "x" * 43, "token_unknown"),
+        ("tj_nowhere_" + "x" * 43, "token_unknown"),
+    ],
 )
 async def test_a_token_that_was_never_made_joins_nothing(bare: World, token: str, code: str) -> None:
     await bare.post("/v1/fleet", fleet())
@@ -65,7 +69,9 @@ async def test_a_plan_is_long_polled_and_acknowledged(world: World) -> None:
     newest = newer.json()["plan_version"]
     ack = await world.post("/v1/nodes/gcp-ams-1/ack", {"plan_version": newest}, headers=mine)
     assert ack["plan_version"] >= newest
-    future = await world.call("POST", "/v1/nodes/gcp-ams-1/ack", status=422, json={"plan_version": newest + 99}, headers=mine)
+    future = await world.call(
+        "POST", "/v1/nodes/gcp-ams-1/ack", status=422, json={"plan_version": newest + 99}, headers=mine
+    )
     assert future["field"] == "plan_version"
 
 
@@ -96,7 +102,9 @@ async def test_a_broken_report_names_its_field(world: World, change: dict[str, A
     assert (refused["code"], refused["field"]) == ("invalid_report", field)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"9" * 5_000, b'{"a": NaN}', b'"\\ud800"', b"null"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"9" * 5_000, b'{"a": NaN}', b'"\\ud800"', b"null"]
+)
 async def test_garbage_is_no_report(world: World, body: bytes) -> None:
     response = await world.http.post("/v1/reports", content=body, headers=world.node_headers("gcp-ams-1"))
     assert response.status_code in (400, 422)

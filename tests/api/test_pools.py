@@ -42,5 +42,7 @@ async def test_wrong_agents_are_refused(world: World) -> None:
     elsewhere = await world.call("POST", path, status=403, json=body | {"node": "gcp-ams-1"})
     assert (elsewhere["code"], elsewhere["field"]) == ("wrong_data_center", "data_center")
     assert (await world.call("POST", path, status=422, json=body | {"address": "a b"}))["field"] == "address"
-    assert (await world.call("POST", f"{path}/ai-9/heartbeat", status=404, json={"epoch": 0}))["code"] == "unknown_agent"
+    assert (await world.call("POST", f"{path}/ai-9/heartbeat", status=404, json={"epoch": 0}))[
+        "code"
+    ] == "unknown_agent"
     assert (await world.call("POST", f"{path}/ai-9/heartbeat", status=422, json={"epoch": -1}))["field"] == "epoch"

@@ -64,7 +64,8 @@ async def test_405_lists_all_methods_that_would_do(bare: World) -> None:
 
 
 GARBAGE = [
-    b"{", b"\xff\xfe\x00", b"[" * 200_000, b'{"a":' * 100_000, b"9" * 6_000, b'"' + b"\\u0000" * 10 + b'"', b"tru", b"{'a': 1}",
+    b"{", b"\xff\xfe\x00", b"[" * 200_000, b'{"a":' * 100_000, b"9" * 6_000, b'"' + b"\\u0000" * 10 + b'"', b"tru",
+    b"{'a': 1}",
 ]  # fmt: skip
 
 
@@ -96,7 +97,9 @@ async def test_only_json_is_read(bare: World) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         response = await bare.http.put("/v1/providers/x", content=b"{}", headers={"Content-Type": kind})
         is_problem(response, 415, "unsupported_media_type")
-    response = await bare.http.put("/v1/providers/x", content=b"{}", headers={"Content-Type": "application/json; charset=utf-8"})
+    response = await bare.http.put(
+        "/v1/providers/x", content=b"{}", headers={"Content-Type": "application/json; charset=utf-8"}
+    )
     assert response.status_code == 201
 
 

@@ -12,13 +12,15 @@ from tests.api.conftest import Json, World
 
 async def test_a_session_gets_an_edge_an_agent_and_both_paths_with_reasons(world: World) -> None:
     await world.agent()
-    session = await world.session(metadata={"tenant": "x"}, client={"ip": "203.0.113.77", "latitude": 50.0, "longitude": 8.0})
+    session = await world.session(
+        metadata={"tenant": "x"}, client={"ip": "203.0.113.77", "latitude": 50.0, "longitude": 8.0}
+    )
     assert re.fullmatch(r"s-[0-9a-f]{12}", session["id"])
     assert session["state"] == "attaching" and session["class"] == "agent" and session["epoch"] == 1
     assert session["agent"] == {"id": "ai-1", "data_center": "oracle-iad", "address": "127.0.0.1:7424"}
     edge = session["edge"]["data_center"]
     assert session["edge"] == {"data_center": edge, "node": f"{edge}-1", "url": f"udp://{edge}-1:7423"}
-    assert [e["data_center"] for e in session["edges"]][0] == edge and session["edges"][0]["total_ms"] > 0
+    assert session["edges"][0]["data_center"] == edge and session["edges"][0]["total_ms"] > 0
     assert session["forward"]["path"][0] == edge and session["forward"]["path"][-1] == "oracle-iad"
     assert session["return"]["path"][0] == "oracle-iad" and session["return"]["path"][-1] == edge
     assert session["reasons"] and session["token"] and session["grace_s"] == 120
@@ -137,7 +139,9 @@ async def test_ending_frees_the_agent_and_is_idempotent(world: World) -> None:
 async def test_lists_filter_and_page(world: World) -> None:
     ids = []
     for i in range(5):
-        made = await world.session(pool=None, metadata={"n": str(i % 2)}, client={"country": "KZ", "asn": 9198, "ip": "2001:db8:1:2::3"})
+        made = await world.session(
+            pool=None, metadata={"n": str(i % 2)}, client={"country": "KZ", "asn": 9198, "ip": "2001:db8:1:2::3"}
+        )
         ids.append(made["id"])
     await world.call("DELETE", f"/v1/sessions/{ids[0]}", status=200)
 
@@ -147,7 +151,12 @@ async def test_lists_filter_and_page(world: World) -> None:
     assert await listed() == sorted(ids)
     assert await listed(state="ended") == [ids[0]]
     assert sorted(await listed(**{"metadata.n": "1"})) == sorted(ids[1::2])
-    assert await listed(client="KZ") == sorted(ids) == await listed(client="9198") == await listed(client="2001:db8:1::/48")
+    assert (
+        await listed(client="KZ")
+        == sorted(ids)
+        == await listed(client="9198")
+        == await listed(client="2001:db8:1::/48")
+    )
     assert await listed(client="DE") == []
     page = await world.get("/v1/sessions", params={"limit": 2})
     rest = await world.get("/v1/sessions", params={"limit": 10, "after": page["next"]})
@@ -181,7 +190,9 @@ async def test_a_heartbeat_attaches_renews_and_carries_moves_and_ends(world: Wor
 
 async def test_a_node_speaks_only_for_itself(world: World) -> None:
     body = {"node": "gcp-ams-1", "epoch": 1}
-    refused = await world.call("POST", "/v1/sessions/heartbeat", status=403, json=body, headers=world.node_headers("oracle-iad-1"))
+    refused = await world.call(
+        "POST", "/v1/sessions/heartbeat", status=403, json=body, headers=world.node_headers("oracle-iad-1")
+    )
     assert refused["code"] == "not_your_node"
     await world.post("/v1/sessions/heartbeat", body, headers=await world.key("media"))
     unknown = await world.call("POST", "/v1/sessions/heartbeat", status=404, json=body | {"node": "nobody"})
@@ -240,6 +251,8 @@ async def test_a_wrong_session_names_its_field_and_does_not_echo(world: World, c
 
 
 async def test_unknown_names_are_404(world: World) -> None:
-    assert (await world.call("POST", "/v1/sessions", status=404, json={"client": {}, "pool": "none"}))["code"] == "unknown_pool"
+    assert (await world.call("POST", "/v1/sessions", status=404, json={"client": {}, "pool": "none"}))[
+        "code"
+    ] == "unknown_pool"
     refused = await world.call("POST", "/v1/steer", status=404, json={"client": {}, "to": "nowhere"})
     assert (refused["code"], refused["field"]) == ("unknown_data_center", "to")

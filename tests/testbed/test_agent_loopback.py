@@ -338,3 +338,62 @@ async def test_a_relay_forwards_for_nobody_outside_its_plan(tmp_path: Path) -> N
         results = await measure(("127.0.21.77", 0), [(b, ()), (b, (b,))], count=3, interval_s=0.03, timeout_s=0.3)
         assert [result.received for result in results] == [3, 0]
         assert agents[1].counters()["relay.not_allowed"] == 3
+
+
+class StandIns(asyncio.DatagramProtocol):
+    """A WAN without delay: what a node sends to another's stand-in address arrives from its own stand-in address."""
+
+    ports: dict[tuple[str, int], asyncio.DatagramTransport]
+
+    def __init__(self, ports: dict[tuple[str, int], asyncio.DatagramTransport], node: str, port: int) -> None:
+        self.ports, self.node, self.port = ports, node, port
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        sender = next(name for name, host in HOSTS.items() if host == addr[0])
+        self.ports[sender, addr[1]].sendto(data, (HOSTS[self.node], self.port))
+
+
+async def test_relays_work_where_nodes_know_each_other_by_addresses_they_do_not_have(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    once_port = 1
+    async with world(tmp_path) as (control, agents):
+        stand_in = {name: HOSTS[name].replace("127.0.21", "127.0.22") for name in HOSTS}
+        ports: dict[tuple[str, int], asyncio.DatagramTransport] = {}
+        for agent in agents:
+            name, prober = agent.config.node, agent.prober
+            relay = prober.relay
+            assert relay is not None
+            free = 0 if name == "a" else None
+            for port in (prober.sender.address[1], prober.reflector.address[1], relay.address[1], free):
+                if port is not None:
+                    transport, _ = await loop.create_datagram_endpoint(
+                        lambda n=name, p=port: StandIns(ports, n, p),  # type: ignore[misc]
+                        local_addr=(stand_in[name], port),
+                    )
+                    bound = transport.get_extra_info("sockname")[1]
+                    transport.get_protocol().port = bound
+                    ports[name, bound] = transport
+                    once_port = bound
+            if name == "a":
+                measured_from = (HOSTS["a"], once_port)
+        try:
+            await until(lambda: len(control.nodes) == 3)
+            for name, host in stand_in.items():
+                control.nodes[name]["addresses"] = {"internet": host}
+            control.version += 1
+            await until(
+                lambda: all(agent.plan is not None and agent.plan.plan_version == control.version for agent in agents)
+            )
+            control.reports.clear()
+            await until(lambda: control.total("a", "b", "received") > 5 and control.total("b", "a", "reflected") > 5)
+            places = {
+                name: Place(name, f"dc-{name}", stand_in[name], node["reflector_port"], node["relay_port"])
+                for name, node in control.nodes.items()
+            }
+            paths = [(places["c"], ()), (places["c"], (places["b"],))]
+            direct, relayed = await measure(measured_from, paths, count=5, interval_s=0.03)
+            assert (direct.received, relayed.received) == (5, 5)
+            assert agents[1].counters()["relay.forwarded"] == 10
+        finally:
+            for transport in ports.values():
+                transport.close()

@@ -270,7 +270,7 @@ def test_a_killed_control_plane_comes_back_with_everything(live_world: LiveWorld
     assert after == before, "calls go on without a control plane"
     assert all(seen["memory_breaks"] == 0 for seen in live_world.people().values())
     live_world.api("PUT", f"/v1/data-centers/{cordoned}", body | {"intent": "serving"})
-    assert "control plane ended (SIGKILL)" in live_world.log.read_text()
+    assert "control plane: ended (SIGKILL)" in live_world.log.read_text()
 
 
 def test_a_second_world_is_refused_clearly(live_world: LiveWorld) -> None:

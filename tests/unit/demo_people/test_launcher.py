@@ -65,8 +65,8 @@ async def test_a_killed_child_is_started_again_and_the_launcher_says_so(tmp_path
     os.kill(first, signal.SIGKILL)
     await asyncio.wait_for(came_back.wait(), 30)
     assert child.pid not in (None, first)
-    assert "sleeper ended (SIGKILL); starting it again in 0.3 s" in said[0]
-    assert "sleeper is back" in said[1]
+    assert "sleeper: ended (SIGKILL), starting again in 0.3 s" in said[0]
+    assert "sleeper: back" in said[1]
     await child.stop()
     assert child.pid is None
 
@@ -102,7 +102,7 @@ async def test_a_restart_on_request_is_no_accident(tmp_path: Path) -> None:
     child.restart()
     await until(lambda: child.pid not in (None, first))
     await until(lambda: said)
-    assert said == [f"sleeper is back (process {child.pid})"]
+    assert said == [f"sleeper: back, process {child.pid}"]
     await child.stop()
 
 
@@ -254,11 +254,11 @@ async def test_a_media_key_that_works_is_kept_and_one_that_does_not_is_replaced(
     registrar = Registrar({"tk_media"})
     control = ControlClient("http://x", "admin", httpx.MockTransport(registrar.answer))
     provisioner = Provisioner(control, world, folder)
-    await provisioner.make_media_key()
-    await provisioner.make_media_key()
+    assert await provisioner.make_media_key()
+    assert not await provisioner.make_media_key()
     assert registrar.asked.count(("POST", "/v1/keys")) == 1
     registrar.known.clear()
-    await provisioner.make_media_key()
+    assert await provisioner.make_media_key()
     assert registrar.asked.count(("POST", "/v1/keys")) == 2
     with pytest.raises(Unavailable, match="503 later"):
         await provisioner.apply_inventory()
