@@ -31,7 +31,7 @@ from probes.wire import ProbePlan, ProbeReport, WireError
 log = logging.getLogger("probes.agent")
 
 FIRST_RETRY_S = 1.0
-LAST_RETRY_S = 8.0  # a control plane that comes back hears from everybody within this time
+LAST_RETRY_S = 2.0  # a control plane that comes back hears from everybody within this time
 RESOLVE_AGAIN_US = 30_000_000  # for peers whose name did not resolve
 DEFAULT_INTERVAL_US = 1_000_000  # between reports before the first plan
 

@@ -102,6 +102,7 @@ def _row(method: str, route: APIRoute) -> str:
     text = (route.summary or (route.description or "").split("\n")[0]).rstrip(".")
     if route.summary and route.endpoint.__doc__:
         text = route.endpoint.__doc__.split("\n")[0].rstrip(".")
+    text = text.replace("``", "`")
     needed = ", ".join(f"`{scope}`" for scope in scopes) or "nothing"
     return f"| `{method} {route.path}`{asked} | {needed} | {text} |\n"
 

@@ -16,7 +16,7 @@ from router.core.geography import FIBRE_US_PER_KM, distance_km
 from router.core.model import Client, Inventory
 from router.core.tables import I64, UNKNOWN
 
-DETOUR = 1.7  # public paths are that much longer than the great circle, in the median
+DETOUR = 2.0  # public paths are about twice as long as the great circle, in the median
 LAST_MILE_US = 5_000  # one way: access network, Wi-Fi, home router
 
 

@@ -15,12 +15,14 @@ steps shows as a common shift of all of a node's raw differences while round tri
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
 from probes.wire import ProbeReport
 from router.core.geography import light_floor_us
 from router.core.model import DataCenterId, Inventory, Micros, NodeId
-from router.core.offsets import drift, offsets_us, wilson_low_ppm
+from router.core.offsets import F64, drift, offsets_us, wilson_low_ppm
 from router.core.tables import I64, U8, UNKNOWN, Bool, LinkState, LinkTable, PeerEvidence
 
 BUCKET_US = 4_000_000
@@ -30,9 +32,11 @@ UNKNOWN_US = 30_000_000  # from here on we do not claim to know the link
 REFERENCE_SILENCE_US = 10_000_000  # a reference node silent for so long hands its role on
 LOST_IN_A_ROW = 4  # round trips lost in either direction, with no delivery in between, before a link is called down
 DEGRADED_PPM = 50_000
+STEP_UP_US = 5_000  # a path that is slower by this in two whole buckets has changed; less may be queueing
 STEP_US = 3_000  # a clock step is a common shift beyond what 50 ppm of drift makes within the window
 EMPTY = np.iinfo(np.int64).max // 4
 JITTER_GAIN = 0.25
+OFFSETS_KEPT = 30  # two minutes: long enough that noise of 0.1 ms bends the fitted drift by less than 1 ppm
 LOSS_KEEP = 0.935  # per bucket: counts fade with a time constant of a minute
 LOSS_Z = 3.0  # how sure we want to be before loss moves traffic
 
@@ -51,6 +55,8 @@ class Estimator:
         self._loss_sent = np.zeros(self._shape)  # decayed counts of closed probes, and of lost ones
         self._loss_lost = np.zeros(self._shape)
         self._bucket = -1
+        self._offsets: deque[tuple[Micros, F64]] = deque(maxlen=OFFSETS_KEPT)
+        self._drift = np.zeros(self._shape[1])
         self._jitter = np.full(self._shape, UNKNOWN, np.int64)
         self._last_at = np.zeros(self._shape, np.int64)
         self._delivered_at = np.zeros(self._shape, np.int64)
@@ -201,32 +207,44 @@ class Estimator:
 
     def _present_raw(self) -> I64:
         """Minima of the window, older buckets carried forward by how far the clocks have drifted apart since."""
-        times, offsets, slots = [], [], []
+        apart = self._drift[None, :] - self._drift[:, None]
+        carried = []
         for b in range(self._bucket - BUCKETS + 1, self._bucket + 1):
-            raw, rtt = self._raw[b % BUCKETS], self._rtt[b % BUCKETS]
-            rtt = np.minimum(rtt, rtt.transpose(0, 2, 1))
-            usable = (raw < EMPTY) & (raw.transpose(0, 2, 1) < EMPTY) & (rtt < EMPTY)
-            slots.append((b, raw))
-            if usable.any(axis=(0, 2)).all():
-                times.append(b * BUCKET_US)
-                offsets.append(offsets_us(raw, rtt, usable))
-        slope = drift(times, offsets, self._shape[1])
-        apart = slope[None, :] - slope[:, None]
-        least = np.full(self._shape, EMPTY, np.int64)
-        for b, raw in slots:
+            raw = self._raw[b % BUCKETS]
             moved = np.rint(apart * ((self._bucket - b) * BUCKET_US)).astype(np.int64)
-            least = np.minimum(least, np.where(raw < EMPTY, raw + moved, EMPTY))
-        return least
+            carried.append(np.where(raw < EMPTY, raw + moved, EMPTY))
+        return _least(np.stack(carried))
+
+    def _present_rtt(self) -> I64:
+        order = [b % BUCKETS for b in range(self._bucket - BUCKETS + 1, self._bucket + 1)]
+        rtt = self._rtt[order]
+        return _least(np.minimum(rtt, rtt.transpose(0, 1, 3, 2)))  # both ends measure the same two one-way delays
+
+    def _note_offsets(self) -> None:
+        """Keep the clock offsets of the bucket that ends, and fit the drift through the last minutes' offsets."""
+        raw, rtt = self._raw[self._bucket % BUCKETS], self._rtt[self._bucket % BUCKETS]
+        rtt = np.minimum(rtt, rtt.transpose(0, 2, 1))
+        usable = (raw < EMPTY) & (raw.transpose(0, 2, 1) < EMPTY) & (rtt < EMPTY)
+        if not usable.any():
+            return
+        measured = usable.any(axis=(0, 2))
+        self._offsets.append((self._bucket * BUCKET_US, np.where(measured, offsets_us(raw, rtt, usable), np.nan)))
+        self._drift = drift([at for at, _ in self._offsets], [o for _, o in self._offsets], self._shape[1])
 
     def _forget_raw(self, vertex: int) -> None:
         self._raw[:, :, vertex, :] = EMPTY
         self._raw[:, :, :, vertex] = EMPTY
+        for _, offsets in self._offsets:
+            offsets[vertex] = np.nan
+        self._drift[vertex] = 0.0
 
     def _turn(self, now: Micros) -> None:
         """Advance the ring to the bucket of ``now``, clearing what falls out."""
         bucket = now // BUCKET_US
         if bucket <= self._bucket:
             return
+        if self._bucket >= 0:
+            self._note_offsets()
         for b in range(max(self._bucket + 1, bucket - BUCKETS + 1), bucket + 1):
             slot = b % BUCKETS
             self._raw[slot] = self._rtt[slot] = EMPTY
@@ -243,8 +261,7 @@ class Estimator:
         self._turn(now)
         age = now - self._last_at
         known = (self._last_at > 0) & (age <= UNKNOWN_US)
-        rtt = self._rtt.min(axis=0)
-        rtt = np.minimum(rtt, rtt.transpose(0, 2, 1))  # both ends measure the same two one-way delays
+        rtt = self._present_rtt()
         both = known | known.transpose(0, 2, 1)
         raw = self._present_raw()
         placed = (raw < EMPTY) & (raw.transpose(0, 2, 1) < EMPTY)
@@ -321,6 +338,14 @@ class Estimator:
         self._reference = {dc: n for dc, n in older._reference.items() if n in self._vertex}
         self._seen_at = {n: at for n, at in older._seen_at.items() if n in self._vertex}
         self.clock_steps = older.clock_steps
+
+
+def _least(buckets: I64) -> I64:
+    """Window minimum ``[bucket, …] -> […]``, oldest bucket first; a step up is believed after two whole buckets."""
+    slow: I64 = buckets.min(axis=0)
+    fast: I64 = buckets[-3:].min(axis=0)
+    both = (buckets[-3:-1] < EMPTY).all(axis=0)
+    return np.where(both & (fast - slow > STEP_UP_US), fast, slow)
 
 
 def _floors(inventory: Inventory) -> I64:

@@ -16,11 +16,12 @@ from router.core.tables import I64, Bool
 
 F64 = NDArray[np.float64]
 MAX_DRIFT = 200e-6  # no oscillator in a server is worse; a larger fit is noise
+FEWEST_POINTS = 8
 SHORTEST_US = 1_000  # below this a round trip says nothing more about asymmetry
 
 
 def offsets_us(raw: I64, rtt: I64, usable: Bool) -> F64:
-    """Clock offsets float64 ``[vertex]`` in microseconds, mean zero, from arrays ``[transport, from, to]``."""
+    """Clock offsets float64 ``[vertex]`` in microseconds from arrays ``[transport, from, to]``; 0 without evidence."""
     n = raw.shape[1]
     if n == 0 or not usable.any():
         return np.zeros(n)
@@ -33,17 +34,27 @@ def offsets_us(raw: I64, rtt: I64, usable: Bool) -> F64:
     pull = (weight * difference).sum(axis=0)
     scale = weight.max()
     solution: F64 = np.linalg.solve(laplacian / scale + np.eye(n) * 1e-12, pull / scale)
-    centred: F64 = solution - solution.mean()
-    return centred
+    return solution
 
 
 def drift(times_us: Sequence[int], offsets: Sequence[F64], n: int) -> F64:
-    """Relative frequency error float64 ``[vertex]`` (1e-6 = 1 ppm) by a straight line through successive offsets."""
-    if len(times_us) < 3:
+    """Relative frequency errors float64 ``[vertex]`` (1e-6 = 1 ppm) by a straight line through successive offsets.
+
+    NaN marks a vertex that was not measured then. Too few points give no drift at all: extrapolating noise is worse
+    than ignoring a few ppm.
+    """
+    if len(times_us) < FEWEST_POINTS:
         return np.zeros(n)
-    t = np.array(times_us, float) - times_us[0]
-    t -= t.mean()
-    slope: F64 = (t[:, None] * np.stack(offsets)).sum(axis=0) / (t**2).sum()
+    points = np.stack(offsets)
+    seen = ~np.isnan(points)
+    for point, both in zip(points, seen & seen[-1], strict=True):  # take out the common constant of each point
+        point -= np.median((point - points[-1])[both]) if both.any() else 0.0
+    count = seen.sum(axis=0)
+    t = np.where(seen, (np.array(times_us, float) - times_us[-1])[:, None], 0.0)
+    t = np.where(seen, t - t.sum(axis=0) / np.maximum(count, 1), 0.0)
+    spread = (t**2).sum(axis=0)
+    rise = (t * np.where(seen, points, 0.0)).sum(axis=0)
+    slope: F64 = np.divide(rise, spread, out=np.zeros(n), where=(spread > 0) & (count >= FEWEST_POINTS))
     return np.clip(slope, -MAX_DRIFT, MAX_DRIFT)
 
 

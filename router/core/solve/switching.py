@@ -2,7 +2,7 @@
 
 A pair moves at once when it must: its path lost a hop, a relay may no longer relay, or it had no path. Otherwise the
 candidate has to be better by an absolute *and* a relative margin, without interruption, for a dwell. Two numbers and a
-dwell, because either margin alone flaps: at 8 ms everything is more than 3 %, at 300 ms everything is more than 1 ms
+dwell, because either margin alone flaps: at 8 ms everything is more than 2 %, at 300 ms everything is more than 1 ms
 (Tailscale netcheck uses the same pair of conditions).
 """
 
@@ -14,8 +14,8 @@ from router.core.kernel import UNREACHABLE, path_cost
 from router.core.model import DataCenterId, Micros
 from router.core.tables import DIRECT, I16, I64, Bool, Candidate, GraphSnapshot, RouteTable
 
-MARGIN_US = 1_000  # below the noise of one measurement window nothing is gained
-MARGIN_SHARE = 0.03
+MARGIN_US = 750  # three times the noise of one measurement window
+MARGIN_SHARE = 0.02
 DWELL_US = 4_000_000
 BIG_SHARE, BIG_DWELL_US = 0.25, 1_500_000  # a quarter faster need not wait long
 

@@ -81,6 +81,19 @@ def test_minima_leave_the_window() -> None:
     assert estimator.table(27 * SECOND)[0].rtt_us[0, 0, 1] == 100_000
 
 
+def test_a_step_up_is_believed_before_it_fills_the_window() -> None:
+    world = inventory("x-a x-b")
+    estimator = Estimator(world)
+    fast = {("x-a", "x-b"): 10_000, ("x-b", "x-a"): 10_000}
+    slow = {("x-a", "x-b"): 50_000, ("x-b", "x-a"): 10_000}
+    seen = []
+    for second in range(40):
+        feed(estimator, slow if second >= 20 else fast, {"x-a-0": 0, "x-b-0": 0}, second * SECOND, second)
+        seen.append(int(estimator.table(second * SECOND)[0].rtt_us[0, 0, 1]))
+    assert seen[20] == 20_000
+    assert 20 + 8 <= seen.index(60_000) <= 20 + 12
+
+
 def test_old_evidence_gets_dearer_and_then_unknown_but_never_better() -> None:
     world = inventory("x-a x-b")
     estimator = Estimator(world)
@@ -101,9 +114,9 @@ def test_drifting_clocks_do_not_bend_the_choice_between_paths() -> None:
     world, there = inventory(NAMES), truth(6)
     ppm = {"x-a-0": 50, "x-b-0": -50, "y-c-0": 20, "z-d-0": 0}
     estimator = Estimator(world)
-    for second in range(4, 24, 2):
+    for second in range(4, 64, 2):
         feed(estimator, there, {n: ppm[n] * second for n in world.nodes}, second * SECOND, second)
-    table, _ = estimator.table(23 * SECOND)
+    table, _ = estimator.table(63 * SECOND)
     worst = 0
     for i, j, k in permutations(range(4), 3):
         a, b, c = (list(world.index)[x] for x in (i, j, k))
