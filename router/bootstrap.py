@@ -22,6 +22,7 @@ from fastapi import FastAPI
 
 from router.access import Key, adopt_key, mint_key
 from router.api import create_app
+from router.api.closing import Closing
 from router.api.gate import key_text
 from router.core.errors import Unavailable
 from router.runtime import Runtime, RuntimeOptions, system_clock
@@ -32,7 +33,7 @@ from router.telemetry import set_up_logs
 
 log = structlog.get_logger("tendril.bootstrap")
 ADMIN_KEY_FILE = "admin.key"
-GRACEFUL_S = 3  # streams never end by themselves; answers under way take milliseconds
+GRACEFUL_S = 3  # answers under way take milliseconds; streams and long-polls end at once
 
 
 @dataclass(frozen=True)
@@ -130,14 +131,22 @@ def say(text: str) -> None:
 class Server(uvicorn.Server):
     """uvicorn's server that says when it listens."""
 
-    def __init__(self, app: App, started: Callable[[], None]) -> None:
+    def __init__(self, app: App, started: Callable[[], None] | None = None) -> None:
         super().__init__(config_of(app))
+        self._closing: Closing = app.http.state.closing
         self._told = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then tell."""
         await super().startup(sockets)
-        self._told()
+        self._closing.open()
+        if self._told is not None:
+            self._told()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let streams and long-polls end, then everything else."""
+        self._closing.close()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

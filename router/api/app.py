@@ -28,6 +28,7 @@ from router.api import (
     sessions,
     watch,
 )
+from router.api.closing import Closing
 from router.api.limits import BodyLimit
 from router.api.reply import PROBLEMS
 from router.runtime import Runtime
@@ -70,6 +71,7 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     app.state.runtime = runtime
     app.state.settings = settings
     app.state.tallies = Tallies()
+    app.state.closing = Closing()
     app.state.registry = make_registry(runtime, app.state.tallies)
     problems.install(app)
     for group in GROUPS:

@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from router.api.gate import VIEWER, Endpoint, runtime_of
+from router.api.closing import Closing
+from router.api.gate import VIEWER, Endpoint, closing_of, runtime_of
 from router.api.reply import listing
 from router.api.sse import HEARTBEAT, HEARTBEAT_S, SSE_DOC, event, streaming
 from router.core.errors import InputRejected
@@ -54,17 +55,19 @@ def _frame(item: StreamItem) -> bytes:
     return event(item.kind, data)
 
 
-async def _live(runtime: Runtime) -> AsyncIterator[bytes]:
+async def _live(runtime: Runtime, closing: Closing) -> AsyncIterator[bytes]:
     with runtime.stream() as stream:
         view = runtime.view
         hello = {"generation": view.generation, "now": rfc3339(runtime.now()), "epoch": view.epoch}
         yield event("hello", hello)
         while runtime.ready:
-            item = await stream.next(HEARTBEAT_S)
+            item = await closing.or_closing(stream.next(HEARTBEAT_S))
+            if closing.closed:
+                return
             yield HEARTBEAT if item is None else _frame(item)
 
 
 @endpoints.get("/stream", dependencies=[Depends(VIEWER)], responses=SSE_DOC)  # type: ignore[arg-type]
 async def stream(request: Request) -> Response:
     """Follow everything: ``hello`` once, then ``generation``, ``event``, and ``resync`` after a reader was too slow."""
-    return streaming(_live(runtime_of(request)))
+    return streaming(_live(runtime_of(request), closing_of(request)))

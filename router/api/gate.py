@@ -20,6 +20,7 @@ from fastapi.security import HTTPBearer
 from starlette.responses import Response
 
 from router.access import AGENT_PREFIX, Key, scope_allows
+from router.api.closing import Closing
 from router.core.errors import InputRejected, Unavailable
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ def settings_of(request: Request) -> Settings:
 def tallies_of(request: Request) -> Tallies:
     """What this app counts for ``/metrics``."""
     return request.app.state.tallies  # type: ignore[no-any-return]
+
+
+def closing_of(request: Request) -> Closing:
+    """Whether the server that runs this app is stopping."""
+    return request.app.state.closing  # type: ignore[no-any-return]
 
 
 def key_of(request: Request) -> Key:

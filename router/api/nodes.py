@@ -23,6 +23,7 @@ from router.api.gate import (
     OPERATOR,
     Endpoint,
     actor_of,
+    closing_of,
     insist_on_own_node,
     runtime_of,
     tallies_of,
@@ -94,7 +95,8 @@ async def get_plan(request: Request, id: PathId, wait_s: WaitS = 0, if_none_matc
         left_us = deadline - runtime.now()
         if left_us <= 0:
             return not_modified(plan.plan_version)
-        await runtime.next_plan(plan.plan_version, left_us / 1_000_000)
+        if await closing_of(request).or_closing(runtime.next_plan(plan.plan_version, left_us / 1_000_000)) is None:
+            return not_modified(plan.plan_version)
         plan = runtime.plan(NodeId(id))
     return reply(encode(plan), headers={"ETag": etag(plan.plan_version)})
 

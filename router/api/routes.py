@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from router.api.gate import VIEWER, Endpoint, runtime_of
+from router.api.gate import VIEWER, Endpoint, closing_of, runtime_of
 from router.api.reply import IfNoneMatch, PathFrom, PathTo, QueryId, WaitS, etag, not_modified, reply, unchanged
 from router.core.errors import InputRejected
 from router.core.model import DataCenterId, PolicyId, TrafficClass
@@ -62,7 +62,7 @@ async def get_table(
     runtime = runtime_of(request)
     view = runtime.view
     if unchanged(if_none_match, view.generation) and wait_s > 0:
-        view = await runtime.next_generation(view.generation, wait_s)
+        view = await closing_of(request).or_closing(runtime.next_generation(view.generation, wait_s)) or view
     if unchanged(if_none_match, view.generation):
         return not_modified(view.generation)
     answers = table_of(view, source, traffic_class, policy, runtime.now())

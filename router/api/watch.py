@@ -13,7 +13,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Request
 from starlette.responses import Response
 
-from router.api.gate import VIEWER, Endpoint, runtime_of
+from router.api.closing import Closing
+from router.api.gate import VIEWER, Endpoint, closing_of, runtime_of
 from router.api.reply import QueryId
 from router.api.routes import Class, From, table_of
 from router.api.sse import HEARTBEAT, HEARTBEAT_S, SSE_DOC, event, streaming
@@ -66,7 +67,7 @@ class Watcher:
         document = table_json(*self._question, self.generation, answers)
         return event(kind, document if gone is None else document | {"gone": gone}, self.generation)
 
-    async def events(self, resume: bool) -> AsyncIterator[bytes]:
+    async def events(self, resume: bool, closing: Closing) -> AsyncIterator[bytes]:
         """The stream; with ``resume`` the reader holds this generation; ``end`` when its question lost its sense."""
         if resume:
             self.note(self.look())
@@ -75,8 +76,9 @@ class Watcher:
             yield self.table()
         slow = False
         while True:
-            view = await self._runtime.next_generation(self.generation, 0 if slow else HEARTBEAT_S)
-            if not self._runtime.ready:
+            waiting = self._runtime.next_generation(self.generation, 0 if slow else HEARTBEAT_S)
+            view = await closing.or_closing(waiting)
+            if view is None or not self._runtime.ready:
                 return
             newer = view.generation > self.generation
             offered_at = self._runtime.now()
@@ -100,4 +102,4 @@ async def watch_routes(
     """Follow one ingress' routes: ``table`` once, then ``delta``; ``Last-Event-ID`` resumes without a table."""
     watcher = Watcher(runtime_of(request), source, traffic_class, policy)
     watcher.look()  # refuse an unknown ingress now, with a status and not in the middle of a stream
-    return streaming(watcher.events(resume=last_event_id == str(watcher.generation)))
+    return streaming(watcher.events(last_event_id == str(watcher.generation), closing_of(request)))

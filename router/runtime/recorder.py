@@ -27,6 +27,7 @@ SEGMENTS = 4
 _ALLOWED_MODULES = ("router.core.", "probes.wire")
 _ALLOWED_NAMES = {
     (__name__, "SolvedAgain"),
+    ("collections", "deque"),
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
     ("numpy._core.multiarray", "_reconstruct"),

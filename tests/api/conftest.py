@@ -11,10 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from probes.wire import ProbeReport, ReportRows, bucket_of, encode
-from router.bootstrap import App, build, config_of
+from router.bootstrap import App, Server, build
 from router.settings import Settings
 
 ADMIN_KEY = "an-admin-key-for-tests"
@@ -198,7 +197,7 @@ async def running(folder: Path, **more: Any) -> AsyncIterator[World]:
 @asynccontextmanager
 async def listening(app: App) -> AsyncIterator[str]:
     """Serve an app by a real uvicorn on a free port of the loopback address; its URL."""
-    server = uvicorn.Server(config_of(app))
+    server = Server(app)
     serving = asyncio.ensure_future(server.serve())
     while not server.started:
         assert not serving.done(), "the server did not start"

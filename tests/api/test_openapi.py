@@ -132,7 +132,7 @@ async def test_every_operation_says_what_it_is_who_may_and_how_it_refuses(bare: 
 
 # These wait or never end by design; they have tests of their own.
 ENDLESS = {"/v1/stream", "/v1/routes/watch"}
-EXAMPLES = 12  # per operation: about 65 operations within the time the whole suite can spare
+EXAMPLES = 9  # per operation: about 65 operations within the time the whole suite can spare
 
 
 NODES_OWN = {"/v1/reports", "/v1/nodes/{id}/ack"}
@@ -176,4 +176,4 @@ async def test_no_example_of_the_schema_is_a_server_error_or_answers_off_its_sch
     await world.session()
     async with listening(world.app) as url:
         sent = await asyncio.to_thread(fuzz, url, world.node_keys["gcp-ams-1"])
-    assert sent > 500
+    assert sent > 350

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from router.api.closing import Closing
 from router.api.watch import Watcher
 from router.core.model import TrafficClass
 from router.schemas.routes import worth_telling
@@ -110,7 +111,7 @@ async def test_a_watch_ends_when_its_ingress_is_deleted(world: World) -> None:
 
 async def test_a_reader_that_was_slow_gets_a_fresh_table(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("router.api.watch.SLOW_US", -1)  # everybody is too slow
-    stream = Watcher(world.app.runtime, "linode-fra", TrafficClass.VOICE, None).events(resume=False)
+    stream = Watcher(world.app.runtime, "linode-fra", TrafficClass.VOICE, None).events(False, Closing())
     first, second, third = [await anext(stream) for _ in range(3)]
     assert b"event: table\n" in first
     assert b"event: delta\n" in second or second.startswith(b":")
@@ -166,3 +167,17 @@ async def test_a_server_stops_although_a_stream_is_open(world: World) -> None:
         await asyncio.wait_for(opened.wait(), 20)
     await asyncio.wait_for(following, 20)
     assert ended.is_set()
+
+
+async def test_who_waits_is_let_go_when_the_server_stops(world: World) -> None:
+    started = asyncio.get_running_loop().time()
+    node = "gcp-ams-1"
+    plan = await world.http.get(f"/v1/nodes/{node}/plan", headers=world.node_headers(node))
+    async with httpx.AsyncClient(timeout=60) as http:
+        async with listening(world.app) as url:
+            headers = world.node_headers(node) | {"If-None-Match": plan.headers["ETag"]}
+            polling = asyncio.ensure_future(http.get(f"{url}/v1/nodes/{node}/plan?wait_s=60", headers=headers))
+            while not world.app.runtime._plans:  # until the poll is really waiting
+                await asyncio.sleep(0.01)
+        assert (await polling).status_code == 304
+    assert asyncio.get_running_loop().time() - started < 30
