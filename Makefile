@@ -7,6 +7,8 @@ PORT ?= 7400
 MATRIX ?=
 NAME ?=
 export PYTHONSAFEPATH = 1
+# Trust what the machine trusts: mirrors and proxies often bring a certificate of their own.
+export UV_SYSTEM_CERTS = 1
 
 .PHONY: run test check bench setup web docs clean
 
