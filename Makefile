@@ -9,6 +9,7 @@ NAME ?=
 export PYTHONSAFEPATH = 1
 # Trust what the machine trusts: mirrors and proxies often bring a certificate of their own.
 export UV_SYSTEM_CERTS = 1
+export UV_CACHE_DIR ?= $(CURDIR)/var/cache/uv
 
 .PHONY: run test check bench setup web docs clean
 
