@@ -132,7 +132,7 @@ async def test_every_operation_says_what_it_is_who_may_and_how_it_refuses(bare: 
 
 # These wait or never end by design; they have tests of their own.
 ENDLESS = {"/v1/stream", "/v1/routes/watch"}
-EXAMPLES = 15  # per operation: about 65 operations within the time the whole suite can spare
+EXAMPLES = 12  # per operation: about 65 operations within the time the whole suite can spare
 
 
 NODES_OWN = {"/v1/reports", "/v1/nodes/{id}/ack"}
