@@ -12,6 +12,7 @@ agents fall silent at once nothing is solved and the last table ages: no data is
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeVar, assert_never
 
 import numpy as np
@@ -172,7 +173,9 @@ class ControlPlane:
         self._booted_at = self._now
         self._counters = event.counters
         self._drains = {d.id: d for d in event.drains}
-        self._table = event.last_table
+        if event.last_table is not None:
+            # The saved table may be some generations behind what was served last: its old number would go back.
+            self._table = replace(event.last_table, generation=self._next_generation())
         self._replace_inventory(event.inventory)
         text = "no saved routes" if event.last_table is None else "serving saved routes, marked stale"
         return [self._record("control_plane.started", "control-plane", f"epoch {event.epoch}; {text}")]
@@ -306,8 +309,7 @@ class ControlPlane:
             return brake
         self._wanted = False
         self._solved_at = self._now
-        self._count += 1
-        generation = (self._epoch << GENERATION_BITS) | self._count
+        generation = self._next_generation()
         self._pending = snapshot(
             self._inventory,
             self._links,
@@ -318,6 +320,10 @@ class ControlPlane:
             self._now,
         )
         return [Solve(self._pending)]
+
+    def _next_generation(self) -> int:
+        self._count += 1
+        return (self._epoch << GENERATION_BITS) | self._count
 
     def _brake(self) -> list[Effect] | None:
         """Hold after a restart, freeze when most agents are silent; ``None`` when solving is fine."""
