@@ -25,12 +25,14 @@ from router.api import (
     pools,
     problems,
     resources,
+    resumes,
     routes,
     sessions,
     watch,
 )
 from router.api.closing import Closing
 from router.api.limits import BodyLimit
+from router.api.pulses import Pulses
 from router.api.reply import PROBLEMS
 from router.runtime import Runtime
 from router.schemas.problems import Problem
@@ -42,6 +44,7 @@ GROUPS: tuple[APIRouter, ...] = (
     watch.endpoints,
     links.endpoints,
     sessions.endpoints,
+    resumes.endpoints,
     heartbeats.endpoints,
     pools.endpoints,
     drains.endpoints,
@@ -73,6 +76,7 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     app.state.runtime = runtime
     app.state.settings = settings
     app.state.tallies = Tallies()
+    app.state.pulses = Pulses()
     app.state.closing = Closing()
     app.state.registry = make_registry(runtime, app.state.tallies)
     problems.install(app)

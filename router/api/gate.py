@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from router.access import AGENT_PREFIX, Key, scope_allows
 from router.api.closing import Closing
+from router.api.pulses import Pulses
 from router.core.errors import InputRejected, Unavailable
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ def settings_of(request: Request) -> Settings:
 def tallies_of(request: Request) -> Tallies:
     """What this app counts for ``/metrics``."""
     return request.app.state.tallies  # type: ignore[no-any-return]
+
+
+def pulses_of(request: Request) -> Pulses:
+    """When this app last heard each media node."""
+    return request.app.state.pulses  # type: ignore[no-any-return]
 
 
 def closing_of(request: Request) -> Closing:

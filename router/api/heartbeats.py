@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from router.api.gate import NODE_OR_MEDIA, Endpoint, insist_on_own_node, tallies_of
+from router.api.gate import NODE_OR_MEDIA, Endpoint, insist_on_own_node, pulses_of, tallies_of
 from router.api.reply import reply
 from router.api.sessions import Desk
 from router.core.model import NodeId, Session, SessionId, SessionState
@@ -37,9 +37,11 @@ async def heartbeat(request: Request, body: HeartbeatBody) -> Response:
     insist_on_own_node(request, body.node)
     desk = Desk(request)
     node, lease = NodeId(body.node), desk.now + desk.settings.session_lease_s * 1_000_000
+    own = desk.runtime.view.inventory.nodes.get(node)
+    if own is not None:  # before the commit, which may wait its turn: the node speaks now
+        pulses_of(request).heard(node, body.totals.sessions, desk.now)
     changed = [(SessionId(one.id), one.event) for one in body.changed if one.event is not None]
     leaving = await desk.runtime.commit(lambda store: store.touch_sessions(node, changed, lease, desk.runtime.now()))
-    own = desk.runtime.view.inventory.nodes.get(node)
     if own is not None:
         totals = body.totals
         tallies_of(request).heard(own.data_center, node, totals.good, totals.bad, totals.setup_failures)

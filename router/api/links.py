@@ -16,7 +16,7 @@ from router.core.tables import View
 from router.schemas.fields import Time
 from router.schemas.flows import Flows, flows_json
 from router.schemas.health import HealthAnswer, health_json
-from router.schemas.history import History, history_points, unpack
+from router.schemas.history import History, history_points, route_change_json, unpack
 from router.schemas.links import (
     Estimates,
     LinkKey,
@@ -120,11 +120,16 @@ async def link_history(
     _known_transport(view, name)
     a, b = DataCenterId(source), DataCenterId(target)
     start, end = _span(since, until, step_s, runtime.now())
-    there, back = await runtime.read(
-        lambda store: (store.history(a, since=start, until=end), store.history(b, since=start, until=end))
-    )
-    points = history_points(unpack(there, b, name), unpack(back, a, name), step_s)
-    return reply({"from": source, "to": target, "transport": name, "step_s": step_s, "items": points})
+
+    def found(store: Store) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+        there = unpack(store.history(a, since=start, until=end), b, name)
+        back = unpack(store.history(b, since=start, until=end), a, name)
+        changes = store.route_changes(a, b, since=start, until=end)
+        return history_points(there, back, step_s), [route_change_json(change) for change in changes]
+
+    points, changes = await runtime.read(found)  # a day is thousands of rows: unpacked in the reader's thread
+    head: dict[str, object] = {"from": source, "to": target, "transport": name, "step_s": step_s}
+    return reply(head | {"items": points, "route_changes": changes})
 
 
 @endpoints.get("/matrix", response_model=Matrix, dependencies=[Depends(VIEWER)])

@@ -40,6 +40,12 @@ limit, is `/openapi.json` (OpenAPI 3.1); this page is the map.
   `GET /v1/routes?from=` and plans have an `ETag`: `If-None-Match` gives 304, with `wait_s` it waits for a newer one.
 - **Idempotency.** `PUT` and `DELETE` of a session may be repeated; `POST /v1/sessions` with the same `Idempotency-Key`
   and body gives the same session for 24 h (the token is a fresh one of the same epoch).
+- **Resuming.** `POST /v1/sessions/{id}/resume` takes `{token, client, unreachable?}`. `unreachable` names up to 16 data
+  centers whose edge did not answer the client just now; they are not offered in this answer (unknown names are passed
+  over), and with nothing left it is 409 `no_edge`: ask again without them. An edge whose node had sessions and has said
+  nothing for 1.5 s, or one and a half times its usual pause if that is longer, is the last choice. The same token sent
+  again within 30 s gets a token of the same new epoch again; once that has been used at an edge or to resume, once the
+  session has been moved or has ended, or later, the old token is 409 `fenced`.
 
 """
 STREAMS = """

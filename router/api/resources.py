@@ -45,7 +45,7 @@ def insist_on_same_id(body_id: str | None, path_id: str) -> None:
 
 def check_contexts(after: Inventory) -> None:
     """Refuse policies that would make too many routing contexts. Raises ``too_many_contexts``."""
-    rules.contexts(after)
+    rules.check_limit(after)
 
 
 def changes_routes(before: Resource | None, after: Resource | None) -> bool:

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from router.access import read_session_token, sign_session_token
+from router.access import sign_session_token
 from router.api.gate import (
     MEDIA,
     VIEWER,
@@ -35,7 +35,6 @@ from router.core.model import (
     SessionId,
     SessionState,
 )
-from router.core.pools import next_session_state
 from router.core.solve import PathAnswer, RouteAnswer, route
 from router.core.steering import Placement, PlaceRequest, RankedEdge, Refused, place
 from router.core.tables import Context, View
@@ -43,7 +42,6 @@ from router.runtime import Runtime
 from router.schemas.events import EventList, event_json
 from router.schemas.sessions import (
     PlaceBody,
-    ResumeBody,
     SessionAnswer,
     SessionList,
     SteerAnswer,
@@ -298,58 +296,3 @@ async def session_events(
     numbered = [(f"{i:09d}", event) for i, event in enumerate(found)]
     cut, next = page(numbered, limit, None if after is None else after.zfill(9), lambda pair: pair[0])
     return listing([event for _, event in cut], next)
-
-
-def _check_resumable(session: Session | None, id: str, epoch: int) -> Session:
-    if session is None:
-        raise unknown_session(id)
-    if not session.state.live:
-        message = f"session {id} ended: {session.end_reason}; start a new one"
-        raise InputRejected("session_ended", message, field="id", rule="must be live")
-    # While a move is under way its new token may not have reached the user: should the old edge die just then, the
-    # token before it still opens the door (and fences the one that is on its way).
-    moving = session.state is SessionState.MOVING and session.epoch == epoch + 1
-    if session.epoch != epoch and not moving:
-        message = f"the token is of epoch {epoch}, the session of {session.epoch}: a newer token has replaced this one"
-        raise InputRejected("fenced", message, field="token", rule="the newest token", limit=session.epoch)
-    return session
-
-
-@endpoints.post("/sessions/{id}/resume", response_model=SessionAnswer, dependencies=[Depends(MEDIA)])
-async def resume_session(request: Request, id: PathId, body: ResumeBody) -> Response:
-    """Take a session up again: same agent, the best edge now, a new token; older tokens are fenced from here on."""
-    desk = Desk(request)
-    runtime = desk.runtime
-    token = read_session_token(runtime.secret, body.token, desk.now)
-    if token.session != id:
-        raise InputRejected("token_invalid", "the token is that of another session", field="token")
-    session = _check_resumable(await runtime.read(lambda store: store.session(SessionId(id))), id, token.epoch)
-    wanted = PlaceRequest(
-        client=body.client.core(),
-        traffic_class=session.traffic_class,
-        pool=session.pool,
-        constraints=session.constraints,
-        seed=session.id,
-        sticky=session.edge,
-        agent_data_center=session.agent_data_center,
-    )
-    decision = place(runtime.view, wanted, desk.now)
-    if isinstance(decision, Refused):
-        return refusal(decision)
-    edge = decision.edges[0]
-    resumed = await runtime.commit(
-        lambda store: store.rebind_session(
-            session.id,
-            expect_epoch=session.epoch,
-            state=next_session_state(session.state, "resumed"),
-            edge=edge.data_center,
-            edge_node=edge.node,
-            edges=tuple(ranked.data_center for ranked in decision.edges),
-            moved_from=None,
-            reasons=("resumed by its user", *decision.reasons),
-            lease_expires_at=max(session.lease_expires_at, desk.lease()),
-            event_kind="session.resumed",
-            now=runtime.now(),
-        )
-    )
-    return await desk.answer(resumed, with_token=True, ranked=decision.edges)

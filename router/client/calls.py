@@ -7,7 +7,7 @@ Connections are kept open between calls; close the client, or use it as a contex
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
@@ -228,9 +228,10 @@ class Client:
         """Return a session's life, with reasons."""
         return self.pages(f"/v1/sessions/{_id(id)}/events")
 
-    def resume_session(self, id: str, token: str, client: Json) -> Json:
-        """Take a session up again: same agent, best edge now, a new token."""
-        return self.call("POST", f"/v1/sessions/{_id(id)}/resume", body={"token": token, "client": client})
+    def resume_session(self, id: str, token: str, client: Json, unreachable: Sequence[str] = ()) -> Json:
+        """Take a session up again: same agent, best edge now but none of ``unreachable``, a new token."""
+        body: Json = {"token": token, "client": client, "unreachable": list(unreachable)}
+        return self.call("POST", f"/v1/sessions/{_id(id)}/resume", body=body)
 
     def end_session(self, id: str) -> Json:
         """End a session and free its agent."""

@@ -1,8 +1,10 @@
 """Drains: preflight with numbers, what to commit, and what to do on every tick.
 
-``bleeding (soft) | moving (hard) --no session left--> drained --undo--> undone``; ``pause`` and ``resume`` stop and
-restart the moving. Opening a drain commits the intent ``draining`` of its targets in the same transaction, so no new
-session and no new route uses them from that moment; the last session gone turns it into ``drained``.
+``bleeding (soft) | moving (hard) --no session left--> drained --undo--> undone``; a soft drain begins to move at its
+deadline; ``pause`` and ``resume`` stop and restart it. A drain that outlives ``expires_at`` is told, not undone:
+whether the machines are fit to serve again is for people to say. Opening a drain commits the intent ``draining``
+of its targets in the same transaction, so no new session and no new route uses them from that moment;
+the last session gone turns it into ``drained``.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from router.core.errors import InputRejected, Unsafe
 from router.core.kernel import UNREACHABLE
+from router.core.messages import AdvanceDrain, Effect, FinishDrain, MoveSessions
 from router.core.model import (
     DataCenterId,
     Drain,
@@ -27,6 +30,7 @@ from router.core.model import (
 )
 from router.core.tables import DIRECT, Context, Health, View
 
+MOVE_LIMIT = 20  # sessions per data center and second; a receiver's set-up rate is the scarce thing
 MIN_HEADROOM_PCT = 20.0  # of the remaining edges' capacity; the usual N+1 reserve of a small fleet
 MAX_DRAINED_SHARE = 0.5  # of all serving edges, counting what is already drained
 
@@ -35,6 +39,7 @@ TRANSITIONS: dict[tuple[DrainState, str], DrainState] = {
     (DrainState.MOVING, "pause"): DrainState.PAUSED,
     (DrainState.PAUSED, "resume_soft"): DrainState.BLEEDING,
     (DrainState.PAUSED, "resume_hard"): DrainState.MOVING,
+    (DrainState.BLEEDING, "deadline"): DrainState.MOVING,
     (DrainState.BLEEDING, "empty"): DrainState.DRAINED,
     (DrainState.MOVING, "empty"): DrainState.DRAINED,
     **{(state, "undo"): DrainState.UNDONE for state in DrainState if state is not DrainState.UNDONE},
@@ -234,7 +239,7 @@ def open_drain(
 
 
 def step(view: View, id: DrainId, event: str, now: Micros) -> tuple[Drain, Mapping[DataCenterId, Intent]]:
-    """What ``pause``, ``resume``, ``undo`` or ``empty`` commits. Raises ``unknown_drain``, ``bad_transition``."""
+    """What a step of ``TRANSITIONS``, or ``resume``, commits. Raises ``unknown_drain``, ``bad_transition``."""
     drain = view.drains.get(id)
     if drain is None:
         raise InputRejected("unknown_drain", f"there is no drain {id}", field="id")
@@ -252,9 +257,24 @@ def step(view: View, id: DrainId, event: str, now: Micros) -> tuple[Drain, Mappi
             for dc in present
             if view.inventory.data_centers[dc].intent in (Intent.DRAINING, Intent.DRAINED)
         }
-    elif event == "empty":
-        intents = dict.fromkeys(present, Intent.DRAINED)
+    elif event == "empty":  # what operators retired or uncordoned meanwhile stays as they want it
+        intents = {dc: Intent.DRAINED for dc in present if view.inventory.data_centers[dc].intent is Intent.DRAINING}
     return replace(drain, state=state, finished_at=finished), intents
+
+
+def drive(drain: Drain, sessions: Mapping[DataCenterId, int], now: Micros) -> list[Effect]:
+    """What a running drain wants now: finish, begin to move at its deadline, move."""
+    if drain.state not in (DrainState.MOVING, DrainState.BLEEDING):
+        return []
+    left = {dc: sessions.get(dc, 0) for dc in drain.targets}
+    if not any(left.values()):
+        return [FinishDrain(drain.id)]
+    if drain.state is DrainState.MOVING:
+        text = f"drain {drain.id}: {drain.reason}" if drain.reason else f"drain {drain.id}"
+        return [MoveSessions(dc, MOVE_LIMIT, text) for dc, count in left.items() if count]
+    if drain.deadline_at is not None and now >= drain.deadline_at:
+        return [AdvanceDrain(drain.id, "deadline")]
+    return []
 
 
 def undo(view: View, id: DrainId, now: Micros) -> tuple[Drain, Mapping[DataCenterId, Intent]]:

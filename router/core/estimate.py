@@ -29,6 +29,7 @@ BUCKET_US = 4_000_000
 BUCKETS = 5  # 20 s of minima: several probes per link even at one per four seconds
 STALE_US = 15_000_000  # from here on the metric is widened by age
 UNKNOWN_US = 30_000_000  # from here on we do not claim to know the link
+OFFSET_LIFE_US = 60_000_000  # a sibling's clock not measured for so long may be 3 ms off by drift
 REFERENCE_SILENCE_US = 10_000_000  # a reference node silent for so long hands its role on
 LOST_IN_A_ROW = 4  # round trips lost in either direction, with no delivery in between, before a link is called down
 DEGRADED_PPM = 50_000
@@ -62,6 +63,7 @@ class Estimator:
         self._delivered_at = np.zeros(self._shape, np.int64)
         self._lost_since = np.zeros(self._shape, np.int64)
         self._offset: dict[NodeId, float] = {}  # node clock minus reference clock of its data center, microseconds
+        self._offset_at: dict[NodeId, Micros] = {}  # when that was last measured
         self._reference: dict[DataCenterId, NodeId] = {}
         self._seen_at: dict[NodeId, Micros] = {}
         self.clock_steps = 0
@@ -89,7 +91,7 @@ class Estimator:
         outside = []
         for i in keep:
             if self._vertex[NodeId(rows.peer[i])] == source:
-                self._observe_sibling(node, report, i)
+                self._observe_sibling(node, report, i, now)
             else:
                 outside.append(i)
         return self._observe_peers(node, source, report, outside, now)
@@ -99,23 +101,32 @@ class Estimator:
         data_center = self._inventory.nodes[node].data_center
         held = self._reference.get(data_center)
         if held is not None and now - self._seen_at.get(held, 0) <= REFERENCE_SILENCE_US:
+            if node != held and now - self._offset_at.get(node, now) > OFFSET_LIFE_US:
+                self._offset.pop(node, None)
             return
         self._reference[data_center] = node
         if held != node:
-            siblings = self._inventory.nodes_by_data_center[data_center]
-            base = self._offset.get(node, 0.0)
-            self._offset.update({s.id: self._offset[s.id] - base for s in siblings if s.id in self._offset})
+            base = self._offset.get(node)
+            for sibling in self._inventory.nodes_by_data_center[data_center]:
+                offset = self._offset.pop(sibling.id, None)
+                if offset is not None and base is not None:  # else nobody knows how the two references differ
+                    self._offset[sibling.id] = offset - base
             self._offset[node] = 0.0
+            self._offset_at[node] = now
             self._forget_raw(source)
 
-    def _observe_sibling(self, node: NodeId, report: ProbeReport, i: int) -> None:
+    def _observe_sibling(self, node: NodeId, report: ProbeReport, i: int, now: Micros) -> None:
         rows, peer = report.rows, NodeId(report.rows.peer[i])
-        reference = self._reference[self._inventory.nodes[node].data_center]
-        if rows.received[i] == 0 or reference not in (node, peer) or node == peer:
+        anchor = self._anchor(node, peer)
+        if rows.received[i] == 0 or anchor is None or node == peer:
             return
         ahead = (rows.forward_min_us[i] - rows.backward_min_us[i]) / 2  # peer's clock minus ours
-        other, value = (peer, ahead) if reference == node else (node, -ahead)
+        other, value = (peer, ahead) if anchor == node else (node, -ahead)
+        value += self._offset[anchor]
         held = self._offset.get(other)
+        if held is not None and STEP_US < abs(value - held) <= rows.rtt_min_us[i] / 2:
+            return  # so slow a probe may have waited one way only: it says nothing about the clocks
+        self._offset_at[other] = now
         if held is None or abs(value - held) > STEP_US:
             if held is not None:
                 self.clock_steps += 1
@@ -123,6 +134,15 @@ class Estimator:
             self._offset[other] = value
         else:
             self._offset[other] = held + 0.3 * (value - held)
+
+    def _anchor(self, node: NodeId, peer: NodeId) -> NodeId | None:
+        """Whose clock of a pair of siblings is known: the reference's, else that of the node all siblings probe."""
+        data_center = self._inventory.nodes[node].data_center
+        meeting = self._inventory.meeting_nodes[data_center]
+        for known in (self._reference[data_center], None if meeting is None else meeting.id):
+            if known in (node, peer):
+                return known if known in self._offset else None
+        return None
 
     def _observe_peers(self, node: NodeId, u: int, report: ProbeReport, picks: list[int], now: Micros) -> PeerEvidence:
         rows = report.rows
@@ -307,9 +327,11 @@ class Estimator:
         silent = (self._lost_since >= LOST_IN_A_ROW) & (self._delivered_at > 0) & (now - self._delivered_at > 3_000_000)
         return np.where(silent, LinkState.DOWN, state).astype(np.uint8)
 
-    def node_count(self, now: Micros, within_us: int) -> tuple[int, int]:
-        """Nodes that reported within ``within_us``, and nodes that ever did."""
-        return sum(now - at <= within_us for at in self._seen_at.values()), len(self._seen_at)
+    def node_count(self, now: Micros, within_us: int, remembered_us: int) -> tuple[int, int]:
+        """Nodes that reported within ``within_us``, and within ``remembered_us``; if none did, all that ever did."""
+        ages = [now - at for at in self._seen_at.values()]
+        remembered = sum(age <= remembered_us for age in ages)
+        return sum(age <= within_us for age in ages), remembered or len(ages)
 
     def known_share(self, now: Micros) -> float:
         """Share of ordered pairs that have any evidence; 1.0 for fewer than two data centers."""
@@ -334,10 +356,21 @@ class Estimator:
             for name in ("_jitter", "_last_at", "_delivered_at", "_lost_since", "_loss_sent", "_loss_lost"):
                 getattr(self, name)[t][np.ix_(here, here)] = getattr(older, name)[s][np.ix_(there, there)]
         self._bucket = older._bucket
-        self._offset = {n: o for n, o in older._offset.items() if n in self._vertex}
-        self._reference = {dc: n for dc, n in older._reference.items() if n in self._vertex}
+        self._drift[here] = older._drift[there]
+        for at, before in older._offsets:
+            offsets = np.full(self._shape[1], np.nan)
+            offsets[here] = before[there]
+            self._offsets.append((at, offsets))
+        stayed = {n for n in self._vertex if older._home(n) == self._home(n)}
+        self._offset = {n: o for n, o in older._offset.items() if n in stayed}
+        self._offset_at = {n: at for n, at in older._offset_at.items() if n in stayed}
+        self._reference = {dc: n for dc, n in older._reference.items() if n in stayed}
         self._seen_at = {n: at for n, at in older._seen_at.items() if n in self._vertex}
         self.clock_steps = older.clock_steps
+
+    def _home(self, node: NodeId) -> DataCenterId | None:
+        found = self._inventory.nodes.get(node)
+        return None if found is None else found.data_center
 
 
 def _least(buckets: I64) -> I64:

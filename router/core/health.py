@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from router.core.model import DataCenterId, Inventory, Micros
-from router.core.tables import DataCenterHealth, Health, PeerEvidence
+from router.core.tables import Bool, DataCenterHealth, Health, PeerEvidence
 
 SILENCE_US = 1_500_000  # no packet came back for so long
 MIN_LOSSES = 5  # counted since the last packet that came back
@@ -27,6 +27,7 @@ MAX_QUIET_US = 120_000_000
 FLAP_MEMORY_US = 600_000_000
 DEGRADED_AT, WELL_AT = 0.05, 0.02  # loss share over about ten seconds, with hysteresis between
 DECAY_US = 10_000_000
+TOGETHER_US = 5_000_000  # failures within this of each other have one cause until shown otherwise
 ENOUGH_PROBES = 20  # below this a share means nothing
 
 
@@ -47,6 +48,7 @@ class HealthBook:
         self._down_at = np.zeros(n, np.int64)
         self.current: tuple[DataCenterHealth, ...] = tuple(DataCenterHealth() for _ in self._ids)
         self.frozen = False
+        self._dark_at: Micros = 0  # when most of the world was last seen to go dark together
 
     def observe(self, evidence: PeerEvidence, now: Micros) -> None:
         """Count what one report says about its sender's data center and every peer it names."""
@@ -77,11 +79,10 @@ class HealthBook:
         dead = (now - newest_ok > SILENCE_US) & (self._losses >= MIN_LOSSES) & (losers >= needed)
         seen = newest_ok > 0
         dead &= seen  # never heard of at all is unknown, not down
-        alive_before = np.array([h.state in (Health.UP, Health.DEGRADED) for h in self.current])
-        falling = dead & alive_before
-        self.frozen = bool(falling.sum() * 2 > alive_before.sum() and falling.sum() > 1)
+        standing = seen & np.array([h.state is not Health.DOWN for h in self.current])
+        self._judge_darkness(standing, (now - newest_ok > SILENCE_US) & (self._losses > 0), now)
         if self.frozen:
-            dead &= ~alive_before
+            dead &= ~standing
         changes = []
         after = []
         for i, before in enumerate(self.current):
@@ -91,6 +92,19 @@ class HealthBook:
                 changes.append((self._ids[i], before, health))
         self.current = tuple(after)
         return changes
+
+    def _judge_darkness(self, standing: Bool, dark: Bool, now: Micros) -> None:
+        """Freeze while most of the world is dark at once; evidence comes in over seconds, so "at once" is as long.
+
+        Those who lost packets and cannot be judged yet count, and so do those who went down just before. It takes
+        three: of two that do not hear each other, neither is blamed anyway.
+        """
+        fell = np.array([h.state is Health.DOWN and now - h.since <= TOGETHER_US for h in self.current])
+        together = (standing & dark) | fell
+        if together.sum() > 2 and together.sum() * 2 > (standing | fell).sum():
+            self._dark_at, self.frozen = now, True
+        elif now - self._dark_at > TOGETHER_US:
+            self.frozen = False
 
     def _judge(
         self, i: int, before: DataCenterHealth, dead: bool, newest_ok: int, losers: int, now: Micros
@@ -163,5 +177,6 @@ class HealthBook:
         for name in ("_ok_at", "_lost_at", "_sent", "_lost"):
             getattr(self, name)[np.ix_(here, here)] = getattr(older, name)[np.ix_(there, there)]
         self._decayed_at = older._decayed_at
+        self.frozen, self._dark_at = older.frozen, older._dark_at
         states = dict(zip(here, (older.current[i] for i in there), strict=True))
         self.current = tuple(states.get(i, DataCenterHealth()) for i in range(len(self._ids)))

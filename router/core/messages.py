@@ -22,6 +22,7 @@ from router.core.model import (
     NodeId,
     PoolId,
     Resource,
+    TrafficClass,
 )
 from router.core.tables import Candidate, GraphSnapshot, RouteTable
 
@@ -106,7 +107,7 @@ class SolveFailed:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How a ``MoveSessions`` effect went: moved, left behind for now, and how many remain on the data center."""
+    """How a ``MoveSessions`` effect went: moved, left behind for now, and how many remain to be told."""
 
     data_center: DataCenterId
     moved: int
@@ -158,11 +159,21 @@ class FinishDrain:
 
 
 @dataclass(frozen=True, slots=True)
-class AppendHistory:
-    """One roll-up row per source: packed estimates of all links from ``data_center`` over a closed time bucket.
+class AdvanceDrain:
+    """Time has come for a step of ``drain.TRANSITIONS``: decide on it again on the View and commit."""
 
-    ``columns`` maps a name (``rtt_us``, ``forward_us``, ``jitter_us``, ``loss_ppm``, ``samples``) to little-endian
-    int64 bytes of shape ``[transport, to]`` in the order of ``data_centers``.
+    drain: DrainId
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppendHistory:
+    """One roll-up row per source: all links from ``data_center`` over a closed time bucket, packed.
+
+    ``columns`` maps a name to little-endian int64 bytes of shape ``[transport, to]`` in the order of ``data_centers``:
+    estimates as of the end of the bucket (``forward_us``, ``jitter_us``), and what the bucket's reports counted
+    (``sent``, ``lost``, ``rtt_min_us``), ``UNKNOWN`` (-1) where there is nothing. ``rtt_sketch`` is such a column of
+    lengths, followed by that many numbers per link: its merged sketch of round trips, see ``rollup.unpack_sketch``.
     """
 
     bucket_at: Micros
@@ -171,6 +182,26 @@ class AppendHistory:
     data_centers: tuple[DataCenterId, ...]
     transports: tuple[str, ...]
     columns: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChange:
+    """The path in force of an ordered pair became another one; ``None`` where there is no path."""
+
+    at: Micros
+    generation: int
+    traffic_class: TrafficClass
+    source: DataCenterId
+    target: DataCenterId
+    from_path: tuple[DataCenterId, ...] | None
+    to_path: tuple[DataCenterId, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppendRouteChanges:
+    """Keep for history which routes a new generation changed; see ``solve.changes`` for which are listed."""
+
+    changes: tuple[RouteChange, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,4 +218,14 @@ class Record:
     event: Event
 
 
-Effect = Solve | RoutesPublished | MoveSessions | FinishDrain | AppendHistory | PlansChanged | Record
+Effect = (
+    Solve
+    | RoutesPublished
+    | MoveSessions
+    | FinishDrain
+    | AdvanceDrain
+    | AppendHistory
+    | AppendRouteChanges
+    | PlansChanged
+    | Record
+)

@@ -221,6 +221,14 @@ class Inventory:
             found[node.data_center].append(node)
         return {dc: tuple(nodes) for dc, nodes in found.items()}
 
+    @cached_property
+    def meeting_nodes(self) -> Mapping[DataCenterId, Node | None]:
+        """Per data center the node that all its siblings probe: the first one with an address; None without any."""
+        return {
+            dc: next((node for node in nodes if node.addresses.get(DEFAULT_TRANSPORT)), None)
+            for dc, nodes in self.nodes_by_data_center.items()
+        }
+
 
 class SessionState(StrEnum):
     """Where a session is in its life; the table is ``pools.SESSION_TRANSITIONS``."""

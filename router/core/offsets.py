@@ -17,6 +17,7 @@ from router.core.tables import I64, Bool
 F64 = NDArray[np.float64]
 MAX_DRIFT = 200e-6  # no oscillator in a server is worse; a larger fit is noise
 FEWEST_POINTS = 8
+REFINEMENTS = 3
 SHORTEST_US = 1_000  # below this a round trip says nothing more about asymmetry
 
 
@@ -30,10 +31,13 @@ def offsets_us(raw: I64, rtt: I64, usable: Bool) -> F64:
     mask = usable[pick]
     difference = np.where(mask, (raw[pick] - raw.transpose(0, 2, 1)[pick]) / 2, 0.0)
     weight = np.where(mask, 1.0 / np.maximum(rtt[pick], SHORTEST_US).astype(float) ** 2, 0.0)
-    laplacian = np.diag(weight.sum(axis=0)) - weight
-    pull = (weight * difference).sum(axis=0)
     scale = weight.max()
-    solution: F64 = np.linalg.solve(laplacian / scale + np.eye(n) * 1e-12, pull / scale)
+    system = (np.diag(weight.sum(axis=0)) - weight) / scale + np.eye(n) * 1e-12
+    solution: F64 = np.zeros(n)
+    for _ in range(REFINEMENTS):  # a clock that starts at 1970 is 10^15 us off: one solve leaves minutes of error
+        left = difference - np.where(mask, solution[None, :] - solution[:, None], 0.0)
+        solution = solution + np.linalg.solve(system, (weight * left).sum(axis=0) / scale)
+        solution = solution - solution[0]  # the common constant never matters; large, it would cost digits
     return solution
 
 

@@ -5,8 +5,7 @@ out what comes back; readers take ``view``, which is immutable. The pipeline ins
 health book; ticks turn them into a link table, a snapshot and a ``Solve`` effect; ``Solved`` comes back, the switching
 rule makes the next route table, and a new generation is published.
 
-Two brakes. After a restart the saved table stays in force, marked stale, until measurements are back (*hold*). If most
-agents fall silent at once nothing is solved and the last table ages: no data is not bad data (*freeze*).
+Before each solve ``brake`` is asked whether there is enough evidence to move routes at all.
 """
 
 from __future__ import annotations
@@ -18,21 +17,22 @@ from typing import TypeVar, assert_never
 import numpy as np
 
 from probes.wire import ProbePlan
+from router.core.brake import Brake
+from router.core.drain import drive
 from router.core.errors import InputRejected
 from router.core.estimate import Estimator
 from router.core.health import HealthBook
 from router.core.messages import (
     AppendHistory,
+    AppendRouteChanges,
     Booted,
     Change,
     Committed,
     CountersLoaded,
     DrainChanged,
     Effect,
-    FinishDrain,
     Input,
     Moved,
-    MoveSessions,
     PlansChanged,
     Record,
     Reported,
@@ -60,16 +60,14 @@ from router.core.model import (
     NodeId,
     kind_of,
 )
-from router.core.solve import adopt
+from router.core.rollup import RollUp
+from router.core.solve import RouteLog, adopt
 from router.core.tables import GraphSnapshot, Health, NodeStatus, RouteTable, View
 from router.core.topology import probe_plan, snapshot
 
 GENERATION_BITS = 32  # below the epoch; together they stay under 2^53, which JavaScript reads exactly
 SOLVE_GAP_US = 50_000  # events close together share one solve
-WARM_SHARE, WARM_AFTER_US = 0.9, 12_000_000  # when the hold after a restart ends
-SILENT_US = 10_000_000
-MOVE_LIMIT = 20  # sessions per data center and second; a receiver's set-up rate is the scarce thing
-HISTORY_COLUMNS = ("rtt_us", "forward_us", "jitter_us", "loss_ppm", "samples")
+HISTORY_COLUMNS = ("forward_us", "jitter_us")  # of the estimates; the rest is counted in ``rollup``
 
 K = TypeVar("K")
 
@@ -96,9 +94,14 @@ class ControlPlane:
         self._wanted = False
         self._solved_at: Micros = 0
         self._wake: Micros | None = None
-        self._frozen = False
+        self._brake = Brake()
+        self._failure = ""
+        self._expired: set[DrainId] = set()
+        self._moves_told: dict[DataCenterId, tuple[int, int, int]] = {}
         self._view: View | None = None
         self._bucket_at: Micros = 0
+        self._rolled = RollUp()
+        self._route_log = RouteLog()
 
     # --- the contract with the shell ---------------------------------------------------------------------------------
 
@@ -244,6 +247,7 @@ class ControlPlane:
         if evidence is None:
             return []
         self._health.observe(evidence, self._now)
+        self._rolled.observe(report, self._inventory)
         self._nodes[node] = NodeStatus(self._now, report.plan_version, report.boot, report.sequence)
         return []
 
@@ -279,15 +283,20 @@ class ControlPlane:
 
     def _roll_up(self) -> list[Effect]:
         bucket_at, self._bucket_at = self._bucket_at or self._booted_at, self._now
-        rows: list[Effect] = []
-        for i, dc in enumerate(self._links.data_centers):
+        links, rows = self._links, list[Effect]()
+        seconds = max(1, (self._now - bucket_at) // 1_000_000)
+        for i, dc in enumerate(links.data_centers):
             columns = {
-                name: np.ascontiguousarray(getattr(self._links, name)[:, i, :], dtype="<i8").tobytes()
+                name: np.ascontiguousarray(getattr(links, name)[:, i, :], dtype="<i8").tobytes()
                 for name in HISTORY_COLUMNS
             }
-            seconds = max(1, (self._now - bucket_at) // 1_000_000)
-            links = self._links
+            columns |= self._rolled.columns(dc, links.data_centers, links.transports)
             rows.append(AppendHistory(bucket_at, seconds, dc, links.data_centers, links.transports, columns))
+        self._rolled.clear()
+        omitted = self._route_log.turn()
+        if omitted:
+            text = f"{omitted} more route changes within {seconds} s than history lists"
+            rows.append(self._record("routes.storm", "control-plane", text))
         return rows
 
     # --- solving -----------------------------------------------------------------------------------------------------
@@ -304,9 +313,9 @@ class ControlPlane:
             self._wake = due
             return []
         self._wake = None
-        brake = self._brake()
-        if brake is not None:
-            return brake
+        held = self._brake.look(self._table, self._links, self._estimator, self._booted_at, self._now)
+        if held is not None:
+            return [self._record("routes.frozen", "control-plane", held)] if held else []
         self._wanted = False
         self._solved_at = self._now
         generation = self._next_generation()
@@ -325,26 +334,18 @@ class ControlPlane:
         self._count += 1
         return (self._epoch << GENERATION_BITS) | self._count
 
-    def _brake(self) -> list[Effect] | None:
-        """Hold after a restart, freeze when most agents are silent; ``None`` when solving is fine."""
-        warming = self._table is not None and self._table.stale and self._now - self._booted_at < WARM_AFTER_US
-        if warming and self._estimator.known_share(self._now) < WARM_SHARE:
-            return []
-        talking, ever = self._estimator.node_count(self._now, SILENT_US)
-        frozen = ever >= 2 and talking * 2 < ever
-        entered, self._frozen = frozen and not self._frozen, frozen
-        if entered:
-            text = f"only {talking} of {ever} agents report; the last routes stay in force and age"
-            return [self._record("routes.frozen", "control-plane", text)]
-        return [] if frozen else None
-
     def _solved(self, event: Solved) -> list[Effect]:
         pending = self._pending
         if pending is None or event.candidate.generation != pending.generation:
             return []  # late answer to a question nobody asks any more
-        self._pending = None
-        self._table, changed = adopt(self._table, pending, event.candidate, self._now)
-        return [RoutesPublished(self._table.generation, changed), *self._solve_if_due()]
+        self._pending, self._failure = None, ""
+        previous = self._table
+        self._table, changed = adopt(previous, pending, event.candidate, self._now)
+        effects: list[Effect] = [RoutesPublished(self._table.generation, changed)]
+        listed = self._route_log.note(previous, self._table)
+        if listed:
+            effects.append(AppendRouteChanges(listed))
+        return effects + self._solve_if_due()
 
     def _solve_failed(self, event: SolveFailed) -> list[Effect]:
         if self._pending is None or event.generation != self._pending.generation:
@@ -352,28 +353,27 @@ class ControlPlane:
         self._pending = None
         self._wanted = True
         self._wake = self._now + 1_000_000
-        return [self._record("solve.failed", "control-plane", event.error)]
+        told, self._failure = self._failure, event.error
+        return [] if told == event.error else [self._record("solve.failed", "control-plane", event.error)]
 
     # --- drains ------------------------------------------------------------------------------------------------------
 
     def _drive_drains(self) -> list[Effect]:
         effects: list[Effect] = []
         for drain in sorted(self._drains.values(), key=lambda d: d.id):
-            if drain.state not in (DrainState.MOVING, DrainState.BLEEDING):
-                continue
-            left = {dc: self._counters.sessions.get(dc, 0) for dc in drain.targets}
-            if not any(left.values()):
-                effects.append(FinishDrain(drain.id))
-            elif drain.state is DrainState.MOVING:
-                text = f"drain {drain.id}: {drain.reason}" if drain.reason else f"drain {drain.id}"
-                effects += [MoveSessions(dc, MOVE_LIMIT, text) for dc, count in left.items() if count]
+            over = drain.expires_at is not None and self._now >= drain.expires_at
+            if over and drain.state is not DrainState.UNDONE and drain.id not in self._expired:
+                self._expired.add(drain.id)
+                text = f"was to be over by now and is {drain.state.value}; undo it, or its targets stay out of use"
+                effects.append(self._record("drain.expired", drain.id, text))
+            effects += drive(drain, self._counters.sessions, self._now)
         return effects
 
     def _moved(self, event: Moved) -> list[Effect]:
-        sessions = dict(self._counters.sessions)
-        sessions[event.data_center] = event.remaining
-        self._counters = Counters(sessions, self._counters.idle, self._counters.busy)
-        if not event.moved and not event.failed:
+        # The counters have followed each move's commit; the count in here was read beside them and may be older.
+        outcome = (event.moved, event.failed, event.remaining)
+        told, self._moves_told[event.data_center] = self._moves_told.get(event.data_center), outcome
+        if not event.moved and (not event.failed or outcome == told):
             return []
         text = f"{event.moved} moved, {event.failed} could not, {event.remaining} remain"
         return [self._record("sessions.moved", event.data_center, text)]

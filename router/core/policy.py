@@ -23,7 +23,24 @@ from router.core.tables import Context
 
 
 def contexts(inventory: Inventory) -> tuple[Context, ...]:
-    """All routing contexts in index order. Raises ``too_many_contexts`` beyond the limit of 32."""
+    """Routing contexts in index order: the first 32, should a database hold more than :func:`check_limit` admits."""
+    return _wanted(inventory)[:MAX_CONTEXTS]
+
+
+def check_limit(inventory: Inventory) -> None:
+    """Raise ``too_many_contexts`` beyond the limit of 32; to be asked before a policy is committed."""
+    count = len(_wanted(inventory))
+    if count > MAX_CONTEXTS:
+        raise InputRejected(
+            "too_many_contexts",
+            f"policies and classes would make {count} routing contexts",
+            field="match.class",
+            rule="(traffic class x policy) combinations are limited; give policies a match.class",
+            limit=MAX_CONTEXTS,
+        )
+
+
+def _wanted(inventory: Inventory) -> tuple[Context, ...]:
     plain = [Context(traffic_class) for traffic_class in TrafficClass]
     ruled = [
         Context(traffic_class, policy.id)
@@ -31,14 +48,6 @@ def contexts(inventory: Inventory) -> tuple[Context, ...]:
         for traffic_class in TrafficClass
         if policy.match_class in (None, traffic_class)
     ]
-    if len(plain) + len(ruled) > MAX_CONTEXTS:
-        raise InputRejected(
-            "too_many_contexts",
-            f"policies and classes would make {len(plain) + len(ruled)} routing contexts",
-            field="match.class",
-            rule="(traffic class x policy) combinations are limited; give policies a match.class",
-            limit=MAX_CONTEXTS,
-        )
     return (*plain, *ruled)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.core.model import (
+    DEFAULT_TRANSPORT,
     Counters,
     DataCenterId,
     Drain,
@@ -101,6 +102,7 @@ class GraphSnapshot:
     relay_cost_us: I64  # [context]
     inventory_count: int  # how many changes of the inventory this snapshot includes
     potential_us: I64  # [vertex] clock offset estimate; cost + potential[from] - potential[to] is what people may read
+    transports: tuple[str, ...] = (DEFAULT_TRANSPORT,)  # names of the indexes in ``transport``
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,6 +71,7 @@ def snapshot(
         generation=generation,
         at=now,
         data_centers=links.data_centers,
+        transports=links.transports,
         contexts=contexts,
         cost=cost,
         transport=transport,
@@ -147,24 +148,24 @@ def probe_plan(inventory: Inventory, node_id: NodeId, version: int, now: Micros)
     """The plan of one node: its siblings, and per other data center one node that rendezvous hashing picks.
 
     The nodes of a data center share its pairs: the interval grows with their number, so that the rate per pair of data
-    centers does not. Every node probes the first node of its own data center and is probed by it.
+    centers does not. Every node probes the first node of its own data center that has an address, and is probed by it.
     """
     node = inventory.nodes[node_id]
     home = inventory.data_centers[node.data_center]
     siblings = inventory.nodes_by_data_center[home.id]
-    peers: list[PlanPeer] = []
-    if len(siblings) > 1:
-        others = siblings[1:] if node is siblings[0] else siblings[:1]
-        peers += [_peer(o, DEFAULT_TRANSPORT, SIBLING_INTERVAL_US) for o in others if DEFAULT_TRANSPORT in o.addresses]
-    targets = [
-        (_pick(node_id, nodes), transport)
+    meeting = inventory.meeting_nodes[home.id]
+    others = siblings if node is meeting else () if meeting is None else (meeting,)
+    peers = [_peer(o, DEFAULT_TRANSPORT, SIBLING_INTERVAL_US) for o in others if o is not node and _there(o)]
+    reachable = [
+        (transport, [other for other in nodes if _there(other, transport)])
         for dc, nodes in inventory.nodes_by_data_center.items()
-        if dc != home.id and nodes
+        if dc != home.id
         for transport in _transports_between(inventory, home, inventory.data_centers[dc])
     ]
+    targets = [(_pick(node_id, nodes), transport) for transport, nodes in reachable if nodes]
     interval = round(len(targets) / PROBES_PER_S * 1e6)
     interval = min(SLOWEST_INTERVAL_US, max(FASTEST_INTERVAL_US, interval)) * max(1, len(siblings))
-    peers += [_peer(other, transport, interval) for other, transport in targets if transport in other.addresses]
+    peers += [_peer(other, transport, interval) for other, transport in targets]
     return ProbePlan(
         node=node.id,
         data_center=home.id,
@@ -185,7 +186,11 @@ def _transports_between(inventory: Inventory, home: DataCenter, other: DataCente
     return (DEFAULT_TRANSPORT, *named)
 
 
-def _pick(seeker: NodeId, nodes: tuple[Node, ...]) -> Node:
+def _there(node: Node, transport: str = DEFAULT_TRANSPORT) -> bool:
+    return bool(node.addresses.get(transport))
+
+
+def _pick(seeker: NodeId, nodes: list[Node]) -> Node:
     return max(nodes, key=lambda n: hashlib.blake2b(f"{seeker}>{n.id}".encode(), digest_size=8).digest())
 
 
@@ -194,7 +199,7 @@ def _peer(node: Node, transport: str, interval_us: int) -> PlanPeer:
         node=node.id,
         data_center=node.data_center,
         transport=transport,
-        host=node.addresses.get(transport, ""),
+        host=node.addresses[transport],
         reflector_port=node.reflector_port,
         relay_port=node.relay_port,
         interval_us=interval_us,

@@ -72,6 +72,7 @@ class Edge:
         self.legs: dict[str, Leg] = {}
         self.broken = 0  # packets that could not be understood
         self.strangers = 0  # packets of sessions that are not here
+        self.told = 0  # sessions in the last heartbeat that was taken; a node that has some must not fall silent
         self._overlay = overlay
         self._control = control
         self._changed = changed  # tells the heartbeat loop that there is something to say now
@@ -178,6 +179,11 @@ class Edge:
 
     # --- heartbeat ---------------------------------------------------------------------------------------------------
 
+    @property
+    def period_s(self) -> float:
+        """Longest pause between two heartbeats."""
+        return HEARTBEAT_S if self.legs or self.told else IDLE_HEARTBEAT_S
+
     def has_news(self) -> bool:
         """Whether a heartbeat is worth sending before the next second is over."""
         return bool(self._events)
@@ -186,17 +192,19 @@ class Edge:
         """Renew the lease over this node's sessions, tell what changed, and carry out what the answer asks."""
         self._notice_silence()
         events, self._events = self._events, {}
+        count = len(self.legs)
         body = {
             "node": self.place.node,
             "epoch": epoch,
             "changed": [{"id": session, "event": event} for session, event in events.items()],
-            "totals": {"sessions": len(self.legs), "good": len(self.legs), "bad": 0, "setup_failures": 0},
+            "totals": {"sessions": count, "good": count, "bad": 0, "setup_failures": 0},
         }
         reply = await self._control.call("POST", "/v1/sessions/heartbeat", body)
         if reply is None or reply.status >= 500:
             self._events = {**events, **self._events}  # to be said again
             return
         if reply.ok:
+            self.told = count
             self._carry_out(reply.body.get("moves", ()), reply.body.get("ends", ()))
 
     def _carry_out(self, moves: Sequence[dict[str, Any]], ends: Sequence[dict[str, Any]]) -> None:
@@ -276,8 +284,7 @@ class MediaEdges:
     def _is_due(self, edge: Edge, now: float) -> bool:
         if edge.has_news():
             return True
-        period = HEARTBEAT_S if edge.legs else IDLE_HEARTBEAT_S
-        return now - self._spoken_at.get(edge.place.node, 0.0) >= period * 0.9
+        return now - self._spoken_at.get(edge.place.node, 0.0) >= edge.period_s * 0.9
 
     async def _routes(self) -> None:
         while True:

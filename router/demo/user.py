@@ -5,7 +5,8 @@ One small task per user decides where it talks; packets themselves need no task.
 * *call*: ``POST /v1/sessions``, then ``Hello`` to the edge it was given, then talk;
 * *move* (asked by its edge): ``Hello`` to the new edge while still talking through the old one; switch on ``Welcome``;
   say ``Bye`` to the old edge once the agent has been heard through the new one. If the new edge stays silent, stay;
-* *resume* (its edge is silent and does not even answer a ``Hello``): ``POST /v1/sessions/{id}/resume``, then the same;
+* *resume* (its edge is silent, even to a ``Hello``): ``POST /v1/sessions/{id}/resume``, naming the edges
+  that were silent a moment ago, then the same; an answer that gets lost is asked for again with the same token;
 * the session ended: pause, and call again.
 """
 
@@ -39,6 +40,8 @@ SILENCE_US = 400_000
 HELLO_S = 0.25  # between two greetings of the same edge
 HELLO_TRIES = 4
 PINGS = 2  # greetings before a silent edge is given up: together longer than any round trip on earth
+UNREACHABLE_FOR_US = 30_000_000  # for how long an edge that did not answer is not wanted again
+MAX_UNREACHABLE = 16  # named in one resume
 SETTLE_S = 2.0  # after a move: how long to watch before its gap is stated
 SOUND = bytes(80)  # 20 ms of narrow-band sound
 
@@ -103,6 +106,7 @@ class User:
         self._over = asyncio.Event()
         self._sequence = 0
         self._silent_since_us = 0
+        self._unreachable: dict[str, int] = {}  # edge -> when it last did not answer; the latest last
         self._port = UdpPort((host, port), self.on_datagram)
 
     def close(self) -> None:
@@ -182,12 +186,14 @@ class User:
         self.state = state
         token = self.placement["token"]
         while not self._over.is_set():
-            body = {"token": token, "client": _client(self.home)}
+            body = {"token": token, "client": _client(self.home), "unreachable": self._not_answering()}
             path = f"/v1/sessions/{self.conversation.session}/resume"
             reply = await self._control.call("POST", path, body)
             if reply is not None and reply.code in ("fenced", "unknown_session", "session_ended", "token_expired"):
                 self.problem = reply.code
                 return False
+            if reply is not None and reply.code == "no_edge":
+                self._unreachable.clear()  # perhaps it was our own line that was down
             if self._checked(reply, "the session was not resumed") is not None and reply is not None:
                 token = reply.body["token"]
                 if await self._arrive(_binding(reply.body)):
@@ -219,14 +225,23 @@ class User:
                         self._switch(binding)
                     return not self.problem
             self.problem = f"edge {binding.edge} does not answer"
+            self._unreachable.pop(binding.edge, None)
+            self._unreachable[binding.edge] = _now_us()
             return False
         finally:
             self._arrival = None
+
+    def _not_answering(self) -> list[str]:
+        """The edges that did not answer a moment ago."""
+        since_us = _now_us() - UNREACHABLE_FOR_US
+        self._unreachable = {edge: at_us for edge, at_us in self._unreachable.items() if at_us >= since_us}
+        return list(self._unreachable)[-MAX_UNREACHABLE:]
 
     def _switch(self, binding: Binding) -> None:
         if self.binding is not None and self.binding.address != binding.address:
             self._previous = self.binding
         self.binding = binding
+        self._unreachable.pop(binding.edge, None)
         self._silent_since_us = _now_us() + SILENCE_US  # the first answer needs a round trip to the agent
         self.state = "talking"
 

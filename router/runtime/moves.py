@@ -1,4 +1,4 @@
-"""Carrying out ``MoveSessions`` and ``FinishDrain``: decide on the View, commit with compare-and-swap, report back."""
+"""Carrying out moves of sessions and steps of drains: decide on the View, commit with compare-and-swap, report back."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import structlog
 from router.core import drain as drains
 from router.core import steering
 from router.core.errors import InputRejected
-from router.core.messages import FinishDrain, Moved, MoveSessions
-from router.core.model import DataCenterId, Session
+from router.core.messages import AdvanceDrain, FinishDrain, Moved, MoveSessions
+from router.core.model import DataCenterId, DrainId, Session
 from router.core.pools import next_session_state
 
 if TYPE_CHECKING:
@@ -21,12 +21,18 @@ log = structlog.get_logger("tendril.moves")
 
 async def move_sessions(runtime: Runtime, effect: MoveSessions) -> Moved:
     """Move up to ``limit`` sessions off an edge; a session that changed meanwhile is left for the next round."""
-    found = await runtime.read(lambda store: store.movable(effect.data_center, effect.limit))
+    stuck = runtime.unmovable.setdefault(effect.data_center, set())
+    found = await runtime.read(lambda store: store.movable(effect.data_center, effect.limit + len(stuck)))
+    fresh = [session for session in found if session.id not in stuck]
+    if not fresh:
+        stuck.clear()  # everybody was tried; begin again
+        fresh = list(found)
     moved = failed = 0
-    for session in found:
+    for session in fresh[: effect.limit]:
         if await _move_one(runtime, session, effect.data_center, effect.reason):
             moved += 1
         else:
+            stuck.add(session.id)
             failed += 1
     remaining = await runtime.read(lambda store: store.count_on(effect.data_center))
     return Moved(effect.data_center, moved, failed, remaining)
@@ -37,6 +43,7 @@ async def _move_one(runtime: Runtime, session: Session, away_from: DataCenterId,
     request = steering.PlaceRequest(
         client=session.client,
         traffic_class=session.traffic_class,
+        pool=session.pool,  # its policies hold for moves too
         constraints=session.constraints,
         seed=session.id,
         exclude=(away_from,),
@@ -70,7 +77,7 @@ async def _move_one(runtime: Runtime, session: Session, away_from: DataCenterId,
 
 
 async def finish_drain(runtime: Runtime, effect: FinishDrain) -> None:
-    """Commit ``drained`` once the database agrees that nothing is left."""
+    """Commit ``drained`` once the database agrees that nobody is left, those on their way to another edge included."""
     drain = runtime.view.drains.get(effect.drain)
     if drain is None:
         return
@@ -79,6 +86,18 @@ async def finish_drain(runtime: Runtime, effect: FinishDrain) -> None:
         left += await runtime.read(lambda store, dc=data_center: store.count_on(dc))  # type: ignore[misc]
     if left:
         return
+    await _step(runtime, effect.drain, "empty")
+
+
+async def advance_drain(runtime: Runtime, effect: AdvanceDrain) -> None:
+    """Commit a step whose time has come."""
+    await _step(runtime, effect.drain, effect.step)
+
+
+async def _step(runtime: Runtime, id: DrainId, event: str) -> None:
     now = runtime.now()
-    finished, intents = drains.step(runtime.view, effect.drain, "empty", now)
-    await runtime.commit(lambda store: store.put_drain(finished, intents, actor="tendril", now=now))
+    try:
+        changed, intents = drains.step(runtime.view, id, event, now)
+        await runtime.commit(lambda store: store.put_drain(changed, intents, actor="tendril", now=now))
+    except InputRejected as error:  # an operator was faster; the next tick looks again
+        log.info("drain_changed_meanwhile", drain=id, code=error.code)

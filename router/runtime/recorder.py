@@ -5,14 +5,19 @@ A segment starts with the core's whole state, so that replay may begin at any se
 record carries the running digest of decisions and reasons; replay that meets a different digest has found
 nondeterminism.
 
-Records are pickles, read back by an unpickler that admits only the core's own types and numpy arrays.
+Records are pickles in a gzip stream, read back by an unpickler that admits only the core's own types and numpy arrays.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
 import pickle
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +27,7 @@ from router.core.model import Micros
 from router.core.plane import ControlPlane
 from router.core.solve import solve
 
-FORMAT = 1
+FORMAT = 2
 SEGMENTS = 4
 _ALLOWED_MODULES = ("router.core.", "probes.wire")
 _ALLOWED_NAMES = {
@@ -60,7 +65,8 @@ class FlightRecorder:
     def __init__(self, folder: Path, limit_bytes: int = 64_000_000) -> None:
         self._folder = folder
         self._limit = max(1, limit_bytes // SEGMENTS)
-        self._file: IO[bytes] | None = None
+        self._file: gzip.GzipFile | None = None
+        self._raw: IO[bytes] | None = None
         self._digest = b""
         folder.mkdir(parents=True, exist_ok=True)
         numbers = [int(p.stem.rpartition("-")[2]) for p in segments(folder)]
@@ -68,7 +74,7 @@ class FlightRecorder:
 
     def record(self, plane: ControlPlane, event: Input, now: Micros, effects: list[Effect]) -> None:
         """Note one handled input and what it led to."""
-        if self._file is None or self._file.tell() > self._limit:
+        if self._file is None or self._raw is None or self._raw.tell() > self._limit:
             self._rotate(plane)
             return  # the checkpoint already contains this input's outcome
         self._digest = fold(self._digest, effects, plane.view)
@@ -77,20 +83,32 @@ class FlightRecorder:
 
     def flush(self) -> None:
         """Hand buffered records to the operating system."""
-        if self._file is not None:
+        if self._file is not None and self._raw is not None:
             self._file.flush()
+            self._raw.flush()
 
     def close(self) -> None:
         """Close the segment."""
-        if self._file is not None:
+        if self._file is not None and self._raw is not None:
             self._file.close()
-            self._file = None
+            self._raw.close()
+            self._file = self._raw = None
+
+    def abandon(self) -> None:
+        """After an error: give the segment up; the next record starts another one with the core's whole state."""
+        files: tuple[IO[bytes] | gzip.GzipFile | None, ...] = (self._file, self._raw)
+        self._file = self._raw = None
+        for file in files:
+            if file is not None:
+                with suppress(OSError):  # what is lost was to be recorded on a disk that does not take it
+                    file.close()
 
     def _rotate(self, plane: ControlPlane) -> None:
         self.close()
         self._number += 1
         path = self._folder / f"flight-{self._number:08d}.rec"
-        self._file = path.open("wb", buffering=1 << 16)
+        self._raw = path.open("wb", buffering=1 << 16)
+        self._file = gzip.GzipFile(fileobj=self._raw, mode="wb", compresslevel=1)  # reports repeat themselves
         self._digest = b""
         pickle.dump({"format": FORMAT, "plane": plane}, self._file, protocol=5)
         for old in segments(self._folder)[:-SEGMENTS]:
@@ -131,21 +149,37 @@ def replay(path: Path) -> Replay:
 
 
 def _read(path: Path) -> Iterator[Any]:
-    with path.open("rb") as file:
-        while True:
-            try:
-                yield _Unpickler(file).load()
-            except EOFError:
-                return
-            except pickle.UnpicklingError as error:
-                if "truncated" in str(error):
-                    return  # the process died while writing its last record
-                raise ValueError(f"{path}: {error}") from error
+    try:
+        # Not gzip.open: of a segment that a crash cut short it would give nothing at all.
+        file = io.BytesIO(zlib.decompressobj(wbits=31).decompress(path.read_bytes()))
+    except zlib.error as error:
+        raise ValueError(f"{path} is not a flight recorder segment: {error}") from error
+    while True:
+        try:
+            yield _Unpickler(file).load()
+        except EOFError:
+            return
+        except pickle.UnpicklingError as error:
+            if "truncated" in str(error):
+                return  # the process died while writing its last record
+            raise ValueError(f"{path}: {error}") from error
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Admit the core's types and numpy's; anything else in a flight file is an attack or a mistake."""
-        if module.startswith(_ALLOWED_MODULES) or (module, name) in _ALLOWED_NAMES:
+        if (module, name) == ("builtins", "getattr"):
+            return _enum_member  # how some versions of Python pickle members of an enumeration
+        if (module, name) in _ALLOWED_NAMES:
             return super().find_class(module, name)
+        if module.startswith(_ALLOWED_MODULES) and "." not in name:  # a dotted name would reach what a module imports
+            found = super().find_class(module, name)
+            if isinstance(found, type) and found.__module__ == module:
+                return found
         raise pickle.UnpicklingError(f"{module}.{name} has no place in a flight recorder file")
+
+
+def _enum_member(cls: object, name: str) -> object:
+    if not (isinstance(cls, type) and issubclass(cls, Enum)) or name not in cls.__members__:
+        raise pickle.UnpicklingError(f"{cls}.{name} has no place in a flight recorder file")
+    return cls[name]

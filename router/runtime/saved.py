@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
+import zlib
 
 import numpy as np
 
-from router.core.model import DataCenterId, PolicyId, TrafficClass
+from router.core.model import MAX_RELAYS, DataCenterId, PolicyId, TrafficClass
 from router.core.tables import Candidate, Context, GraphSnapshot, RouteTable
 
-FORMAT = 1
+FORMAT = 2
 _SNAPSHOT = ("cost", "transport", "may_relay", "max_relays", "relay_cost_us", "potential_us")
 _TABLE = ("relays", "reachable", "cost", "since", "challenger_since")
 
@@ -27,6 +29,7 @@ def dump(table: RouteTable) -> bytes:
         "generation": table.generation,
         "computed_at": table.computed_at,
         "data_centers": list(snapshot.data_centers),
+        "transports": list(snapshot.transports),
         "contexts": [[c.traffic_class.value, c.policy] for c in snapshot.contexts],
     }
     arrays = {f"snapshot_{name}": getattr(snapshot, name) for name in _SNAPSHOT}
@@ -45,21 +48,39 @@ def load(data: bytes) -> RouteTable:
             if meta["format"] != FORMAT:
                 raise UnreadableTable(f"format {meta['format']}, expected {FORMAT}")
             return _build(meta, {name: files[name] for name in files.files})
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UnreadableTable(str(error)) from error
+
+
+def _check_shapes(arrays: dict[str, np.ndarray], c: int, n: int, transports: int) -> None:
+    pairs, vertices = (c, n, n), (c, n)
+    wanted = {f"snapshot_{name}": pairs for name in ("cost", "transport")}
+    wanted |= {f"table_{name}": pairs for name in ("reachable", "cost", "since", "challenger_since")}
+    relays = (*pairs, MAX_RELAYS)
+    shapes: dict[str, tuple[int, ...]] = {**wanted, "candidate_cost": pairs, "snapshot_may_relay": vertices}
+    shapes |= {"table_relays": relays, "candidate_relays": relays, "snapshot_potential_us": (n,)}
+    shapes |= {"snapshot_max_relays": (c,), "snapshot_relay_cost_us": (c,)}
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"{name} has shape {arrays[name].shape}, expected {shape}")
+    for name, limit in (("table_relays", n), ("candidate_relays", n), ("snapshot_transport", transports)):
+        if arrays[name].size and int(arrays[name].max()) >= limit:
+            raise ValueError(f"{name} names what is not there")
 
 
 def _build(meta: dict[str, object], arrays: dict[str, np.ndarray]) -> RouteTable:
     generation, at = int(str(meta["generation"])), int(str(meta["computed_at"]))
-    names, contexts = meta["data_centers"], meta["contexts"]
-    if not isinstance(names, list) or not isinstance(contexts, list):
-        raise ValueError("data_centers and contexts must be lists")
+    names, contexts, transports = meta["data_centers"], meta["contexts"], meta["transports"]
+    if not isinstance(names, list) or not isinstance(contexts, list) or not isinstance(transports, list):
+        raise ValueError("data_centers, contexts and transports must be lists")
+    _check_shapes(arrays, len(contexts), len(names), len(transports))
     snapshot = GraphSnapshot(
         generation=generation,
         at=at,
         data_centers=tuple(DataCenterId(dc) for dc in names),
         contexts=tuple(Context(TrafficClass(c), None if p is None else PolicyId(p)) for c, p in contexts),
         inventory_count=0,
+        transports=tuple(transports),
         **{name: arrays[f"snapshot_{name}"] for name in _SNAPSHOT},
     )
     return RouteTable(

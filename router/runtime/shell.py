@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -23,7 +23,9 @@ from probes.wire import ProbePlan
 from router.access import KeyRing
 from router.core.errors import Unavailable
 from router.core.messages import (
+    AdvanceDrain,
     AppendHistory,
+    AppendRouteChanges,
     Booted,
     Committed,
     CountersLoaded,
@@ -56,6 +58,7 @@ T = TypeVar("T")
 log = structlog.get_logger("tendril.runtime")
 HISTORY_KEPT_US = 24 * 3600 * 1_000_000
 READERS = 4
+RECORDER_REST_US = 60_000_000
 SHOW_AFTER_S = 0.1  # how long commits are collected before the stream shows their events
 STREAM_CATCH_UP = 100  # events shown at most at once; who needs more reads /v1/events
 
@@ -112,7 +115,7 @@ class Runtime:
         self._hub = StreamHub()
         self._published: list[asyncio.Future[None]] = []
         self._plans: list[asyncio.Future[None]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._moving: set[str] = set()
         self._finishing: set[str] = set()
         self._unsaved_events: list[Event] = []
@@ -121,6 +124,8 @@ class Runtime:
         self._saved_generation = 0
         self._wake: asyncio.TimerHandle | None = None
         self._recorder: FlightRecorder | None = None
+        self._recorder_rests_until: Micros = 0
+        self.unmovable: dict[str, set[str]] = {}  # per data center: sessions that could not move, tried last
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._reader = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
@@ -159,12 +164,15 @@ class Runtime:
             self._scheduler.shutdown(wait=False)
         if self._wake is not None:
             self._wake.cancel()
-        if self._tasks:
+        while self._tasks:  # what ends may start something more
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._save_table()
-        await self._write_events()
+        if self._wake is not None:
+            self._wake.cancel()
+        await self._guard(self._save_table())
+        await self._guard(self._write_events())
         if self._recorder is not None:
             self._recorder.close()
+            self._recorder = None
         self._solver.close()
         self._writer.shutdown(wait=True)
         self._reader.shutdown(wait=True)
@@ -198,7 +206,12 @@ class Runtime:
         self._handling = True
         try:
             while self._inbox:
-                self._handle(self._inbox.popleft())
+                event = self._inbox.popleft()
+                try:
+                    self._handle(event)
+                except Exception:  # a defect of ours; the inputs behind it must not wait
+                    self.counts.failures += 1
+                    log.exception("input_failed", input=type(event).__name__)
         finally:
             self._handling = False
 
@@ -210,14 +223,25 @@ class Runtime:
         now = self.now()
         self.counts.inputs += 1
         effects = self._plane.handle(event, now)
-        if self._recorder is not None:
-            self._recorder.record(self._plane, event, now, effects)
+        self._note(event, now, effects)
         for effect in effects:
             self._execute(effect)
         history = [effect for effect in effects if isinstance(effect, AppendHistory)]
         if history:
             self._spawn(self._write(lambda: self.store.append_history(history)))
         self._arm_wakeup()
+
+    def _note(self, event: Input, now: Micros, effects: list[Effect]) -> None:
+        """Record for the flight recorder; a full disk costs the recording and nothing else."""
+        if self._recorder is None or now < self._recorder_rests_until:
+            return
+        try:
+            self._recorder.record(self._plane, event, now, effects)
+        except OSError:
+            self.counts.failures += 1
+            log.exception("flight_recorder_failed")
+            self._recorder.abandon()
+            self._recorder_rests_until = now + RECORDER_REST_US
 
     def _arm_wakeup(self) -> None:
         if self._wake is not None:
@@ -243,7 +267,10 @@ class Runtime:
 
         Goes on when the caller is cancelled: what became durable must reach the core.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._commit(fn)))
+        work = asyncio.ensure_future(self._commit(fn))
+        self._tasks.add(work)  # so that a stop waits for it
+        work.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(work)
 
     async def _commit(self, fn: Callable[[Store], Commit[T]]) -> T:
         done = await self._in(self._writer, lambda: fn(self.store))
@@ -316,10 +343,12 @@ class Runtime:
                 if effect.data_center not in self._moving:
                     self._moving.add(effect.data_center)
                     self._spawn(self._move(effect))
-            case FinishDrain():
+            case FinishDrain() | AdvanceDrain():
                 if effect.drain not in self._finishing:
                     self._finishing.add(effect.drain)
-                    self._spawn(self._finish_drain(effect))
+                    self._spawn(self._step_drain(effect))
+            case AppendRouteChanges():
+                self._spawn(self._write(lambda: self.store.append_route_changes(effect.changes)))
             case AppendHistory():
                 pass  # written together, see _handle
 
@@ -381,9 +410,13 @@ class Runtime:
         finally:
             self._moving.discard(effect.data_center)
 
-    async def _finish_drain(self, effect: FinishDrain) -> None:
+    async def _step_drain(self, effect: FinishDrain | AdvanceDrain) -> None:
         try:
-            await moves.finish_drain(self, effect)
+            match effect:
+                case FinishDrain():
+                    await moves.finish_drain(self, effect)
+                case AdvanceDrain():
+                    await moves.advance_drain(self, effect)
         finally:
             self._finishing.discard(effect.drain)
 
@@ -420,7 +453,11 @@ class Runtime:
         self._saved_generation = table.generation
         await self._write(lambda: self.store.save_table(saved.dump(table)))
         if self._recorder is not None:
-            self._recorder.flush()
+            try:
+                self._recorder.flush()
+            except OSError:
+                log.exception("flight_recorder_failed")
+                self._recorder.abandon()
 
     def _spawn(self, work: Coroutine[object, object, object]) -> None:
         task: asyncio.Task[None] = asyncio.ensure_future(self._guard(work))

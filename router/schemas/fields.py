@@ -62,13 +62,14 @@ LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-
 Labels = Annotated[dict[LabelKey, Text], Field(max_length=MAX_LABELS)]
 
 
-def _no_repeats(values: list[str]) -> list[str]:
+def no_repeats(values: list[str]) -> list[str]:
+    """Refuse a list that names something twice."""
     if len(set(values)) != len(values):
         raise PydanticCustomError("unique", "must not repeat an entry")
     return values
 
 
-Ids = Annotated[list[Id], Field(max_length=MAX_LIST), AfterValidator(_no_repeats)]
+Ids = Annotated[list[Id], Field(max_length=MAX_LIST), AfterValidator(no_repeats)]
 
 
 class Body(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from router.core.model import (
     DataCenterId,
@@ -26,13 +26,14 @@ from router.schemas.clients import (
     client_json,
     constraints_json,
 )
-from router.schemas.fields import Answer, Body, Count, DelayMs, Epoch, Id, LossPct, Text
+from router.schemas.fields import Answer, Body, Count, DelayMs, Epoch, Id, LossPct, Text, no_repeats
 from router.schemas.routes import Backups, Path, backups_json, path_json
 from router.schemas.units import known_ms, known_rfc3339, rfc3339
 
 MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", max_length=63)]
 Token = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=512)]
 MAX_CHANGED = 10_000  # sessions named in one heartbeat
+MAX_UNREACHABLE = 16  # three times as many edges as a user is offered at once
 
 
 class PlaceBody(Body):
@@ -60,10 +61,15 @@ class PlaceBody(Body):
 
 
 class ResumeBody(Body):
-    """A session's newest token, and where its user is now."""
+    """A session's newest token, where its user is now, and which edges did not answer it."""
 
     token: Token
     client: ClientBody
+    unreachable: Annotated[
+        list[Id],
+        Field(max_length=MAX_UNREACHABLE, description="data centers whose edge did not answer: not offered again now"),
+        AfterValidator(no_repeats),
+    ] = Field(default_factory=list)
 
 
 class ChangedSession(Body):

@@ -9,6 +9,7 @@ from probes.wire import ProbeReport
 from router.core import drain as drains
 from router.core.digest import fold
 from router.core.messages import (
+    AdvanceDrain,
     Booted,
     Committed,
     DrainChanged,
@@ -121,6 +122,9 @@ class Simulation:
             case FinishDrain():
                 drain, intents = drains.step(self.plane.view, effect.drain, "empty", self.engine.now)
                 self.engine.at(self.engine.now + 5_000, lambda: self._commit_intents(intents, drain))
+            case AdvanceDrain():
+                changed, steps = drains.step(self.plane.view, effect.drain, effect.step, self.engine.now)
+                self.engine.at(self.engine.now + 5_000, lambda: self._commit_intents(steps, changed))
             case PlansChanged():
                 for id, agent in self.agents.items():
                     agent.replace_plan(self.plane.plan(id, self.engine.now))

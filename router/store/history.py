@@ -1,7 +1,7 @@
-"""Rolled-up measurements: one row per source and time bucket.
+"""Rolled-up measurements: one row per source and time bucket; and route changes: one row per changed pair.
 
-The body is one zlib stream: a JSON line ``{"data_centers", "transports", "columns": [[name, bytes]…]}``, then the
-columns' raw bytes in that order. Estimates of quiet links repeat, so this takes about a quarter of the arrays.
+The body of a roll-up is one zlib stream: a JSON line ``{"data_centers", "transports", "columns": [[name, bytes]…]}``,
+then the columns' raw bytes in that order. Most of their bytes are zeros, so this takes about a quarter of the arrays.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, insert, select
 
-from router.core.messages import AppendHistory
-from router.core.model import DataCenterId, Micros
-from router.store.tables import history
+from router.core.messages import AppendHistory, RouteChange
+from router.core.model import DataCenterId, Micros, TrafficClass
+from router.store.tables import history, route_changes
 
 _LEVEL = 1  # higher levels cost three times the CPU for a few per cent
 
@@ -37,9 +37,52 @@ def find(connection: Connection, source: DataCenterId, *, since: Micros, until: 
     )
 
 
+def append_changes(connection: Connection, changes: Sequence[RouteChange]) -> None:
+    """Write route changes, all in one statement."""
+    if changes:
+        connection.execute(
+            insert(route_changes),
+            [
+                {
+                    "source": change.source,
+                    "target": change.target,
+                    "traffic_class": change.traffic_class.value,
+                    "generation": change.generation,
+                    "at": change.at,
+                    "from_path": None if change.from_path is None else list(change.from_path),
+                    "to_path": None if change.to_path is None else list(change.to_path),
+                }
+                for change in changes
+            ],
+        )
+
+
+def find_changes(
+    connection: Connection, source: DataCenterId, target: DataCenterId, *, since: Micros, until: Micros, limit: int
+) -> tuple[RouteChange, ...]:
+    """Return the newest ``limit`` route changes of a pair with ``since`` <= at < ``until``, oldest first."""
+    pair = (route_changes.c.source == source, route_changes.c.target == target)
+    query = select(route_changes).where(*pair, route_changes.c.at >= since, route_changes.c.at < until)
+    newest = query.order_by(route_changes.c.generation.desc(), route_changes.c.traffic_class.desc()).limit(limit)
+    return tuple(_read_change(row) for row in reversed(connection.execute(newest).mappings().all()))
+
+
 def thin(connection: Connection, before: Micros) -> None:
-    """Forget buckets that began before ``before``."""
+    """Forget buckets that began, and route changes that happened, before ``before``."""
     connection.execute(delete(history).where(history.c.bucket_at < before))
+    connection.execute(delete(route_changes).where(route_changes.c.at < before))
+
+
+def _read_change(row: RowMapping) -> RouteChange:
+    return RouteChange(
+        at=row["at"],
+        generation=row["generation"],
+        traffic_class=TrafficClass(row["traffic_class"]),
+        source=DataCenterId(row["source"]),
+        target=DataCenterId(row["target"]),
+        from_path=None if row["from_path"] is None else tuple(DataCenterId(dc) for dc in row["from_path"]),
+        to_path=None if row["to_path"] is None else tuple(DataCenterId(dc) for dc in row["to_path"]),
+    )
 
 
 def _is(row: AppendHistory) -> Iterator[ColumnElement[bool]]:

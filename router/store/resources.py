@@ -7,7 +7,7 @@ intent queue on one advisory lock in PostgreSQL (SQLite has one writer anyway): 
 like "nothing refers to it" must still be true at commit.
 
 Errors: ``unknown_<kind>``, ``unknown_reference``, ``revision_conflict`` (limit = the current revision),
-``link_exists``, ``too_many_transports``, ``conflicting_change``, ``in_use``, ``sessions_live``.
+``link_exists``, ``too_many_transports``, ``too_many_contexts``, ``conflicting_change``, ``in_use``, ``sessions_live``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import cast
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
 
+from router.core import policy as rules
 from router.core.errors import InputRejected
 from router.core.messages import Change, ResourcesChanged
 from router.core.model import (
@@ -28,6 +29,7 @@ from router.core.model import (
     Inventory,
     Link,
     Micros,
+    Policy,
     Resource,
     kind_of,
 )
@@ -122,6 +124,8 @@ def change(
     writes = [*_planned_puts(known, puts), *_planned_deletes(known, deletes)]
     _check_references(known, puts, deletes)
     _carry_out(connection, [write for write in writes if write.old != write.new], now)
+    if any(isinstance(resource, Policy) for resource in puts):
+        rules.check_limit(inventory(connection))
     changed = [write for write in writes if write.old != write.new]
     events.append(connection, [_audit(write, actor, reason, now) for write in changed])
     stored = {(write.kind, write.id): write.new for write in writes}

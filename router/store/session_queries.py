@@ -75,8 +75,9 @@ def movable(connection: Connection, data_center: DataCenterId, limit: int) -> tu
 
 
 def count_on(connection: Connection, data_center: DataCenterId) -> int:
-    """How many live sessions are placed on an edge."""
-    query = select(func.count()).select_from(sessions).where(LIVE, sessions.c.edge == data_center)
+    """How many live sessions an edge has: those placed on it and those whose users are still to leave it."""
+    here = or_(sessions.c.edge == data_center, sessions.c.moved_from == data_center)
+    query = select(func.count()).select_from(sessions).where(LIVE, here)
     return connection.execute(query).scalar_one()
 
 

@@ -135,8 +135,12 @@ def rebind(
     lease_expires_at: Micros,
     event_kind: str,
     now: Micros,
+    token_epoch: int | None = None,
 ) -> Commit[Session]:
-    """Place a live session anew under the next epoch; ``event_kind`` is ``moved``, ``resumed`` or ``rolled_back``."""
+    """Place a live session anew under the next epoch; ``event_kind`` is ``moved``, ``resumed`` or ``rolled_back``.
+
+    ``token_epoch`` is that of the token that asked for it, for the trail: it may ask again.
+    """
     old = existing(connection, id)
     name = event_kind.removeprefix("session.")
     expected = next_session_state(old.state, name)
@@ -163,6 +167,8 @@ def rebind(
     connection.execute(update(sessions).where(sessions.c.id == id).values(session_row(new)))
     departures.note_move(connection, old, new, now)
     detail: dict[str, events.Scalar] = {"from": old.edge, "to": edge, "epoch": new.epoch, "state": state.value}
+    if token_epoch is not None:
+        detail["token_epoch"] = token_epoch
     events.append(connection, [_event(new, name, now, detail)])
     tally = Tally()
     tally.session(old.edge, new.edge)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from router.access import Key
-from router.core.messages import AppendHistory
+from router.core.messages import AppendHistory, RouteChange
 from router.core.model import (
     Agent,
     AgentId,
@@ -209,6 +209,7 @@ class Store:
         lease_expires_at: Micros,
         event_kind: str,
         now: Micros,
+        token_epoch: int | None = None,
     ) -> Commit[Session]:
         """Place a live session anew under the next epoch."""
         return self._write(
@@ -225,6 +226,7 @@ class Store:
                 lease_expires_at=lease_expires_at,
                 event_kind=event_kind,
                 now=now,
+                token_epoch=token_epoch,
             )
         )
 
@@ -247,7 +249,7 @@ class Store:
         return self._read(lambda c: session_queries.movable(c, data_center, limit))
 
     def count_on(self, data_center: DataCenterId) -> int:
-        """Return how many live sessions are placed on an edge."""
+        """Return how many live sessions are placed on an edge or have not left it yet."""
         return self._read(lambda c: session_queries.count_on(c, data_center))
 
     def counters(self) -> Counters:
@@ -276,8 +278,18 @@ class Store:
         """Return the roll-ups of a source with ``since`` <= bucket_at < ``until``."""
         return self._read(lambda c: history.find(c, source, since=since, until=until))
 
+    def append_route_changes(self, changes: Sequence[RouteChange]) -> None:
+        """Write route changes."""
+        self._write(lambda c: history.append_changes(c, changes))
+
+    def route_changes(
+        self, source: DataCenterId, target: DataCenterId, *, since: Micros, until: Micros, limit: int = 1_000
+    ) -> tuple[RouteChange, ...]:
+        """Return the newest ``limit`` route changes of a pair with ``since`` <= at < ``until``, oldest first."""
+        return self._read(lambda c: history.find_changes(c, source, target, since=since, until=until, limit=limit))
+
     def thin_history(self, before: Micros) -> None:
-        """Forget roll-ups older than ``before``."""
+        """Forget roll-ups and route changes older than ``before``."""
         self._write(lambda c: history.thin(c, before))
 
     def save_table(self, table: bytes) -> None:

@@ -264,6 +264,18 @@ class HistoryColumns(TypedColumns):
     body: Named[bytes] = Column(LargeBinary)
 
 
+class RouteChangeColumns(TypedColumns):
+    """See :class:`router.core.messages.RouteChange`; NULL where there was no path."""
+
+    source = Column(String, primary_key=True)
+    target = Column(String, primary_key=True)
+    traffic_class = Column(String, primary_key=True)
+    generation = Column(BigInteger, primary_key=True, autoincrement=False)
+    at: Named[int] = Column(BigInteger, index=True)
+    from_path: Named[list[str] | None] = Column(Json)
+    to_path: Named[list[str] | None] = Column(Json)
+
+
 class ControlPlaneColumns(TypedColumns):
     """The one row about the control plane itself: how often it booted, and the secret that signs session tokens."""
 
@@ -314,6 +326,7 @@ keys = Table("keys", metadata, KeyColumns)
 join_tokens = Table("join_tokens", metadata, JoinTokenColumns)
 events = Table("events", metadata, EventColumns, sqlite_autoincrement=True)
 history = Table("history", metadata, HistoryColumns)
+route_changes = Table("route_changes", metadata, RouteChangeColumns)
 control_plane = Table("control_plane", metadata, ControlPlaneColumns)
 saved_table = Table("saved_table", metadata, SavedTableColumns)
 

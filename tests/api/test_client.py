@@ -93,6 +93,9 @@ async def test_a_session_from_start_to_end(caller: Caller) -> None:
     assert [s["id"] for s in await caller(lambda client: client.sessions({"pool": "tutors"}))] == [session["id"]]
     resumed = await caller(lambda c: c.resume_session(session["id"], session["token"], body["client"]))
     assert resumed["agent"]["id"] == "ai-1"
+    given = [resumed["edge"]["data_center"]]
+    newest = await caller(lambda c: c.resume_session(session["id"], resumed["token"], body["client"], given))
+    assert newest["edge"]["data_center"] not in given
     with pytest.raises(ApiProblem) as caught:
         await caller(lambda c: c.resume_session(session["id"], session["token"], body["client"]))
     assert (caught.value.status, caught.value.code) == (409, "fenced")

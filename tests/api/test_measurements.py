@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 
-from router.core.messages import AppendHistory
+from probes.wire import bucket_of
+from router.core.messages import AppendHistory, Tick
 from router.core.model import DataCenterId
+from router.store import Commit
 from tests.api.conftest import World, fleet
 
 
@@ -61,11 +65,13 @@ async def test_history_rolls_buckets_up(world: World) -> None:
     ids = tuple(DataCenterId(id) for id in ("gcp-ams", "linode-fra", "oracle-iad", "oracle-sin"))
 
     def row(source: str, at_s: int, rtt_us: int, forward_us: int) -> AppendHistory:
-        def column(value: int) -> bytes:
-            return np.full((1, 4), value, "<i8").tobytes()
+        def column(*values: int) -> bytes:
+            return np.array(values, "<i8").tobytes()
 
-        columns = {"rtt_us": column(rtt_us), "forward_us": column(forward_us), "jitter_us": column(-1)}
-        columns |= {"loss_ppm": column(10_000), "samples": column(30)}
+        sketch = (bucket_of(rtt_us), 30)
+        columns = {"rtt_min_us": column(*[rtt_us] * 4), "forward_us": column(*[forward_us] * 4)}
+        columns |= {"jitter_us": column(*[-1] * 4), "sent": column(*[31] * 4), "lost": column(*[1] * 4)}
+        columns |= {"rtt_sketch": column(*[2] * 4, *sketch * 4)}
         return AppendHistory(at_s * 1_000_000, 30, DataCenterId(source), ids, ("internet",), columns)
 
     base = 1_700_000_040
@@ -79,10 +85,44 @@ async def test_history_rolls_buckets_up(world: World) -> None:
     answer = await world.get("/v1/links/gcp-ams/linode-fra/history", params=params)
     (point,) = answer["items"]
     assert point["at"] == "2023-11-14T22:14:00.000000Z"
-    assert point["rtt_ms"] == {"min": 10.0, "mean": 15.0, "max": 20.0}
+    assert point["rtt_ms"]["min"] == 10.0
+    assert [point["rtt_ms"][q] for q in ("p50", "p95", "max")] == pytest.approx([10.0, 20.0, 20.0], rel=0.01)
     assert point["forward_ms"] == {"min": 4.0, "mean": 5.0, "max": 6.0}
     assert point["return_ms"] == {"min": 5.0, "mean": 5.0, "max": 5.0}
-    assert point["jitter_ms"] is None and point["loss_pct"] == 1.0 and point["samples"] == 60
+    assert point["jitter_ms"] is None and point["loss_pct"] == pytest.approx(100 / 62, abs=1e-4)
+    assert (point["samples"], point["lost"]) == (90, 3)
+    assert answer["route_changes"] == []
+
+
+async def test_history_is_what_the_agents_reported(world: World) -> None:
+    await world.app.runtime.submit(Tick("rollup"))
+    await world.app.runtime.commit(lambda _store: Commit(None))  # the writer is through with what came before
+    answer = await world.get("/v1/links/gcp-ams/oracle-iad/history", params={"step_s": 3600})
+    points = answer["items"]
+    assert {point["rtt_ms"]["min"] for point in points} == {72.0}
+    assert all(point["rtt_ms"][q] == pytest.approx(72.0, rel=0.01) for point in points for q in ("p50", "p95", "max"))
+    assert sum(point["samples"] for point in points) % 5 == 0 and sum(point["samples"] for point in points) >= 10
+    assert all((point["loss_pct"], point["lost"]) == (0.0, 0) for point in points)
+
+
+async def test_history_shows_when_a_route_changed(world: World) -> None:
+    url = "/v1/links/linode-fra/oracle-iad/history"
+    relayed = ["linode-fra", "gcp-ams", "oracle-iad"]
+    for _ in range(400):
+        if (await world.get("/v1/routes/linode-fra/oracle-iad"))["forward"]["path"] == relayed:
+            break
+        await world.report_all()
+        await asyncio.sleep(0.05)
+    earlier = (await world.get(url))["route_changes"]  # the detour may have been found only now
+    assert len(earlier) <= 1
+    center = await world.get("/v1/data-centers/gcp-ams")
+    await world.put("/v1/data-centers/gcp-ams", center | {"intent": "drained"})
+    route = await world.get("/v1/routes/linode-fra/oracle-iad")
+    await world.app.runtime.commit(lambda _store: Commit(None))
+    (change,) = (await world.get(url))["route_changes"][len(earlier) :]
+    assert (change["class"], change["from_path"], change["to_path"]) == ("voice", relayed, ["linode-fra", "oracle-iad"])
+    assert route["forward"]["path"] == change["to_path"]
+    assert 0 < change["generation"] <= route["generation"] and change["at"] <= route["computed_at"]
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ FIELDS = {
         "id", "state", "edge", "edges", "agent", "forward", "return", "backups", "token", "lease_expires_at", "grace_s",
         "reasons",
     },
+    "ResumeBody": {"token", "client", "unreachable"},
     "HeartbeatBody": {"node", "epoch", "changed", "totals"},
     "DrainBody": {"selector", "mode", "deadline_s", "reason", "expires_at", "dry_run", "force"},
     "LinkAnswer": {

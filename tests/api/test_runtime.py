@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import pickle
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -107,12 +108,32 @@ async def test_a_recorded_run_replays_to_the_same_digest(tmp_path: Path) -> None
     assert done.diverged_at is None and done.digest == done.recorded_digest
 
 
+async def test_a_segment_that_begins_in_the_middle_and_ends_in_a_crash_replays(tmp_path: Path) -> None:
+    async with running(tmp_path) as runtime:
+        await route_up(runtime)  # the checkpoint of the next segment holds intents, health states, contexts, …
+        assert runtime._recorder is not None
+        runtime._recorder._limit = 0
+        measure(runtime, 2)
+        runtime._recorder._limit = 1 << 30
+        for sequence in range(3, 6):
+            generation = runtime.view.generation
+            measure(runtime, sequence)
+            await runtime.next_generation(generation, 30)
+    newest = segments(tmp_path / "flight")[-1]
+    whole = replay(newest)
+    assert whole.inputs > 5 and whole.diverged_at is None
+    data = newest.read_bytes()
+    newest.write_bytes(data[:-60])  # the trailer and the last record
+    part = replay(newest)
+    assert 0 < part.inputs < whole.inputs and part.diverged_at is None
+
+
 async def test_a_record_that_was_tampered_with_is_noticed(tmp_path: Path) -> None:
     async with running(tmp_path) as runtime:
         await route_up(runtime)
     (segment,) = segments(tmp_path / "flight")
     records = []
-    with segment.open("rb") as file:
+    with gzip.open(segment, "rb") as file:
         while True:
             try:
                 records.append(pickle.load(file))  # noqa: S301 - written by this very test
@@ -122,7 +143,7 @@ async def test_a_record_that_was_tampered_with_is_noticed(tmp_path: Path) -> Non
         r for r in records if not (isinstance(r, tuple) and isinstance(r[1], Reported) and r[1].report.node == "a-2-n1")
     ]
     assert len(kept) == len(records) - 1
-    segment.write_bytes(b"".join(pickle.dumps(r, protocol=5) for r in kept))
+    segment.write_bytes(gzip.compress(b"".join(pickle.dumps(r, protocol=5) for r in kept)))
     assert replay(segment).diverged_at is not None
 
 
@@ -132,7 +153,7 @@ async def test_a_flight_file_cannot_bring_code_along(tmp_path: Path) -> None:
             return (print, ("owned",))
 
     path = tmp_path / "flight-00000001.rec"
-    path.write_bytes(pickle.dumps({"format": 1, "plane": Evil()}))
+    path.write_bytes(gzip.compress(pickle.dumps({"format": 1, "plane": Evil()})))
     with pytest.raises(ValueError, match=r"builtins\.print has no place"):
         replay(path)
 

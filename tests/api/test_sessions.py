@@ -110,10 +110,10 @@ async def test_resume_keeps_the_agent_and_fences_the_older_token(world: World) -
     resumed = await world.post(path, moved)
     assert resumed["agent"] == session["agent"] and resumed["epoch"] == 2
     assert resumed["edge"]["data_center"] == "oracle-iad" != session["edge"]["data_center"]
-    fenced = await world.call("POST", path, status=409, json=moved)
-    assert (fenced["code"], fenced["limit"]) == ("fenced", 2)
     newest = await world.post(path, moved | {"token": resumed["token"]})
     assert newest["epoch"] == 3
+    fenced = await world.call("POST", path, status=409, json=moved)
+    assert (fenced["code"], fenced["limit"]) == ("fenced", 3)
     other = await world.call("POST", "/v1/sessions/s-000000000000/resume", status=403, json=moved)
     assert other["code"] == "token_invalid"
     forged = await world.call("POST", path, status=403, json=moved | {"token": resumed["token"][:-2] + "xx"})

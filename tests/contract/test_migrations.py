@@ -36,6 +36,17 @@ def test_up_down_and_up_again_without_drift(empty_url: str) -> None:
     database.close()
 
 
+def test_each_step_can_be_taken_back_alone(empty_url: str) -> None:
+    database = Database(empty_url)
+    migrate.upgrade(database, "0001")
+    first = database.read(_tables)
+    migrate.upgrade(database)
+    assert database.read(_tables) - first == {"route_changes"}
+    migrate.downgrade(database, "0001")
+    assert database.read(_tables) == first
+    database.close()
+
+
 def test_drift_would_be_seen(empty_url: str) -> None:
     database = Database(empty_url)
     migrate.upgrade(database)

@@ -11,8 +11,8 @@ import pytest
 
 from router.access import Key, mint_key
 from router.core.errors import InputRejected, Unavailable
-from router.core.messages import AppendHistory, DrainChanged, ResourcesChanged
-from router.core.model import Drain, DrainMode, DrainState, Event, Intent, Node, Selector
+from router.core.messages import AppendHistory, DrainChanged, ResourcesChanged, RouteChange
+from router.core.model import DataCenterId, Drain, DrainMode, DrainState, Event, Intent, Node, Selector, TrafficClass
 from router.store import Store
 
 
@@ -227,3 +227,32 @@ def test_history_comes_back_byte_for_byte_and_is_thinned(store: Store) -> None:
     assert store.history("nowhere", since=0, until=99) == ()
     store.thin_history(20)
     assert [row.bucket_at for row in store.history("oracle-fra", since=0, until=99)] == [20, 30]
+
+
+def _change(generation: int, source: str = "linode-fra", to_path: tuple[str, ...] | None = None) -> RouteChange:
+    pair: Any = (source, "oracle-iad")
+    old: Any = (source, "gcp-ams", "oracle-iad")
+    new: Any = to_path
+    return RouteChange(generation * 10, generation, TrafficClass.VOICE, *pair, from_path=old, to_path=new)
+
+
+def test_route_changes_come_back_as_they_were_and_are_thinned(store: Store) -> None:
+    fra, iad = DataCenterId("linode-fra"), DataCenterId("oracle-iad")
+    high = (1 << 53) - 1
+    story = [_change(1), replace(_change(2, to_path=("linode-fra", "oracle-iad")), from_path=None), _change(3)]
+    store.append_route_changes([story[1], _change(2, "gcp-ams")])
+    store.append_route_changes([story[0], story[2], replace(_change(high), at=30)])
+    store.append_route_changes([])
+    everything = store.route_changes(fra, iad, since=0, until=99)
+    assert everything == (*story, replace(_change(high), at=30))
+    assert store.route_changes(fra, iad, since=20, until=30) == (story[1],)
+    assert store.route_changes(fra, iad, since=0, until=99, limit=2) == everything[-2:]
+    assert store.route_changes(iad, fra, since=0, until=99) == ()
+    store.thin_history(20)
+    assert store.route_changes(fra, iad, since=0, until=99) == everything[1:]
+
+
+def test_two_thousand_route_changes_are_one_write(store: Store) -> None:
+    flood = [_change(1, f"dc-{i:04d}") for i in range(2_000)]
+    store.append_route_changes(flood)
+    assert store.route_changes(DataCenterId("dc-1999"), DataCenterId("oracle-iad"), since=0, until=99) == (flood[-1],)

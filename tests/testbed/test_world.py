@@ -226,6 +226,9 @@ def test_a_user_whose_edge_goes_silent_saves_itself(live_world: LiveWorld) -> No
     assert (call["agent_changes"], call["memory_breaks"]) == (0, 0)
     gap_ms = max(change["gap_ms"] for change in call["changes"] if change["kind"] == "resume")
     assert gap_ms >= 400, "the silence itself is part of the stated gap"
+    events = live_world.api("GET", f"/v1/sessions/{session['id']}/events")["items"]
+    given = [event["detail"]["to"] for event in events if event["kind"] == "session.resumed"]
+    assert given and edge not in given, "nobody is sent back to an edge that they could not reach"
     live_world.measured["gap of a dead edge, from the user's packets (ms)"] = gap_ms
     live_world.until(lambda: wholly_routed(live_world), 90, f"{edge} is back")
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from probes.wire import bucket_of, bucket_value
 from router.core.model import (
     KINDS,
     Client,
@@ -41,7 +42,7 @@ from router.schemas.drains import DrainAnswer, drain_json, parse_selector, selec
 from router.schemas.fields import Body
 from router.schemas.flows import flows_json
 from router.schemas.health import headroom_pct
-from router.schemas.history import history_points
+from router.schemas.history import Bucket, history_points
 from router.schemas.resources import BODIES, resource_json, singular
 from router.schemas.routes import Route, route_json
 
@@ -229,16 +230,33 @@ def test_headroom() -> None:
     assert Health.UP.value == "up"
 
 
-def test_history_steps_are_aligned_and_weigh_loss_by_samples() -> None:
-    buckets = [
-        (59_000_000, {"rtt_us": 10, "loss_ppm": 0, "samples": 30}),
-        (60_000_000, {"rtt_us": -1, "loss_ppm": 100_000, "samples": 10}),
-        (90_000_000, {"rtt_us": 30_000, "loss_ppm": 20_000, "samples": 30}),
+def test_history_steps_are_aligned_and_merge_what_was_counted() -> None:
+    fast, slow = bucket_of(20_000), bucket_of(80_000)
+    out = [
+        Bucket(59_000_000, rtt_min_us=10, sent=30, rtt_sketch=(bucket_of(10), 30)),
+        Bucket(60_000_000, sent=10, lost=10),
+        Bucket(90_000_000, rtt_min_us=20_000, sent=60, rtt_sketch=(fast, 60)),
     ]
-    first, second = history_points(buckets, [], 60)
+    home = [Bucket(90_000_000, forward_us=9_000, rtt_min_us=20_100, sent=50, lost=2, rtt_sketch=(fast, 38, slow, 10))]
+    first, second = history_points(out, home, 60)
     assert first["at"] == "1970-01-01T00:00:00.000000Z" and second["at"] == "1970-01-01T00:01:00.000000Z"
-    assert second["rtt_ms"] == {"min": 30.0, "mean": 30.0, "max": 30.0} and second["samples"] == 40
-    assert second["loss_pct"] == 4.0 and second["return_ms"] is None
+    rtt = second["rtt_ms"]
+    assert isinstance(rtt, dict) and rtt["min"] == 20.0 and list(rtt) == ["min", "p50", "p95", "max"]
+    # 98 fast ones and 10 slow ones; the mean of the two ends' 95th percentiles would be 50 ms
+    assert [rtt["p50"], rtt["p95"], rtt["max"]] == pytest.approx([20.0, 80.0, 80.0], rel=0.01)
+    assert (second["samples"], second["lost"], second["loss_pct"]) == (108, 12, 5.0)
+    assert second["forward_ms"] is None and second["return_ms"] == {"min": 9.0, "mean": 9.0, "max": 9.0}
+
+
+def test_history_says_nothing_of_steps_without_probes_and_never_contradicts_itself() -> None:
+    (silent,) = history_points([Bucket(0, forward_us=5_000)], [], 60)
+    assert (silent["rtt_ms"], silent["loss_pct"], silent["samples"]) == (None, None, 0)
+    (lost,) = history_points([Bucket(0, sent=4, lost=4)], [], 60)
+    assert (lost["rtt_ms"], lost["loss_pct"], lost["samples"]) == (None, 50.0, 0)
+    value = 40_399  # in the upper half of its bucket, whose middle lies below it
+    assert bucket_value(bucket_of(value)) < value
+    (point,) = history_points([Bucket(0, rtt_min_us=value, sent=1, rtt_sketch=(bucket_of(value), 1))], [], 60)
+    assert point["rtt_ms"] == dict.fromkeys(("min", "p50", "p95", "max"), value / 1000)
 
 
 def test_a_drain_is_shown_as_documented() -> None:

@@ -2,6 +2,7 @@
 
 from router.core.solve.answer import Backup, PathAnswer, RouteAnswer, route
 from router.core.solve.best import solve
+from router.core.solve.changes import RouteLog
 from router.core.solve.explain import ExplainedCandidate, ExplainedHop, Explanation, explain
 from router.core.solve.switching import adopt
 
@@ -12,6 +13,7 @@ __all__ = [
     "Explanation",
     "PathAnswer",
     "RouteAnswer",
+    "RouteLog",
     "adopt",
     "explain",
     "route",

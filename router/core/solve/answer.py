@@ -103,7 +103,7 @@ def route(
         context=context,
         generation=table.generation,
         computed_at=table.computed_at,
-        age_us=now - table.computed_at,
+        age_us=max(0, now - table.computed_at),
         stale=is_stale(table, now),
         forward=forward,
         back=back,
@@ -143,7 +143,21 @@ def _empty(
     generation = 0 if table is None else table.generation
     stale = table is None or is_stale(table, now)
     return RouteAnswer(
-        start, end, context, generation, at, now - at, stale, None, None, None, None, (), (), now + 1_000_000, why
+        start,
+        end,
+        context,
+        generation,
+        at,
+        max(0, now - at),
+        stale,
+        None,
+        None,
+        None,
+        None,
+        (),
+        (),
+        now + 1_000_000,
+        why,
     )
 
 
@@ -159,26 +173,33 @@ def path_in_force(view: View, table: RouteTable, c: int, u: int, v: int, now: Mi
     return describe(view, table, c, hops_of(table, c, u, v), int(table.cost[c, u, v]), now)
 
 
+def present_link(view: View, source: DataCenterId, target: DataCenterId, transport: str) -> tuple[int, int, int] | None:
+    """Where the estimates have a link now; the numbers of a table in force may be of an older inventory."""
+    i, j = view.inventory.index.get(source), view.inventory.index.get(target)
+    if i is None or j is None or transport not in view.links.transports:
+        return None
+    return view.links.transports.index(transport), i, j
+
+
 def describe(view: View, table: RouteTable, c: int, hops: tuple[int, ...], metric_us: int, now: Micros) -> PathAnswer:
     """Compose the estimates of the hops: delays and errors add, variances add, survival probabilities multiply."""
     ids = table.snapshot.data_centers
     delay, error, variance, survival, oldest = 0, 0, 0.0, 1.0, 0
     transports = []
     for a, b in pairwise(hops):
-        t = int(table.snapshot.transport[c, a, b])
-        name = view.links.transports[t] if t < len(view.links.transports) else view.links.transports[0]
+        name = table.snapshot.transports[int(table.snapshot.transport[c, a, b])]
         transports.append(name)
-        i, j = view.inventory.index.get(ids[a]), view.inventory.index.get(ids[b])
-        if i is None or j is None or table.stale:
+        place = present_link(view, ids[a], ids[b], name)
+        if place is None or table.stale:
             delay += int(table.snapshot.cost[c, a, b])
             oldest = max(oldest, now - table.computed_at)
             continue
-        known = int(view.links.forward_us[t, i, j])
-        delay += known if view.links.rtt_us[t, i, j] != UNKNOWN else int(table.snapshot.cost[c, a, b])
-        error += max(0, int(view.links.error_us[t, i, j]))
-        variance += max(0, int(view.links.jitter_us[t, i, j])) ** 2
-        survival *= 1 - max(0, int(view.links.loss_ppm[t, i, j])) / 1e6
-        oldest = max(oldest, now - int(view.links.last_at[t, i, j]))
+        known = int(view.links.forward_us[place])
+        delay += known if view.links.rtt_us[place] != UNKNOWN else int(table.snapshot.cost[c, a, b])
+        error += max(0, int(view.links.error_us[place]))
+        variance += max(0, int(view.links.jitter_us[place])) ** 2
+        survival *= 1 - max(0, int(view.links.loss_ppm[place])) / 1e6
+        oldest = max(oldest, now - int(view.links.last_at[place]))
     jitter, loss = round(variance**0.5), round((1 - survival) * 1e6)
     return PathAnswer(
         path=tuple(ids[h] for h in hops),

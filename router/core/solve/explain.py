@@ -12,7 +12,7 @@ from router.core import policy as rules
 from router.core.kernel import UNREACHABLE
 from router.core.model import DataCenterId, Micros, PolicyId, TrafficClass
 from router.core.quality import jitter_term_us, loss_term_us
-from router.core.solve.answer import hops_of, resolve
+from router.core.solve.answer import hops_of, present_link, resolve
 from router.core.solve.switching import BIG_DWELL_US, BIG_SHARE, DWELL_US, MARGIN_SHARE, MARGIN_US, margin_us
 from router.core.tables import DIRECT, Context, LinkState, RouteTable, View
 
@@ -137,23 +137,23 @@ def _candidate(
 
 def _hop(view: View, table: RouteTable, c: int, a: int, b: int, now: Micros) -> ExplainedHop:
     ids, links = table.snapshot.data_centers, view.links
-    t = min(int(table.snapshot.transport[c, a, b]), len(links.transports) - 1)
-    i, j = view.inventory.index.get(ids[a]), view.inventory.index.get(ids[b])
+    name = table.snapshot.transports[int(table.snapshot.transport[c, a, b])]
+    place = present_link(view, ids[a], ids[b], name)
     cost = int(table.snapshot.cost[c, a, b])
     metric = cost if cost < UNREACHABLE else None
-    if i is None or j is None:
-        return ExplainedHop(ids[a], ids[b], links.transports[t], -1, -1, -1, -1, -1, "unknown", metric)
-    at = int(links.last_at[t, i, j])
+    if place is None:
+        return ExplainedHop(ids[a], ids[b], name, -1, -1, -1, -1, -1, "unknown", metric)
+    at = int(links.last_at[place])
     return ExplainedHop(
         source=ids[a],
         target=ids[b],
-        transport=links.transports[t],
-        delay_us=int(links.forward_us[t, i, j]),
-        error_us=int(links.error_us[t, i, j]),
-        jitter_us=int(links.jitter_us[t, i, j]),
-        loss_ppm=int(links.loss_ppm[t, i, j]),
+        transport=name,
+        delay_us=int(links.forward_us[place]),
+        error_us=int(links.error_us[place]),
+        jitter_us=int(links.jitter_us[place]),
+        loss_ppm=int(links.loss_ppm[place]),
         age_us=now - at if at else -1,
-        state=LinkState(int(links.state[t, i, j])).name.lower(),
+        state=LinkState(int(links.state[place])).name.lower(),
         metric_us=metric,
     )
 

@@ -35,7 +35,8 @@ def adopt(
         zeros = np.zeros(reachable.shape, np.int64)
         table = _table(snapshot, candidate, candidate.relays, reachable, candidate.cost, zeros + now, zeros, now)
         return table, int(reachable.sum())
-    relays, had, since, challenger_since = held
+    relays, had = held[:2]
+    since, challenger_since = (np.minimum(times, now) for times in held[2:])  # a clock may be back after a restart
     cost = np.stack(
         [path_cost(snapshot.cost[c], relays[c], int(snapshot.relay_cost_us[c])) for c in range(len(snapshot.contexts))]
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from worlds import SECOND, feed, inventory, report
 
+from probes.wire import bucket_of
 from router.core.errors import InputRejected
 from router.core.messages import (
     AppendHistory,
+    AppendRouteChanges,
     Booted,
     Committed,
     CountersLoaded,
@@ -39,9 +42,11 @@ from router.core.model import (
     NodeId,
     PoolId,
     Selector,
+    TrafficClass,
 )
 from router.core.plane import GENERATION_BITS, ControlPlane
-from router.core.solve import solve
+from router.core.rollup import unpack_sketch
+from router.core.solve import changes, solve
 from router.core.tables import DIRECT
 
 NAMES = "a-1 a-2 b-1"
@@ -247,7 +252,51 @@ def test_history_is_one_row_per_source() -> None:
     desk.second(DETOUR)
     rows = [e for e in desk.submit(Tick("rollup")) if isinstance(e, AppendHistory)]
     assert [r.data_center for r in rows] == NAMES.split()
-    assert all(len(r.columns["rtt_us"]) == 8 * 3 for r in rows)
+    assert all(len(r.columns["forward_us"]) == 8 * 3 for r in rows)
+
+
+def test_history_counts_every_report_of_its_bucket_once() -> None:
+    desk = Desk()
+    for _ in range(3):
+        desk.second(DETOUR)
+    desk.submit(Reported(report("a-1-0", {"b-1-0": (900_000, 0, 0)}, 4, sent=2, lost=1)))
+    desk.submit(Reported(report("a-1-0", {"b-1-0": (900_000, 0, 0)}, 4, sent=2, lost=1)))  # sent again
+    rows = {r.data_center: r.columns for r in desk.submit(Tick("rollup")) if isinstance(r, AppendHistory)}
+    columns = {name: np.frombuffer(body, "<i8") for name, body in rows[DataCenterId("a-1")].items()}
+    assert columns["sent"].tolist() == [0, 3, 5] and columns["lost"].tolist() == [0, 0, 1]
+    assert columns["rtt_min_us"].tolist() == [-1, 40_000, 140_000]
+    merged = unpack_sketch(rows[DataCenterId("a-1")]["rtt_sketch"], 3, 2)
+    assert merged == (bucket_of(140_000), 3, bucket_of(900_000), 1)
+    rows = {r.data_center: r.columns for r in desk.submit(Tick("rollup")) if isinstance(r, AppendHistory)}
+    assert not np.frombuffer(rows[DataCenterId("a-1")]["sent"], "<i8").any(), "the next bucket starts empty"
+
+
+def test_a_generation_that_changes_routes_says_which() -> None:
+    desk = Desk()
+    desk.second(DETOUR)
+    desk.second(DETOUR)
+    assert not [e for e in desk.log if isinstance(e, AppendRouteChanges)], "first paths are no changes"
+    center = desk.plane.view.inventory.data_centers[DataCenterId("a-2")]
+    desk.now += 200_000
+    effects = desk.submit(Committed((ResourcesChanged((replace(center, intent=Intent.DRAINED, revision=2),)),)))
+    (append,) = [e for e in effects if isinstance(e, AppendRouteChanges)]
+    (change,) = append.changes
+    assert (change.source, change.target, change.traffic_class) == ("a-1", "b-1", TrafficClass.VOICE)
+    assert (change.from_path, change.to_path) == (("a-1", "a-2", "b-1"), ("a-1", "b-1"))
+    assert (change.at, change.generation) == (desk.now, desk.plane.view.generation)
+
+
+def test_a_storm_of_changes_is_told_when_its_bucket_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "MAX_LISTED", 0)
+    desk = Desk()
+    desk.second(DETOUR)
+    center = desk.plane.view.inventory.data_centers[DataCenterId("a-2")]
+    desk.now += 200_000
+    effects = desk.submit(Committed((ResourcesChanged((replace(center, intent=Intent.DRAINED, revision=2),)),)))
+    assert not [e for e in effects if isinstance(e, AppendRouteChanges)]
+    told = [e.event for e in desk.submit(Tick("rollup")) if isinstance(e, Record)]
+    assert [(e.kind, e.reason.split()[0]) for e in told] == [("routes.storm", "1")]
+    assert not [e for e in desk.submit(Tick("rollup")) if isinstance(e, Record)]
 
 
 def test_an_unknown_job_is_our_own_mistake() -> None:

@@ -24,7 +24,7 @@ from router.core.model import (
     RegionId,
     TrafficClass,
 )
-from router.core.policy import contexts, forbids, matching
+from router.core.policy import check_limit, contexts, forbids, matching
 from router.core.tables import NO_COST
 from router.core.topology import snapshot
 
@@ -43,7 +43,7 @@ def test_contexts_are_the_classes_and_what_policies_match() -> None:
 
 def test_more_than_32_contexts_are_refused_with_the_limit() -> None:
     with pytest.raises(InputRejected) as refused:
-        contexts(world(*(Policy(PolicyId(f"p{i}")) for i in range(8))))
+        check_limit(world(*(Policy(PolicyId(f"p{i}")) for i in range(8))))
     assert refused.value.code == "too_many_contexts" and refused.value.limit == 32
 
 

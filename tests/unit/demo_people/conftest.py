@@ -43,6 +43,8 @@ class PretendedControlPlane:
     events: list[tuple[str, str, str]] = field(default_factory=list)  # node, session, event
     registered: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    resumes: list[dict[str, Any]] = field(default_factory=list)
+    lost_answers: int = 0  # to so many of the next resumes
     dead: bool = False
 
     def client(self) -> ControlClient:
@@ -65,7 +67,7 @@ class PretendedControlPlane:
             case "POST", ["sessions", id, "resume"]:
                 if id not in self.sessions:
                     return httpx.Response(404, json={"code": "unknown_session"})
-                return httpx.Response(200, json=self.place(id, self.edge))
+                return self._resumed(request, id, body)
             case "DELETE", ["sessions", id]:
                 self.sessions.pop(id, None)
                 return httpx.Response(204)
@@ -79,6 +81,20 @@ class PretendedControlPlane:
         if id not in self.sessions:
             return httpx.Response(404, json={"code": "unknown_session"})
         return httpx.Response(200, json=self.sessions[id])
+
+    def _resumed(self, request: httpx.Request, id: str, body: dict[str, Any]) -> httpx.Response:
+        """Somewhere else than where the user could not get through; the same token again gets the same answer again."""
+        self.resumes.append(body)
+        repeated = len(self.resumes) > 1 and self.resumes[-2]["token"] == body["token"]
+        if not repeated:
+            reachable = [edge for edge in (self.edge, *self.urls) if edge not in body["unreachable"] and edge != "hub"]
+            if not reachable:
+                return httpx.Response(409, json={"code": "no_edge", "detail": "no data center may take this session"})
+            self.place(id, reachable[0])
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise httpx.ReadTimeout("lost", request=request)
+        return httpx.Response(200, json=dict(self.sessions[id]))
 
     def start(self, id: str) -> dict[str, Any]:
         """A new session at the present edge."""

@@ -77,6 +77,38 @@ async def test_a_silent_edge_makes_the_user_resume_elsewhere_with_the_same_agent
         assert gap_ms is not None and gap_ms >= 400  # the silence is part of the stated gap
 
 
+async def test_a_user_says_which_edge_was_silent_and_repeats_a_resume_whose_answer_was_lost(town: Town) -> None:
+    async with calling(town):
+        town.control_plane.lost_answers = 2
+        token = town.user.placement["token"]
+        town.edges["edge-a"].close()  # nobody has told the control plane: it would place the session there again
+        await town.until(lambda: town.user.resumes == 1)
+        assert town.user.summary()["edge"] == "edge-b"
+        asked = [(body["token"], body["unreachable"]) for body in town.control_plane.resumes]
+        assert asked == [(token, ["edge-a"])] * 3
+
+
+async def test_a_user_whom_no_edge_answers_tries_all_of_them_again(town: Town) -> None:
+    async with calling(town):
+        for edge in town.edges.values():
+            edge.close()
+        plane = town.control_plane
+        await town.until(lambda: [] in [body["unreachable"] for body in plane.resumes], within_s=40)
+        asked = [set(body["unreachable"]) for body in plane.resumes]
+        assert asked.index({"edge-a", "edge-b"}) < asked.index(set())
+
+
+async def test_an_edge_that_has_emptied_says_so_before_it_falls_silent(town: Town) -> None:
+    async with calling(town):
+        await town.heartbeats()
+        edge = town.edges["edge-a"]
+        assert edge.period_s == 1.0
+        edge.legs.clear()
+        assert edge.period_s == 1.0, "a node that was last heard with sessions must not fall silent"
+        await town.heartbeats()
+        assert edge.period_s == 30.0
+
+
 async def test_silence_behind_a_living_edge_is_waited_out_without_a_resume(town: Town) -> None:
     async with calling(town):
         agent = town.hub.agents.pop("agent-1")
