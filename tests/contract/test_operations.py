@@ -143,7 +143,7 @@ def test_keys_are_kept_hashed_and_revoked_for_good(store: Store) -> None:
     assert refusal(lambda: store.revoke_key("nobody", actor="root", now=9)).code == "unknown_key"
     trail = store.events(subject=key.id)
     assert [event.kind for _, event in trail] == ["key.revoked", "key.created"]
-    assert text.rpartition("_")[2] not in repr(trail)
+    assert text.split("_", 2)[2] not in repr(trail)  # the secret may contain an underscore itself
 
 
 def _token(store: Store, text: bytes, data_center: str = "oracle-fra", expires_at: int = 100) -> bytes:
