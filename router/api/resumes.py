@@ -82,6 +82,7 @@ def _place(request: Request, desk: Desk, session: Session, body: ResumeBody) -> 
         sticky=session.edge,
         exclude=tuple(named),
         agent_data_center=session.agent_data_center,
+        labels=session.metadata,
     )
     node = session.edge_node
     silent_us = None if node is None or session.edge in named else pulses.silent_us(node, desk.now)

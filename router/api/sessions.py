@@ -35,6 +35,7 @@ from router.core.model import (
     SessionId,
     SessionState,
 )
+from router.core.policy import matching
 from router.core.solve import PathAnswer, RouteAnswer, route
 from router.core.steering import Placement, PlaceRequest, RankedEdge, Refused, place
 from router.core.tables import Context, View
@@ -95,7 +96,8 @@ def path_of(view: View, session: Session, now: int) -> RouteAnswer | None:
         return RouteAnswer(
             session.edge, there, context, view.generation, now, 0, False, stay, stay, 0, 0, (), (), now, why
         )
-    return route(view, session.edge, there, session.traffic_class, None, now)
+    policy = matching(view.inventory, session.traffic_class, session.pool, session.metadata)
+    return route(view, session.edge, there, session.traffic_class, policy, now)
 
 
 class Desk:

@@ -10,6 +10,7 @@ Nothing is ever placed on what an operator cordoned, drained or retired, whateve
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,6 +50,7 @@ class PlaceRequest:
     sticky: DataCenterId | None = None
     exclude: tuple[DataCenterId, ...] = ()
     agent_data_center: DataCenterId | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)  # a session's metadata, for policies that match labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Refused:
 
 def place(view: View, request: PlaceRequest, now: Micros) -> Placement | Refused:
     """Choose edges and hubs for a new or moving session."""
-    policy_id = rules.matching(view.inventory, request.traffic_class, request.pool, {})
+    policy_id = rules.matching(view.inventory, request.traffic_class, request.pool, request.labels)
     policy = view.inventory.policies[policy_id] if policy_id is not None else None
     access = access_legs(view.inventory, request.client)
     fit, rejected = _eligible_edges(view, request, policy)
@@ -110,17 +112,22 @@ def place(view: View, request: PlaceRequest, now: Micros) -> Placement | Refused
     scored = _score(view, request, Context(request.traffic_class, policy_id), fit, hubs, access)
     if not scored:
         return Refused("no_path", "no allowed edge has a path to the agent both ways", rejected)
-    cap = request.constraints.max_rtt_us
+    cap = _cap_us(view, request)
     within = [e for e in scored if cap is None or e.total_us <= cap]
     if not within:
         best = scored[0].total_us / 1000
-        return Refused(
-            "max_rtt", f"best whole way is {best:.1f} ms, constraint is {(cap or 0) / 1000:.1f} ms", rejected
-        )
+        return Refused("max_rtt", f"best whole way is {best:.1f} ms, the limit is {(cap or 0) / 1000:.1f} ms", rejected)
     ranked = _prefer_sticky(_spread(view, within, request.seed), request.sticky)
     edges = tuple(ranked[:RANKED])
     order = _hub_order(view, Context(request.traffic_class, policy_id), ranked[0], hubs)
     return Placement(edges, order, rejected, _reasons(edges, policy), view.generation)
+
+
+def _cap_us(view: View, request: PlaceRequest) -> int | None:
+    """The tightest limit on the whole way; a pool's own limit binds new sessions, never one that has its agent."""
+    pool = view.inventory.pools.get(request.pool) if request.pool is not None else None
+    of_pool = pool.max_rtt_us if pool is not None and request.agent_data_center is None else None
+    return min((cap for cap in (request.constraints.max_rtt_us, of_pool) if cap is not None), default=None)
 
 
 def _eligible_edges(

@@ -48,6 +48,7 @@ async def _move_one(runtime: Runtime, session: Session, away_from: DataCenterId,
         seed=session.id,
         exclude=(away_from,),
         agent_data_center=session.agent_data_center,
+        labels=session.metadata,
     )
     decision = steering.place(runtime.view, request, now)
     if isinstance(decision, steering.Refused):

@@ -57,6 +57,7 @@ class PlaceBody(Body):
             to=None if self.to is None else DataCenterId(self.to),
             constraints=self.constraints.core(),
             seed=seed,
+            labels=self.metadata,
         )
 
 

@@ -3,7 +3,7 @@
 A drain carries the revision it was decided on: 0 for a new one, else the revision that was read. Two operators (or an
 operator and the core) who decide on the same revision cannot both be right, so the second is refused.
 
-Errors: ``revision_conflict`` (limit = the current revision), ``unknown_data_center``.
+Errors: ``revision_conflict`` (limit = the current revision), ``drain_overlaps``, ``unknown_data_center``.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def put(
     if drain.revision != current:
         message = f"drain {drain.id} is at revision {current}, not {drain.revision}; read it again"
         raise InputRejected("revision_conflict", message, field="revision", rule="current revision", limit=current)
+    if old is None:
+        _refuse_overlap(connection, drain)
     changed = _intended(connection, intents)
     done = resources.change(connection, changed, [], actor=actor, now=now, reason=f"drain {drain.id}: {drain.reason}")
     if drain == old:
@@ -55,6 +57,16 @@ def put(
         connection.execute(update(drains).where(drains.c.id == drain.id).values(drain_row(new)))
     events.append(connection, [_audit(old, new, actor, now)])
     return Commit(new, (DrainChanged(new), *done.changes))
+
+
+def _refuse_overlap(connection: Connection, drain: Drain) -> None:
+    """Two operators may both have seen no drain on the View; the second to commit is refused."""
+    for other in every(connection):
+        overlap = sorted(set(other.targets) & set(drain.targets))
+        if other.state is not DrainState.UNDONE and overlap:
+            message = f"drain {other.id} already has {', '.join(overlap)}; undo it or narrow the selector"
+            rule = "a data center is in at most one drain"
+            raise InputRejected("drain_overlaps", message, field="selector", rule=rule)
 
 
 def _intended(connection: Connection, intents: Mapping[DataCenterId, Intent]) -> list[DataCenter]:

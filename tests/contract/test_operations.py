@@ -130,6 +130,18 @@ def test_a_target_of_an_open_drain_is_not_deleted(store: Store, world: Any) -> N
 # --- keys and joining ------------------------------------------------------------------------------------------------
 
 
+def test_of_two_operators_who_drain_the_same_place_at_once_one_is_refused(store: Store, world: Any) -> None:
+    world.seed()
+    intents = {"oracle-fra": Intent.DRAINING}
+    first = store.put_drain(_drain(), intents, actor="ada", now=5).result
+    second = replace(_drain(), id="d-2")
+    error = refusal(lambda: store.put_drain(second, intents, actor="bob", now=6))
+    assert (error.code, error.field) == ("drain_overlaps", "selector") and "d-1" in error.message
+    assert store.drains() == (first,)
+    store.put_drain(replace(first, state=DrainState.UNDONE), {"oracle-fra": Intent.SERVING}, actor="ada", now=7)
+    assert store.put_drain(second, intents, actor="bob", now=8).result.revision == 1
+
+
 def test_keys_are_kept_hashed_and_revoked_for_good(store: Store) -> None:
     key, text = mint_key("operator", "laptop", 5)
     store.add_key(key, actor="root", now=5)

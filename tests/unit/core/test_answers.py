@@ -147,6 +147,22 @@ def test_what_an_operator_took_out_is_never_chosen(desk: Desk, intent: Intent) -
     assert {(r.data_center, r.rule) for r in placed.rejected} == {("a-1", "intent"), ("a-2", "intent")}
 
 
+def test_a_pools_own_limit_binds_new_sessions_and_no_session_that_has_its_agent(desk: Desk) -> None:
+    commit(desk, ResourcesChanged((Pool(PoolId("p"), max_rtt_us=1_000, revision=2),)), agents("b-1"))
+    refused = ask(desk, pool=PoolId("p"))
+    assert isinstance(refused, Refused) and refused.code == "max_rtt" and "1.0 ms" in refused.reason
+    assert isinstance(ask(desk, pool=PoolId("p"), agent_data_center=DataCenterId("b-1")), Placement)
+
+
+def test_a_policy_that_matches_labels_governs_sessions_that_carry_them(desk: Desk) -> None:
+    policy = Policy(PolicyId("eu"), match_labels={"tenant": "bank"}, allow_providers=(ProviderId("a"),))
+    commit(desk, ResourcesChanged((policy,)), agents("b-1"), agents("a-2"))
+    free, bound = ask(desk, pool=PoolId("p")), ask(desk, pool=PoolId("p"), labels={"tenant": "bank"})
+    assert isinstance(free, Placement) and set(free.hubs) == {"a-2", "b-1"}
+    assert isinstance(bound, Placement) and bound.hubs == ("a-2",)
+    assert {e.data_center for e in bound.edges} == {"a-1", "a-2"}
+
+
 def test_a_full_edge_is_skipped_and_a_move_keeps_the_agent(desk: Desk) -> None:
     first = ask(desk, to=DataCenterId("b-1"))
     assert isinstance(first, Placement)
