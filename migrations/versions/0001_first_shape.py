@@ -22,7 +22,10 @@ SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     _create_inventory()
     _create_adjacency()
+    _create_agents()
     _create_sessions()
+    _index_sessions()
+    _create_session_papers()
     _create_operations()
     _create_own()
 
@@ -157,7 +160,7 @@ def _create_adjacency() -> None:
     op.create_index("ix_policies_match_pool", "policies", ["match_pool"], unique=False)
 
 
-def _create_sessions() -> None:
+def _create_agents() -> None:
     op.create_table(
         "agents",
         sa.Column("id", sa.String(), nullable=False),
@@ -185,6 +188,9 @@ def _create_sessions() -> None:
         sqlite_where=sa.text("state = 'ready'"),
         postgresql_where=sa.text("state = 'ready'"),
     )
+
+
+def _create_sessions() -> None:
     op.create_table(
         "sessions",
         sa.Column("id", sa.String(), nullable=False),
@@ -212,6 +218,9 @@ def _create_sessions() -> None:
         sa.Column("end_reason", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_sessions"),
     )
+
+
+def _index_sessions() -> None:
     op.create_index(
         "ix_sessions_live_agent_data_center",
         "sessions",
@@ -260,6 +269,9 @@ def _create_sessions() -> None:
         sqlite_where=sa.text("state <> 'ended'"),
         postgresql_where=sa.text("state <> 'ended'"),
     )
+
+
+def _create_session_papers() -> None:
     op.create_table(
         "departures",
         sa.Column("node", sa.String(), nullable=False),

@@ -29,8 +29,9 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TextIO
 
+from providers.catalog import CatalogRegion
 from router.core.errors import InputRejected
 from router.core.model import ID_PATTERN, ID_REGEX
 from router.demo.hubs import choose_hubs, hub_count
@@ -46,31 +47,7 @@ PAIR_COLUMNS = ("provider_a", "region_a", "provider_b", "region_b", "rtt_ms")
 FORMS = "provider_a,region_a,provider_b,region_b,rtt_ms or src_region,dst_region,p50_rtt_ms|avg_rtt_ms|rtt_ms"
 
 
-class Place(Protocol):
-    """What a catalogue entry must tell about a region."""
-
-    @property
-    def latitude(self) -> float:
-        """Degrees north."""
-
-    @property
-    def longitude(self) -> float:
-        """Degrees east."""
-
-    @property
-    def city(self) -> str:
-        """Name of the city."""
-
-    @property
-    def country(self) -> str:
-        """ISO 3166-1 alpha-2."""
-
-    @property
-    def area(self) -> str:
-        """Id of the market on the map."""
-
-
-FindPosition = Callable[[str | None, str], Place | None]
+FindPosition = Callable[[str | None, str], CatalogRegion | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol
 
+from providers.catalog import CatalogRegion
 from router.core.errors import InputRejected
 from router.demo.geography import fibre_us, great_circle_km
 from router.demo.hubs import choose_hubs, hub_count
@@ -60,54 +60,10 @@ MARKETS = ("frankfurt", "ashburn", "singapore", "sao-paulo", "tokyo", "mumbai", 
            "johannesburg", "dubai", "chicago", "stockholm", "santiago")  # fmt: skip
 
 
-class CatalogEntry(Protocol):
-    """What this module needs of a catalogue region."""
-
-    @property
-    def provider(self) -> str:
-        """Provider id."""
-
-    @property
-    def code(self) -> str:
-        """The provider's own name of the region."""
-
-    @property
-    def city(self) -> str:
-        """Name of the city."""
-
-    @property
-    def country(self) -> str:
-        """ISO 3166-1 alpha-2."""
-
-    @property
-    def area(self) -> str:
-        """Id of the market on the map."""
-
-    @property
-    def latitude(self) -> float:
-        """Degrees north."""
-
-    @property
-    def longitude(self) -> float:
-        """Degrees east."""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnSite:
-    """A rack of our own; a catalogue cannot list those, so the model brings two from where no cloud region is near."""
-
-    code: str
-    city: str
-    country: str
-    latitude: float
-    longitude: float
-    area: str
-    provider: str = "own"
-
-
+# Racks of our own: a catalogue cannot list those, so the model brings two from where no cloud region is near.
 OWN_SITES = (
-    OwnSite("almaty", "Almaty", "KZ", 43.24, 76.89, "almaty"),
-    OwnSite("accra", "Accra", "GH", 5.56, -0.2, "accra"),
+    CatalogRegion("own", "almaty", "Almaty", "KZ", 43.24, 76.89, "almaty"),
+    CatalogRegion("own", "accra", "Accra", "GH", 5.56, -0.2, "accra"),
 )
 
 
@@ -121,7 +77,7 @@ class ModelledLink:
 
 
 def model_world(
-    catalog: Sequence[CatalogEntry],
+    catalog: Sequence[CatalogRegion],
     *,
     data_centers: int = DEFAULT_DATA_CENTERS,
     nodes_per_data_center: int = 1,
@@ -170,7 +126,7 @@ def model_link(a: Site, b: Site, seed: int) -> ModelledLink:
     )
 
 
-def spread(catalog: Sequence[CatalogEntry], count: int) -> list[CatalogEntry]:
+def spread(catalog: Sequence[CatalogRegion], count: int) -> list[CatalogRegion]:
     """Choose ``count`` regions: own sites, then the markets again and again, each time by the least used provider.
 
     The first pass covers the map; the further ones give big markets several providers, which is what makes drains and
@@ -182,7 +138,7 @@ def spread(catalog: Sequence[CatalogEntry], count: int) -> list[CatalogEntry]:
     if not 2 <= count <= limit:
         rule = f"must be between 2 and {limit}, the regions of the catalogue and the own sites"
         raise InputRejected("bad_world", f"data_centers: {rule}", field="data_centers", rule=rule, limit=limit)
-    chosen: list[CatalogEntry] = [*OWN_SITES] if count >= OWN_FROM else []
+    chosen: list[CatalogRegion] = [*OWN_SITES] if count >= OWN_FROM else []
     for market in MARKETS * len(CLOUDS):
         entries = [entry for entry in rest if entry.area == market]
         if entries and len(chosen) < count:
@@ -192,20 +148,20 @@ def spread(catalog: Sequence[CatalogEntry], count: int) -> list[CatalogEntry]:
     return chosen
 
 
-def _move(entry: CatalogEntry, rest: list[CatalogEntry], chosen: list[CatalogEntry]) -> None:
+def _move(entry: CatalogRegion, rest: list[CatalogRegion], chosen: list[CatalogRegion]) -> None:
     rest.remove(entry)
     chosen.append(entry)
 
 
-def _used(provider: str, chosen: Sequence[CatalogEntry]) -> int:
+def _used(provider: str, chosen: Sequence[CatalogRegion]) -> int:
     return sum(entry.provider == provider for entry in chosen)
 
 
-def _km(a: CatalogEntry, b: CatalogEntry) -> float:
+def _km(a: CatalogRegion, b: CatalogRegion) -> float:
     return great_circle_km(a.latitude, a.longitude, b.latitude, b.longitude)
 
 
-def _site(entry: CatalogEntry) -> Site:
+def _site(entry: CatalogRegion) -> Site:
     return Site(
         id=slug(f"{entry.provider}-{entry.code}"),
         provider=entry.provider,
