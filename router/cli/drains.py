@@ -14,7 +14,10 @@ from router.core.errors import InputRejected
 if TYPE_CHECKING:
     from router.client import Client
 
-_SELECTOR_HELP = "provider=…, region=…, data_center=…, node=…; several joined by commas must all match. A node stands for its whole data center."
+_SELECTOR_HELP = (
+    "provider=…, region=…, data_center=…, node=…; several joined by commas must all match. "
+    "A node stands for its whole data center."
+)
 
 
 def attach(app: typer.Typer, panel: str) -> None:
