@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PORT ?= 7400
 MATRIX ?=
 NAME ?=
+KERNEL := $(wildcard router/core/_kernel*.[ch])
 export PYTHONSAFEPATH = 1
 # Trust what the machine trusts: mirrors and proxies often bring a certificate of their own.
 export UV_SYSTEM_CERTS = 1
@@ -19,15 +20,19 @@ $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 
-$(VENV)/.control: $(BIN)/uv requirements/control.txt pyproject.toml hatch_build.py
+$(VENV)/.control: $(BIN)/uv requirements/control.txt pyproject.toml hatch_build.py $(KERNEL)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/control.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/uv requirements/dev.txt pyproject.toml hatch_build.py
+$(VENV)/.dev: $(BIN)/uv requirements/dev.txt pyproject.toml hatch_build.py $(KERNEL)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@ $(VENV)/.control
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/bench.txt
+	@touch $@
 
 setup: $(VENV)/.dev  ## the whole development environment
 
@@ -45,7 +50,7 @@ test: check  ## everything, on real components
 	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/testbed/test_world.py -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/testbed/test_world.py
 
-bench: $(VENV)/.dev  ## benchmarks against peers; NAME=solve
+bench: $(VENV)/.bench  ## benchmarks against peers; NAME=solve
 	$(BIN)/python -m bench $(NAME)
 
 web: $(VENV)/.dev  ## rebuild the dashboard into router/dashboard/static

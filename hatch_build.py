@@ -34,8 +34,11 @@ class KernelHook(BuildHookInterface):  # type: ignore[misc,type-arg]
         from setuptools import Distribution, Extension
 
         module = ".".join(SOURCE.with_suffix("").parts)
-        flags = ["-O3", "-fno-strict-aliasing"]
-        extension = Extension(module, [str(SOURCE)], extra_compile_args=flags)
+        flags = ["-std=c11", "-O3", "-pthread", "-fno-strict-aliasing", "-Wall", "-Wextra"]
+        headers = [str(path) for path in sorted(SOURCE.parent.glob("_kernel_*.h"))]
+        extension = Extension(
+            module, [str(SOURCE)], depends=headers, extra_compile_args=flags, extra_link_args=["-pthread"]
+        )
         command = Distribution({"name": "tendril", "ext_modules": [extension]}).get_command_obj("build_ext")
         command.inplace = 1  # type: ignore[union-attr]
         command.ensure_finalized()

@@ -1,4 +1,4 @@
-"""The versioned contract between probe agent and control plane: ProbeReport, ProbePlan, join messages.
+"""The versioned contract between probe agent and control plane: ProbeReport, ProbePlan, ReactionPlan.
 
 PURE: plain dataclasses, strict decoding from already parsed JSON. Decoding errors name the field, the rule and the
 limit; unknown fields are refused. Every integer is bounded, so that no decoded report can overflow an int64 sum.
@@ -14,6 +14,11 @@ Sketches. A sketch is a mergeable log-bucket histogram, flattened to ``[bucket, 
 strictly rising bucket numbers. Value to bucket: see :func:`bucket_of`. Round trips are sketched as they are; forward
 and backward raw differences are sketched as the excess over ``forward_base_us`` / ``backward_base_us``, a base that
 stays the same for one (boot, peer, transport), so that sketches of successive reports merge by adding counts.
+
+Reactions. A reaction plan says what a node does by itself when a path fails. It refers to shared tables by index:
+data centers, hops (a relay's address over one transport), paths (their hops, the destination last), and rows: the
+paths of one destination, the one in force first. Contexts that agree share a table of rows. The page of the reference:
+``docs/reference/reaction-plan.md``.
 """
 
 from __future__ import annotations
@@ -29,6 +34,8 @@ MAX_COUNT = 1_000_000  # probes per row and report
 MAX_DELAY_US = 60_000_000  # a round trip above a minute is a broken clock, not a path
 MAX_RAW_US = 1 << 52  # raw one-way difference: clocks may be decades apart
 MAX_TEXT = 255
+MAX_REACTIONS = 200_000  # rows or paths of a reaction plan
+MAX_CHOICES = 4  # paths of a row
 GAMMA = 1.02  # relative width of a sketch bucket; DDSketch semantics (Masson et al., VLDB 2019)
 _LOG_GAMMA = math.log(GAMMA)
 
@@ -148,6 +155,64 @@ class ProbePlan:
     version: int = WIRE_VERSION
 
 
+@dataclass(frozen=True, slots=True)
+class Triggers:
+    """When a path is suspect, down, and up again, counted in probes whose answer is later than a row's ``overdue_us``.
+
+    A suspect path is not left: the node sends on it and on the next one at once, and asks with a burst of probes.
+    """
+
+    keepalive_us: int  # between probes on a path that carries something
+    suspect_missing: int  # answers missing in a row
+    burst_probes: int
+    burst_gap_us: int
+    down_missing: int  # answers missing in a row, those of the burst included
+    up_answers: int  # in a row
+    hold_down_us: int  # a path that was down stays so for at least this long
+
+
+@dataclass(frozen=True, slots=True)
+class ReactionHops:
+    """Columns: where to send for a data center over a transport; an empty host and port 0 where nobody there relays."""
+
+    data_center: tuple[int, ...] = ()  # index into ``data_centers``
+    transport: tuple[str, ...] = ()
+    host: tuple[str, ...] = ()
+    port: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReactionRows:
+    """Columns: one row per table and destination to which there is a path."""
+
+    table: tuple[int, ...] = ()
+    target: tuple[int, ...] = ()  # index into ``data_centers``
+    choices: tuple[tuple[int, ...], ...] = ()  # indexes into ``paths``: the one in force, then what to try in order
+    protects: tuple[str, ...] = ()  # a letter per further choice: p(rovider), d(ata center), l(ink) is not shared
+    overdue_us: tuple[int, ...] = ()  # an answer over the path in force that takes longer counts as missing
+
+
+@dataclass(frozen=True, slots=True)
+class ReactionPlan:
+    """How one node fails over by itself. A plan past ``degraded_at_us`` is followed still, and called degraded."""
+
+    node: str
+    data_center: str
+    generation: int  # of the routes; 0: there are none yet
+    plan_version: int  # of the inventory's addresses
+    computed_at_us: int
+    issued_at_us: int
+    degraded_at_us: int
+    triggers: Triggers
+    contexts: tuple[str, ...] = ()  # ``voice``, or ``voice/policy``
+    tables: tuple[int, ...] = ()  # the table of each context
+    data_centers: tuple[str, ...] = ()
+    hops: ReactionHops = field(default_factory=ReactionHops)
+    paths: tuple[tuple[int, ...], ...] = ()  # indexes into ``hops``, the destination's own hop last
+    rows: ReactionRows = field(default_factory=ReactionRows)
+    version: int = WIRE_VERSION
+
+
 # --- strict decoding -------------------------------------------------------------------------------------------------
 
 _UNSIGNED = ("sent", "received", "reflected", "late", "duplicate")
@@ -190,17 +255,91 @@ def decode_plan(data: object) -> ProbePlan:
     )
 
 
-def encode(message: ProbeReport | ProbePlan) -> dict[str, object]:
+def encode(message: ProbeReport | ProbePlan | ReactionPlan) -> dict[str, object]:
     """Return the JSON-ready form that the decoders accept."""
     return {f.name: _plain(getattr(message, f.name)) for f in fields(message)}
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, ReportRows | PlanPeer):
+    if isinstance(value, ReportRows | PlanPeer | Triggers | ReactionHops | ReactionRows):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     return value
+
+
+def decode_reaction_plan(data: object) -> ReactionPlan:
+    """Check and build a reaction plan from parsed JSON; no index leads nowhere. Raises :class:`WireError`."""
+    record = _object(data, "reaction_plan", ReactionPlan)
+    _version(record)
+    contexts, centers = _texts(record["contexts"], "contexts"), _texts(record["data_centers"], "data_centers")
+    tables = _indexes(record["tables"], "tables", len(contexts), len(contexts))
+    if len(tables) != len(contexts):
+        raise WireError("tables", "must be as long as contexts", len(contexts))
+    hops = _decode_hops(record["hops"], len(centers))
+    listed = _list(record["paths"], "paths", MAX_REACTIONS)
+    paths = tuple(_indexes(p, f"paths[{i}]", len(hops.host), MAX_CHOICES, least=1) for i, p in enumerate(listed))
+    return ReactionPlan(
+        node=_text(record, "node"),
+        data_center=_text(record, "data_center"),
+        generation=_integer(record["generation"], "generation", 0, 1 << 62),
+        plan_version=_integer(record["plan_version"], "plan_version", 0, 1 << 62),
+        computed_at_us=_integer(record["computed_at_us"], "computed_at_us", 0, MAX_RAW_US),
+        issued_at_us=_integer(record["issued_at_us"], "issued_at_us", 0, MAX_RAW_US),
+        degraded_at_us=_integer(record["degraded_at_us"], "degraded_at_us", 0, MAX_RAW_US),
+        triggers=_decode_triggers(record["triggers"]),
+        contexts=contexts,
+        tables=tables,
+        data_centers=centers,
+        hops=hops,
+        paths=paths,
+        rows=_decode_reactions(record["rows"], max(tables, default=-1) + 1, len(centers), len(paths)),
+    )
+
+
+def _decode_triggers(data: object) -> Triggers:
+    record = _object(data, "triggers", Triggers)
+    numbers = {}
+    for name, value in record.items():
+        high = 3_600_000_000 if name.endswith("_us") else 1_000
+        numbers[name] = _integer(value, f"triggers.{name}", 1, high)
+    return Triggers(**numbers)
+
+
+def _decode_hops(data: object, centers: int) -> ReactionHops:
+    record = _object(data, "hops", ReactionHops)
+    columns = _same_length(record, "hops")
+    for name, value in ((f"hops.host[{i}]", value) for i, value in enumerate(columns["host"])):
+        if value != "":
+            _string(value, name)
+    ports = [_integer(value, f"hops.port[{i}]", 0, 65_535) for i, value in enumerate(columns["port"])]
+    return ReactionHops(
+        data_center=_indexes(columns["data_center"], "hops.data_center", centers),
+        transport=_texts(columns["transport"], "hops.transport"),
+        host=tuple(str(value) for value in columns["host"]),
+        port=tuple(ports),
+    )
+
+
+def _decode_reactions(data: object, tables: int, centers: int, paths: int) -> ReactionRows:
+    columns = _same_length(_object(data, "rows", ReactionRows), "rows")
+    choices = tuple(
+        _indexes(value, f"rows.choices[{i}]", paths, MAX_CHOICES, least=1) for i, value in enumerate(columns["choices"])
+    )
+    for i, (value, chosen) in enumerate(zip(columns["protects"], choices, strict=True)):
+        if not isinstance(value, str) or len(value) != len(chosen) - 1 or value.strip("pdl"):
+            raise WireError(f"rows.protects[{i}]", "must be a letter p, d or l per further choice", len(chosen) - 1)
+    overdue = [_integer(v, f"rows.overdue_us[{i}]", 1, MAX_DELAY_US) for i, v in enumerate(columns["overdue_us"])]
+    rows = ReactionRows(
+        table=_indexes(columns["table"], "rows.table", tables),
+        target=_indexes(columns["target"], "rows.target", centers),
+        choices=choices,
+        protects=tuple(str(value) for value in columns["protects"]),
+        overdue_us=tuple(overdue),
+    )
+    if len(set(zip(rows.table, rows.target, strict=True))) != len(choices):
+        raise WireError("rows.target", "each (table, target) may appear once")
+    return rows
 
 
 def _decode_peer(data: object, i: int) -> PlanPeer:
@@ -295,6 +434,35 @@ def _column(value: object, name: str) -> list[object]:
     if len(value) > MAX_ROWS:
         raise WireError(f"rows.{name}", "has too many rows", MAX_ROWS)
     return value
+
+
+def _list(value: object, name: str, limit: int) -> list[object]:
+    if not isinstance(value, list):
+        raise WireError(name, "must be a list")
+    if len(value) > limit:
+        raise WireError(name, "is too long", limit)
+    return value
+
+
+def _same_length(record: Mapping[str, object], name: str) -> dict[str, list[object]]:
+    columns = {key: _list(value, f"{name}.{key}", MAX_REACTIONS) for key, value in record.items()}
+    first, *others = columns
+    for key in others:
+        if len(columns[key]) != len(columns[first]):
+            raise WireError(f"{name}.{key}", f"must be as long as {name}.{first}", len(columns[first]))
+    return columns
+
+
+def _texts(value: object, name: str) -> tuple[str, ...]:
+    return tuple(_string(part, f"{name}[{i}]") for i, part in enumerate(_list(value, name, MAX_REACTIONS)))
+
+
+def _indexes(value: object, name: str, count: int, limit: int = MAX_REACTIONS, least: int = 0) -> tuple[int, ...]:
+    """Places in a table of ``count`` entries."""
+    listed = _list(value, name, limit)
+    if len(listed) < least:
+        raise WireError(name, "is too short", least)
+    return tuple(_integer(part, f"{name}[{i}]", 0, count - 1) for i, part in enumerate(listed))
 
 
 def _bounded(column: Sequence[object], name: str, low: int, high: int) -> None:

@@ -6,6 +6,7 @@ paying for their import; everything else is the operator CLI, which needs the ``
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from probes.cli import main as agent
 
         return agent(arguments[1:])
+    # Before numpy loads: on a busy machine two BLAS threads wait for each other 100 times longer than one computes.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         from router.cli import main as operate
     except ModuleNotFoundError as error:

@@ -1,7 +1,7 @@
 """Logs and metrics: structlog with secrets struck out, and a Prometheus collector that reads the View at scrape time.
 
 Metrics cost nothing between scrapes: the collector adds up what the immutable View holds. Labels are data center ids
-and nothing else, so the number of series grows with the fleet and never with users, sessions or paths.
+and reasons from fixed lists, so the number of series grows with the fleet and never with users, sessions or paths.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from router.core.kernel import COMPILED
 from router.core.model import DataCenterId, Micros, NodeId
-from router.core.tables import Health, LinkState, View
+from router.core.tables import Health, HeldBack, LinkState, RouteTable, View
 
 # --- logs ------------------------------------------------------------------------------------------------------------
 
@@ -163,6 +164,8 @@ class ViewCollector(Collector):
         view, now = self._observed.view, self._observed.now()
         yield from self._data_centers(view)
         yield from self._links(view, now)
+        yield _held_back(view.routes)
+        yield _refused(view.refused)
         yield from self._shell(view, now)
 
     def _data_centers(self, view: View) -> Iterator[Metric]:
@@ -214,6 +217,8 @@ class ViewCollector(Collector):
         yield GaugeMetricFamily("tendril_inbox_depth", "Inputs that wait to be handled", self._observed.inbox_depth)
         yield CounterMetricFamily("tendril_solves", "Route computations that finished", counts.solves)
         yield CounterMetricFamily("tendril_solve_seconds", "Time spent in route computations", counts.solve_seconds)
+        compiled = "1 if the C kernel computes routes, 0 if its numpy form does"
+        yield GaugeMetricFamily("tendril_kernel_compiled", compiled, int(COMPILED))
         yield CounterMetricFamily("tendril_background_failures", "Background work that failed", counts.failures)
         yield CounterMetricFamily("tendril_reports_accepted", "Probe reports taken", self._tallies.reports_accepted)
         yield CounterMetricFamily("tendril_reports_rejected", "Probe reports refused", self._tallies.reports_rejected)
@@ -230,6 +235,24 @@ def _per_data_center(name: str, text: str, values: Mapping[DataCenterId, int]) -
     family = GaugeMetricFamily(f"tendril_data_center_{name}", text, labels=["data_center"])
     for dc, value in values.items():
         family.add_metric([dc], value)
+    return family
+
+
+def _held_back(table: RouteTable | None) -> Metric:
+    text = "Ordered pairs, over all contexts, whose better candidate is not in force, by the question it failed"
+    family = GaugeMetricFamily("tendril_routes_held_back", text, labels=["reason"])
+    for reason in HeldBack:
+        if reason is not HeldBack.NOT:
+            count = 0 if table is None else int(np.count_nonzero(table.held_back == reason))
+            family.add_metric([reason.name.lower()], count)
+    return family
+
+
+def _refused(refused: Mapping[str, int]) -> Metric:
+    text = "Probe reports, and rows of them, that came in and were not believed or not needed"
+    family = CounterMetricFamily("tendril_evidence_refused", text, labels=["reason"])
+    for reason, count in sorted(refused.items()):
+        family.add_metric([reason], count)
     return family
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from router.api.gate import VIEWER, Endpoint, runtime_of
 from router.api.reply import PathFrom, PathTo, QueryFrom, QueryId, QueryTo, reply
 from router.core.errors import InputRejected
-from router.core.model import DEFAULT_TRANSPORT, DataCenterId, SessionState, TrafficClass
+from router.core.model import DEFAULT_TRANSPORT, DataCenterId, TrafficClass
 from router.core.solve import PathAnswer, route
 from router.core.tables import View
 from router.schemas.fields import Time
@@ -72,11 +72,7 @@ async def list_links(
     if transport is not None:
         _known_transport(view, transport)
     start = tuple(after.split("~")) if after else ()
-    wanted = [
-        key
-        for key in link_keys(view)
-        if source in (None, key[0]) and target in (None, key[1]) and transport in (None, key[2]) and key > start
-    ]
+    wanted = [key for key in link_keys(view, source, target) if transport in (None, key[2]) and key > start]
     cut, configured, estimates = wanted[:limit], configured_links(view.inventory), Estimates(view)
     items = [link_row(key, configured, estimates, now) for key in cut]
     next = _cursor(cut[-1]) if len(wanted) > limit else None
@@ -149,35 +145,15 @@ async def get_health(request: Request) -> Response:
     return reply(health_json(runtime.view, now, rfc3339(now)))
 
 
-Flow = tuple[DataCenterId, DataCenterId, TrafficClass]
-
-
-def _pairs(store: Store) -> dict[Flow, int]:
-    """Live sessions per edge, agent's data center and class, read page by page."""
-    counts: dict[Flow, int] = {}
-    for state in SessionState:
-        after = None
-        while state.live:
-            rows = store.sessions(state=state, limit=1_000, after=after)
-            for s in rows:
-                if s.agent_data_center is not None and s.agent_data_center != s.edge:
-                    flow = (s.edge, s.agent_data_center, s.traffic_class)
-                    counts[flow] = counts.get(flow, 0) + 1
-            if len(rows) < 1_000:
-                break
-            after = rows[-1].id
-    return counts
-
-
 @endpoints.get("/flows", response_model=Flows, dependencies=[Depends(VIEWER)])
 async def get_flows(request: Request) -> Response:
-    """Show how many live sessions each link and each relay carries."""
+    """Show how many live sessions, and how many Mbit/s of them, each link and each relay carries."""
     runtime = runtime_of(request)
-    counts = await runtime.read(_pairs)
+    counts = await runtime.read(Store.flows)
     view, now = runtime.view, runtime.now()
-    paths: list[tuple[PathAnswer, int]] = []
-    for (edge, hub, traffic_class), sessions in sorted(counts.items()):
-        if edge in view.inventory.data_centers and hub in view.inventory.data_centers:
+    paths: list[tuple[PathAnswer, int, TrafficClass]] = []
+    for (edge, hub, traffic_class), sessions in counts.items():
+        if edge != hub and edge in view.inventory.data_centers and hub in view.inventory.data_centers:
             answer = route(view, edge, hub, traffic_class, None, now)
-            paths += [(way, sessions) for way in (answer.forward, answer.back) if way is not None]
+            paths += [(way, sessions, traffic_class) for way in (answer.forward, answer.back) if way is not None]
     return reply(flows_json(paths))

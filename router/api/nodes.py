@@ -1,4 +1,4 @@
-"""Nodes of the fleet: join tokens, joining, probe plans, acknowledgements, and probe reports.
+"""Nodes of the fleet: join tokens, joining, probe and reaction plans, acknowledgements, and probe reports.
 
 A join token is the text ``tj_<data center>_<secret>``: single use, expiring, kept as a BLAKE2b-256 hash of the whole
 text. It says which data center its bearer may join, and joining yields a key that may act as that node and as nothing
@@ -7,6 +7,7 @@ else.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -33,6 +34,7 @@ from router.api.resources import unknown
 from router.core.errors import InputRejected
 from router.core.messages import Reported
 from router.core.model import DataCenterId, NodeId
+from router.core.solve import reaction_plan
 from router.schemas.access import (
     Accepted,
     AckBody,
@@ -41,6 +43,7 @@ from router.schemas.access import (
     JoinTokenAnswer,
     JoinTokenBody,
     PlanAnswer,
+    ReactionPlanAnswer,
 )
 from router.schemas.units import rfc3339
 
@@ -99,6 +102,29 @@ async def get_plan(request: Request, id: PathId, wait_s: WaitS = 0, if_none_matc
             return not_modified(plan.plan_version)
         plan = runtime.plan(NodeId(id))
     return reply(encode(plan), headers={"ETag": etag(plan.plan_version)})
+
+
+@endpoints.get("/nodes/{id}/reaction-plan", response_model=ReactionPlanAnswer, dependencies=[Depends(NODE_OR_VIEWER)])
+async def get_reaction_plan(
+    request: Request, id: PathId, wait_s: WaitS = 0, if_none_match: IfNoneMatch = None
+) -> Response:
+    """Show how a node fails over by itself; with ``If-None-Match`` and ``wait_s`` it waits for other routes."""
+    runtime = runtime_of(request)
+    view = runtime.view
+    if NodeId(id) not in view.inventory.nodes:
+        raise unknown("nodes", id)
+    deadline = runtime.now() + int(wait_s * 1_000_000)
+    while unchanged(if_none_match, tag := f"{view.generation}-{view.plan_version}"):
+        left_us = deadline - runtime.now()
+        if left_us <= 0:
+            return not_modified(tag)
+        newer = runtime.next_generation(view.generation, left_us / 1_000_000)
+        if await closing_of(request).or_closing(newer) is None:
+            return not_modified(tag)
+        view = runtime.view
+    now, headers = runtime.now(), {"ETag": etag(tag)}
+    # Milliseconds of work on an immutable view: too much for the event loop.
+    return await asyncio.to_thread(lambda: reply(encode(reaction_plan(view, NodeId(id), now)), headers=headers))
 
 
 @endpoints.post("/nodes/{id}/ack", response_model=Accepted, dependencies=[Depends(NODE)])

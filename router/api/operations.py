@@ -31,5 +31,5 @@ async def ready(request: Request) -> Response:
 
 @endpoints.get("/metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
 async def metrics(request: Request) -> Response:
-    """Prometheus metrics; labels are data center ids and nothing else."""
+    """Prometheus metrics; labels are data center ids and reasons, and nothing else."""
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)

@@ -38,6 +38,8 @@ limit, is `/openapi.json` (OpenAPI 3.1); this page is the map.
   out stays what it is.
 - **Freshness.** A change of intent, a drain, a link or a policy is in force in the routes before its answer leaves.
   `GET /v1/routes?from=` and plans have an `ETag`: `If-None-Match` gives 304, with `wait_s` it waits for a newer one.
+- **Links.** `expected_ms` and `metric_us` of a link, and its age, follow every report at once; the rest is of the last
+  link table, made once a second.
 - **Idempotency.** `PUT` and `DELETE` of a session may be repeated; `POST /v1/sessions` with the same `Idempotency-Key`
   and body gives the same session for 24 h (the token is a fresh one of the same epoch).
 - **Resuming.** `POST /v1/sessions/{id}/resume` takes `{token, client, unreachable?}`. `unreachable` names up to 16 data
@@ -76,12 +78,38 @@ else from the environment (`{PREFIX}` and its name in capitals, such as `{PREFIX
 METRICS_HEAD = """# Metrics
 
 Generated from the collector by `python -m router.api.reference docs/reference`. `GET /metrics` needs no key. Everything
-is read from the view at scrape time. The only label is `data_center`, so the number of series grows with the fleet and
-never with users, sessions or paths; NaN stands for "not known yet".
+is read from the view at scrape time. Labels are `data_center` and `reason`, whose values are below, so the number of
+series grows with the fleet and never with users, sessions or paths; NaN stands for "not known yet".
 
 | metric | type | label | meaning |
 |---|---|---|---|
 """
+METRICS_TAIL = """
+`tendril_routes_held_back`: the first question of the
+[switching rule](../explanation/how-tendril-decides.md#changing-ones-mind) that the candidate failed.
+
+| reason | the candidate is better, but |
+|---|---|
+| `absolute` | by less than the absolute margin |
+| `relative` | by less than the relative margin |
+| `windows` | the newest bucket does not agree with the average |
+| `risk` | it is too likely to be worse than the direct path next |
+| `dwell` | the pair changed its path lately and still waits |
+| `herd` | too many pairs moved onto the same relay, or off a loaded one, at once; the best gains went first |
+
+`tendril_evidence_refused_total`: what was left out, a report or a row of one (see
+[Evidence is refused](../runbooks/evidence-refused.md)).
+
+| reason | what |
+|---|---|
+| `duplicate` | a report that came in before, or came later than a newer one of the same agent |
+| `unknown_node` | a report of a node that is not in the inventory |
+| `unknown_peer` | a row about a node or transport that is not in the inventory (yet, or any more) |
+| `faster_than_light` | a row whose round trip, or sum of one-way minima, is below half of what light in fibre needs |
+| `contradiction` | a row whose two one-way minima add up to more than its round trip |
+| `clock` | the delays of a row that the offsets known of the two clocks make impossible; its round trip still counts |
+"""
+WITH_REASON = ("tendril_routes_held_back", "tendril_evidence_refused")
 
 
 def http_api() -> str:
@@ -159,9 +187,9 @@ def metrics_page() -> str:
     for metric in metrics_of(_Nothing()):
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         per_data_center = metric.name.startswith(("tendril_data_center_", "tendril_sessions_"))
-        label = "`data_center`" if per_data_center else "–"
+        label = "`data_center`" if per_data_center else "`reason`" if metric.name in WITH_REASON else "–"
         rows.append(f"| `{name}` | {metric.type} | {label} | {metric.documentation} |\n")
-    return METRICS_HEAD + "".join(rows)
+    return METRICS_HEAD + "".join(rows) + METRICS_TAIL
 
 
 PAGES = {"http-api.md": http_api, "settings.md": settings_page, "metrics.md": metrics_page}

@@ -53,12 +53,12 @@ def empty(headers: Mapping[str, str] | None = None) -> Response:
     return Response(status_code=204, headers=dict(headers or {}))
 
 
-def etag(version: int) -> str:
+def etag(version: int | str) -> str:
     """Entity tag of a version."""
     return f'"{version}"'
 
 
-def unchanged(if_none_match: str | None, version: int) -> bool:
+def unchanged(if_none_match: str | None, version: int | str) -> bool:
     """Whether the caller already holds this version."""
     if if_none_match is None:
         return False
@@ -66,7 +66,7 @@ def unchanged(if_none_match: str | None, version: int) -> bool:
     return "*" in tags or etag(version) in tags
 
 
-def not_modified(version: int) -> Response:
+def not_modified(version: int | str) -> Response:
     """304 with the tag it is about."""
     return Response(status_code=304, headers={"ETag": etag(version)})
 

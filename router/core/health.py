@@ -83,10 +83,18 @@ class HealthBook:
         self._judge_darkness(standing, (now - newest_ok > SILENCE_US) & (self._losses > 0), now)
         if self.frozen:
             dead &= ~standing
+        vantages, newest_lost = (now - self._ok_at <= DECAY_US).sum(axis=1), self._lost_at.max(axis=1)
+        losses = self._loss()
         changes = []
         after = []
         for i, before in enumerate(self.current):
-            health = self._judge(i, before, bool(dead[i]), int(newest_ok[i]), int(losers[i]), now)
+            ok, lost = int(newest_ok[i]), int(newest_lost[i])
+            health = replace(
+                self._judge(i, before, bool(dead[i]), ok, int(losers[i]), losses[i], now),
+                evidence_at=max(ok, lost),
+                vantages_ok=int(vantages[i]),
+                vantages_lost=int(losers[i]),
+            )
             after.append(health)
             if health.state is not before.state:
                 changes.append((self._ids[i], before, health))
@@ -107,34 +115,32 @@ class HealthBook:
             self.frozen = False
 
     def _judge(
-        self, i: int, before: DataCenterHealth, dead: bool, newest_ok: int, losers: int, now: Micros
+        self,
+        i: int,
+        before: DataCenterHealth,
+        dead: bool,
+        newest_ok: int,
+        losers: int,
+        loss: tuple[float, float],
+        now: Micros,
     ) -> DataCenterHealth:
-        ok = int((now - self._ok_at[i] <= DECAY_US).sum())
-        evidence_at = int(max(newest_ok, self._lost_at[i].max()))
-        state, reason = self._next(i, before.state, dead, newest_ok, now)
+        state, reason = self._next(i, before.state, dead, newest_ok, loss, now)
         if state is Health.DOWN:
             reason = f"{losers} vantages lose every packet since {(now - newest_ok) / 1e6:.1f} s"
             if not dead:
                 reason = f"answers again; quiet period of {self._quiet_us[i] / 1e6:.0f} s is running"
-        since = before.since if state is before.state else now
-        return replace(
-            before,
-            state=state,
-            since=since,
-            evidence_at=evidence_at,
-            vantages_ok=ok,
-            vantages_lost=losers,
-            reason=reason,
-        )
+        return replace(before, state=state, since=before.since if state is before.state else now, reason=reason)
 
-    def _loss(self, i: int) -> tuple[float, float]:
-        """Share of lost probes to and from a data center and how many there were; peers that are down do not count."""
+    def _loss(self) -> list[tuple[float, float]]:
+        """Per data center the share of lost probes to and from it, and how many there were; down peers do not count."""
         alive = np.array([h.state is not Health.DOWN for h in self.current])
-        sent = float(self._sent[i, alive].sum() + self._sent[alive, i].sum())
-        lost = float(self._lost[i, alive].sum() + self._lost[alive, i].sum())
-        return (lost / sent if sent > 0 else 0.0), sent
+        sent, lost = (n[:, alive].sum(axis=1) + n[alive].sum(axis=0) for n in (self._sent, self._lost))
+        share = np.divide(lost, sent, out=np.zeros(len(sent)), where=sent > 0)
+        return list(zip(share.tolist(), sent.tolist(), strict=True))
 
-    def _next(self, i: int, state: Health, dead: bool, newest_ok: int, now: Micros) -> tuple[Health, str]:
+    def _next(
+        self, i: int, state: Health, dead: bool, newest_ok: int, loss: tuple[float, float], now: Micros
+    ) -> tuple[Health, str]:
         if dead:
             if state is not Health.DOWN:
                 again = self._down_at[i] and now - self._down_at[i] < FLAP_MEMORY_US
@@ -155,7 +161,7 @@ class HealthBook:
                 counts[i, :] = counts[:, i] = 0.0
             return Health.UP, "answered throughout its quiet period"
         limit = WELL_AT if state is Health.DEGRADED else DEGRADED_AT
-        share, probes = self._loss(i)
+        share, probes = loss
         if share >= limit and probes >= ENOUGH_PROBES:
             return Health.DEGRADED, f"{share * 100:.1f} % of probes to it are lost"
         return Health.UP, ""

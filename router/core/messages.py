@@ -17,6 +17,7 @@ from router.core.model import (
     Drain,
     DrainId,
     Event,
+    Flow,
     Inventory,
     Micros,
     NodeId,
@@ -67,6 +68,7 @@ class Booted:
     counters: Counters
     drains: tuple[Drain, ...] = ()
     last_table: RouteTable | None = None
+    flows: Mapping[Flow, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,10 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class CountersLoaded:
-    """Absolute counters from the database; heals any drift of the differences."""
+    """Absolute counters from the database; heals any drift of the differences, and is what the flows come from."""
 
     counters: Counters
+    flows: Mapping[Flow, int] = field(default_factory=dict)  # live sessions with an agent
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 ID_REGEX = re.compile(ID_PATTERN)
 MAX_TRANSPORTS = 4  # parallel links between two data centers; the kernel keeps two bits for the choice
 MAX_CONTEXTS = 32  # (traffic class x policy) route tables
-MAX_RELAYS = 2
+MAX_RELAYS = 3  # what a path, a table and the relay header have room for
+DEFAULT_MAX_RELAYS = 2  # one is nearly always enough (RON, SOSP 2001); a third must be asked for by a policy
 DEFAULT_TRANSPORT = "internet"  # every ordered pair of data centers is presumed to have it
 
 
@@ -370,6 +371,9 @@ class Counters:
     sessions: Mapping[DataCenterId, int] = field(default_factory=dict)  # live sessions per edge
     idle: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)
     busy: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)
+
+
+Flow = tuple[DataCenterId, DataCenterId, TrafficClass]  # edge, data center of the agent, class
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,10 @@
 For two clocks with offsets ``θ`` the minima of both raw differences give ``(raw(u,v) - raw(v,u)) / 2 = θ(v) - θ(u)``
 up to half the path's asymmetry. Over all pairs that is an overdetermined system; short round trips have less room for
 asymmetry and weigh more. The solution is fixed up to a common constant, which never matters.
+
+No path can be more asymmetric than its round trip: a pair whose difference is off by more than half of it has a clock
+that stepped in between, or lies. Such pairs are weighed down in proportion, round by round (iteratively reweighted
+least squares; Huber 1964), until the clocks that agree with each other decide.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ F64 = NDArray[np.float64]
 MAX_DRIFT = 200e-6  # no oscillator in a server is worse; a larger fit is noise
 FEWEST_POINTS = 8
 REFINEMENTS = 3
+OUTCASTS = 20  # rounds of reweighting; each takes a liar's pull down by the ratio of its lie to what is possible
+SLACK_US = 1_000
 SHORTEST_US = 1_000  # below this a round trip says nothing more about asymmetry
 
 
@@ -31,7 +37,18 @@ def offsets_us(raw: I64, rtt: I64, usable: Bool) -> F64:
     mask = usable[pick]
     difference = np.where(mask, (raw[pick] - raw.transpose(0, 2, 1)[pick]) / 2, 0.0)
     weight = np.where(mask, 1.0 / np.maximum(rtt[pick], SHORTEST_US).astype(float) ** 2, 0.0)
-    scale = weight.max()
+    solution = _solved(difference, weight, mask)
+    possible = np.where(mask, rtt[pick] / 2 + SLACK_US, 0.0)
+    for _ in range(OUTCASTS):
+        left = np.abs(difference - (solution[None, :] - solution[:, None]))
+        if not (mask & (left > possible)).any():
+            break
+        solution = _solved(difference, weight * np.minimum(1.0, possible / np.maximum(left, 1.0)), mask)
+    return solution
+
+
+def _solved(difference: F64, weight: F64, mask: Bool) -> F64:
+    n, scale = len(weight), weight.max()
     system = (np.diag(weight.sum(axis=0)) - weight) / scale + np.eye(n) * 1e-12
     solution: F64 = np.zeros(n)
     for _ in range(REFINEMENTS):  # a clock that starts at 1970 is 10^15 us off: one solve leaves minutes of error

@@ -22,6 +22,7 @@ from router.core.drain import drive
 from router.core.errors import InputRejected
 from router.core.estimate import Estimator
 from router.core.health import HealthBook
+from router.core.load import Damping, LoadBook
 from router.core.messages import (
     AppendHistory,
     AppendRouteChanges,
@@ -61,11 +62,12 @@ from router.core.model import (
     kind_of,
 )
 from router.core.rollup import RollUp
-from router.core.solve import RouteLog, adopt
-from router.core.tables import GraphSnapshot, Health, NodeStatus, RouteTable, View
+from router.core.solve import RouteLog, Switcher
+from router.core.tables import FreshRow, GraphSnapshot, Health, NodeStatus, RouteTable, View
 from router.core.topology import probe_plan, snapshot
 
 GENERATION_BITS = 32  # below the epoch; together they stay under 2^53, which JavaScript reads exactly
+FRESH_KEPT = 16  # reports of a data center between two link tables: one or two of each of its nodes
 SOLVE_GAP_US = 50_000  # events close together share one solve
 HISTORY_COLUMNS = ("forward_us", "jitter_us")  # of the estimates; the rest is counted in ``rollup``
 
@@ -75,7 +77,7 @@ K = TypeVar("K")
 class ControlPlane:
     """All mutable state of the core; private to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, damping: Damping | None = None) -> None:
         self._now: Micros = 0
         self._epoch = 0
         self._count = 0
@@ -102,6 +104,10 @@ class ControlPlane:
         self._bucket_at: Micros = 0
         self._rolled = RollUp()
         self._route_log = RouteLog()
+        self._switcher = Switcher()
+        self._load = LoadBook(damping)
+        self._fresh: dict[int, tuple[FreshRow, ...]] = {}
+        self._refused: dict[str, int] = {}
 
     # --- the contract with the shell ---------------------------------------------------------------------------------
 
@@ -122,6 +128,7 @@ class ControlPlane:
                 return self._committed(event.changes)
             case CountersLoaded():
                 self._counters = event.counters
+                self._load.count(event.flows)
                 return []
             case Moved():
                 return self._moved(event)
@@ -146,6 +153,8 @@ class ControlPlane:
                 nodes=dict(self._nodes),
                 counters=self._counters,
                 drains=dict(self._drains),
+                fresh=dict(self._fresh),
+                refused={**self._estimator.refused, **self._refused},
             )
         return self._view
 
@@ -175,6 +184,7 @@ class ControlPlane:
         self._epoch = event.epoch
         self._booted_at = self._now
         self._counters = event.counters
+        self._load.count(event.flows)
         self._drains = {d.id: d for d in event.drains}
         if event.last_table is not None:
             # The saved table may be some generations behind what was served last: its old number would go back.
@@ -234,6 +244,7 @@ class ControlPlane:
             self._health = health
         self._nodes = {node: status for node, status in self._nodes.items() if node in inventory.nodes}
         self._links, self._potential = self._estimator.table(self._now)
+        self._fresh.clear()
 
     # --- measurement -------------------------------------------------------------------------------------------------
 
@@ -242,10 +253,14 @@ class ControlPlane:
         node = NodeId(report.node)
         held = self._nodes.get(node)
         if held is not None and held.boot == report.boot and report.sequence <= held.sequence:
-            return []  # a duplicate or an old report that came late; its probes are already counted or superseded
+            self._refused["duplicate"] = self._refused.get("duplicate", 0) + 1
+            return []  # or an old report that came late; its probes are already counted or superseded
         evidence = self._estimator.observe(report, self._now)
         if evidence is None:
             return []
+        if evidence.fresh is not None:
+            newest = (*self._fresh.get(evidence.source, ()), evidence.fresh)
+            self._fresh[evidence.source] = newest[-FRESH_KEPT:]
         self._health.observe(evidence, self._now)
         self._rolled.observe(report, self._inventory)
         self._nodes[node] = NodeStatus(self._now, report.plan_version, report.boot, report.sequence)
@@ -257,6 +272,8 @@ class ControlPlane:
                 return self._judge_health()
             case "routes":
                 self._links, self._potential = self._estimator.table(self._now)
+                self._fresh.clear()
+                self._load.update(self._inventory, self._table, self._now)
                 return self._want_solve()
             case "wake":
                 return self._solve_if_due()
@@ -327,6 +344,8 @@ class ControlPlane:
             generation,
             self._inventory_count,
             self._now,
+            self._estimator.history.evidence(),
+            self._load.price(self._inventory),
         )
         return [Solve(self._pending)]
 
@@ -340,7 +359,7 @@ class ControlPlane:
             return []  # late answer to a question nobody asks any more
         self._pending, self._failure = None, ""
         previous = self._table
-        self._table, changed = adopt(previous, pending, event.candidate, self._now)
+        self._table, changed = self._switcher.adopt(previous, pending, event.candidate, self._now)
         effects: list[Effect] = [RoutesPublished(self._table.generation, changed)]
         listed = self._route_log.note(previous, self._table)
         if listed:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from router.core.errors import InputRejected
 from router.core.model import (
+    DEFAULT_MAX_RELAYS,
     MAX_CONTEXTS,
     MAX_RELAYS,
     DataCenter,
@@ -86,4 +87,6 @@ def forbids(policy: Policy | None, data_center: DataCenter) -> str | None:
 
 def max_relays(policy: Policy | None) -> int:
     """How many relays a path may have under a policy."""
-    return MAX_RELAYS if policy is None or policy.max_relays is None else min(MAX_RELAYS, policy.max_relays)
+    if policy is None or policy.max_relays is None:
+        return DEFAULT_MAX_RELAYS
+    return min(MAX_RELAYS, policy.max_relays)

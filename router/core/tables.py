@@ -32,9 +32,11 @@ I32 = NDArray[np.int32]
 I16 = NDArray[np.int16]
 U8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
+F64 = NDArray[np.float64]
 
 UNKNOWN = -1  # in arrays of delays, jitters and losses that are never negative
 NO_COST = np.int64(1) << 40  # "no such link"; far above any path, far below overflow when three are added
+FALLEN = np.iinfo(np.int32).max  # in ``Evidence.ring``: no value in this bucket
 DIRECT = -1  # in ``RouteTable.relays``: no (further) relay
 
 
@@ -63,7 +65,9 @@ class LinkTable:
     data_centers: tuple[DataCenterId, ...]
     transports: tuple[str, ...]
     rtt_us: I64  # windowed minimum of the round trip from -> to -> from over this transport
-    forward_us: I64  # one-way delay from -> to with clock offsets removed by the symmetric-minimum assumption
+    forward_us: I64  # one-way delay from -> to: the middle of what physics and all measurements leave
+    along_us: I64  # the same under one set of clock offsets for all links: what to add up along a path
+    expected_us: I64  # one-way delay to expect next, from the history; NO_COST where nothing is known; may be negative
     error_us: I64  # half-width of the band that surely holds the true one-way delay
     raw_us: I64  # uncorrected one-way difference on the reference clocks; may be negative; valid where state != UNKNOWN
     jitter_us: I64  # median absolute delay variation, one way
@@ -87,6 +91,39 @@ class Context:
         return self.traffic_class.value if self.policy is None else f"{self.traffic_class.value}/{self.policy}"
 
 
+class HeldBack(IntEnum):
+    """Why the solver's candidate is not in force; the rule that fired, in the order in which they are asked."""
+
+    NOT = 0  # it is in force, or is not better
+    ABSOLUTE = 1  # better, but by less than the absolute margin
+    RELATIVE = 2  # better, but by less than the relative margin
+    WINDOWS = 3  # the newest bucket does not agree with the average
+    RISK = 4  # too likely to be worse than the direct path in the next bucket
+    DWELL = 5  # the pair changed its path lately; the wait doubles with every change
+    HERD = 6  # too many pairs want to move onto the same relay, or off a loaded one, at once; see ``load_guard``
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """One moment of the delays' history, immutable; arrays ``[transport, from, to]`` in microseconds."""
+
+    bucket: int  # buckets closed so far
+    ring: tuple[I32, ...]  # the last closed buckets, oldest first; FALLEN where there is no value
+    latest: I64  # FALLEN where there is none
+    since: I32  # number of the bucket from which on the present level holds
+    noise: I64  # standard deviation of a bucket's delay around its level
+    refresh: F64  # [vertex] probability that its measurements change in the next bucket
+
+
+@dataclass(frozen=True, eq=False)
+class LoadPrice:
+    """What load adds to the metric of each hop, int64 ``[transport, from, to]`` microseconds; see ``core.load``."""
+
+    smooth_us: I64  # damped; part of ``GraphSnapshot.cost``
+    newest_us: I64  # what the newest load deserves
+    move_share: float  # of the paths that leave one relay for load: how many may in one solve
+
+
 @dataclass(frozen=True, eq=False)
 class GraphSnapshot:
     """What one solve works on: integer costs in microseconds per context, the best transport already chosen per hop."""
@@ -103,6 +140,10 @@ class GraphSnapshot:
     inventory_count: int  # how many changes of the inventory this snapshot includes
     potential_us: I64  # [vertex] clock offset estimate; cost + potential[from] - potential[to] is what people may read
     transports: tuple[str, ...] = (DEFAULT_TRANSPORT,)  # names of the indexes in ``transport``
+    evidence: Evidence | None = None  # None: nothing to judge a change by, and margins alone decide
+    extra_us: I64 | None = None  # [context, from, to] part of ``cost`` that is not delay: jitter, loss, price, load
+    load: LoadPrice | None = None  # None: nothing is loaded
+    provider: I16 | None = None  # [vertex] number of its provider; None: not known, and no backups are looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +154,7 @@ class Candidate:
     at: Micros
     cost: I64  # [context, from, to] total incl. relay costs, NO_COST where unreachable
     relays: I16  # [context, from, to, MAX_RELAYS] vertex of each relay in order, DIRECT (-1) beyond the last
+    spares: I16  # [context, from, to, SPARES] paths with at most one relay to choose backups from; see solve.backups
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +169,10 @@ class RouteTable:
     reachable: Bool  # [context, from, to]
     cost: I64  # [context, from, to] of the path in force under the snapshot's costs
     since: I64  # [context, from, to] when the path in force was adopted
-    challenger_since: I64  # [context, from, to] since when the candidate has led by the margin, 0 if it does not
+    challenger_since: I64  # [context, from, to] since when the candidate has been better but held back, 0 if it is not
+    held_back: U8  # [context, from, to] HeldBack
+    flaps: F64  # [context, from, to] changes of path lately, halved every FLAP_HALF_US
+    risk_ppm: I32  # [context, from, to] how likely the candidate is worse than direct in the next bucket; -1 not asked
     stale: bool = False  # loaded from disk after a restart; nothing newer has been computed yet
 
 
@@ -143,6 +188,18 @@ class DataCenterHealth:
     reason: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class FreshRow:
+    """What one report changed at once, ahead of the next link table: expected one-way delays both ways."""
+
+    at: Micros
+    transport: I64  # [row]
+    source: int
+    target: I64  # [row] vertex
+    forward_us: I64  # [row] source -> target
+    backward_us: I64  # [row]
+
+
 @dataclass(frozen=True, slots=True)
 class PeerEvidence:
     """What one report says about each other data center: packets that came back, packets that did not."""
@@ -151,6 +208,7 @@ class PeerEvidence:
     target: I64  # [row] vertex
     received: I64  # [row]
     lost: I64  # [row]
+    fresh: FreshRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +236,9 @@ class View:
     nodes: Mapping[NodeId, NodeStatus] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     drains: Mapping[DrainId, Drain] = field(default_factory=dict)
+    # What came in since ``links`` was made, by reporting vertex, newest last.
+    fresh: Mapping[int, tuple[FreshRow, ...]] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)  # reports and rows that were left out so far, by reason
 
     @property
     def generation(self) -> int:

@@ -14,19 +14,22 @@ import numpy as np
 
 from probes.wire import PlanPeer, ProbePlan
 from router.core import policy as rules
+from router.core.bands import MAX_DELAY_US
 from router.core.estimate import STALE_US
 from router.core.model import DEFAULT_TRANSPORT, DataCenter, Inventory, Micros, Node, NodeId, Policy
-from router.core.quality import PROFILES, jitter_term_us, loss_term_us
+from router.core.quality import PROFILES, metric_us
 from router.core.tables import (
     I64,
     NO_COST,
     Bool,
     Context,
     DataCenterHealth,
+    Evidence,
     GraphSnapshot,
     Health,
     LinkState,
     LinkTable,
+    LoadPrice,
 )
 
 AGE_PENALTY = 0.001  # a stale link grows worse by 1 ms per second of age
@@ -44,6 +47,8 @@ def snapshot(
     generation: int,
     inventory_count: int,
     now: Micros,
+    evidence: Evidence | None = None,
+    load: LoadPrice | None = None,
 ) -> GraphSnapshot:
     """Freeze what one solve works on."""
     contexts = rules.contexts(inventory)
@@ -51,22 +56,29 @@ def snapshot(
     cost = np.full((len(contexts), n, n), NO_COST, np.int64)
     transport = np.zeros((len(contexts), n, n), np.uint8)
     may_relay = np.zeros((len(contexts), n), np.bool_)
+    extra = np.zeros(cost.shape, np.int64)
+    price, load_us = _price(inventory), None if load is None else load.smooth_us
     usable = _usable(inventory, links, health)
     centers = tuple(inventory.data_centers.values())
     alive = [h.state is not Health.DOWN for h in health]
+    providers = sorted({dc.provider for dc in centers})
     relaying = np.array([dc.intent.relays and up for dc, up in zip(centers, alive, strict=True)], np.bool_)
     stale = np.maximum(0, now - links.last_at - STALE_US) * AGE_PENALTY
-    base = links.forward_us + stale.astype(np.int64)
+    delay = np.where(links.expected_us < NO_COST, links.expected_us, links.forward_us)
+    usable &= np.abs(delay) <= MAX_DELAY_US
+    base = delay + stale.astype(np.int64)
     for c, context in enumerate(contexts):
         policy = inventory.policies[context.policy] if context.policy is not None else None
         inside = np.array([rules.forbids(policy, dc) is None for dc in centers], np.bool_)
         allowed = usable & inside[None, :, None] & inside[None, None, :] & _transports_allowed(inventory, policy)
-        metric = base + jitter_term_us(context.traffic_class, links.jitter_us)
-        metric = np.where(allowed, metric + loss_term_us(context.traffic_class, links.certain_loss_ppm), NO_COST)
+        jitter, loss = links.jitter_us, links.certain_loss_ppm
+        metric = np.where(allowed, metric_us(context.traffic_class, base, jitter, loss, price, load_us), NO_COST)
         transport[c] = metric.argmin(axis=0)
         cost[c] = metric.min(axis=0)
+        chosen = np.take_along_axis(delay, transport[c][None].astype(np.int64), axis=0)[0]
+        extra[c] = np.where(cost[c] < NO_COST, cost[c] - chosen, 0)
         may_relay[c] = relaying & inside
-    _freeze(cost, transport, may_relay, potential_us)
+    _freeze(cost, transport, may_relay, extra, potential_us)
     return GraphSnapshot(
         generation=generation,
         at=now,
@@ -80,6 +92,10 @@ def snapshot(
         relay_cost_us=np.array([PROFILES[c.traffic_class].relay_cost_us for c in contexts], np.int64),
         inventory_count=inventory_count,
         potential_us=potential_us,
+        evidence=evidence,
+        extra_us=extra,
+        load=load,
+        provider=np.array([providers.index(dc.provider) for dc in centers], np.int16),
     )
 
 
@@ -123,17 +139,24 @@ def _transports_allowed(inventory: Inventory, policy: Policy | None) -> Bool:
             allowed[t] &= name in policy.allow_transports
     limit = policy.max_price_microusd_per_gb
     if limit is not None:
-        price = np.array([dc.egress_microusd_per_gb or 0 for dc in inventory.data_centers.values()], np.int64)
-        allowed &= (price <= limit)[None, :, None]
-        for link in inventory.links.values():
-            if link.price_microusd_per_gb is not None:
-                where = (
-                    inventory.transports.index(link.transport),
-                    inventory.index[link.source],
-                    inventory.index[link.target],
-                )
-                allowed[where] = link.price_microusd_per_gb <= limit
+        allowed &= _price(inventory) <= limit
     return allowed
+
+
+def _price(inventory: Inventory) -> I64:
+    """Micro-USD per GB int64 ``[transport, from, to]``: the link's own price, else the egress price where it starts."""
+    n = len(inventory.data_centers)
+    egress = np.array([dc.egress_microusd_per_gb or 0 for dc in inventory.data_centers.values()], np.int64)
+    price = np.broadcast_to(egress[None, :, None], (len(inventory.transports), n, n)).copy()
+    for link in inventory.links.values():
+        if link.price_microusd_per_gb is not None:
+            place = (
+                inventory.transports.index(link.transport),
+                inventory.index[link.source],
+                inventory.index[link.target],
+            )
+            price[place] = link.price_microusd_per_gb
+    return price
 
 
 def _freeze(*arrays: np.ndarray) -> None:

@@ -10,11 +10,12 @@ import zlib
 import numpy as np
 
 from router.core.model import MAX_RELAYS, DataCenterId, PolicyId, TrafficClass
+from router.core.solve.backups import SPARES, providers_of
 from router.core.tables import Candidate, Context, GraphSnapshot, RouteTable
 
-FORMAT = 2
+FORMAT = 4
 _SNAPSHOT = ("cost", "transport", "may_relay", "max_relays", "relay_cost_us", "potential_us")
-_TABLE = ("relays", "reachable", "cost", "since", "challenger_since")
+_TABLE = ("relays", "reachable", "cost", "since", "challenger_since", "held_back", "flaps", "risk_ppm")
 
 
 class UnreadableTable(Exception):
@@ -35,6 +36,7 @@ def dump(table: RouteTable) -> bytes:
     arrays = {f"snapshot_{name}": getattr(snapshot, name) for name in _SNAPSHOT}
     arrays |= {f"table_{name}": getattr(table, name) for name in _TABLE}
     arrays |= {"candidate_cost": table.candidate.cost, "candidate_relays": table.candidate.relays}
+    arrays |= {"candidate_spares": table.candidate.spares, "snapshot_provider": providers_of(snapshot)}
     out = io.BytesIO()
     np.savez_compressed(out, allow_pickle=False, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
     return out.getvalue()
@@ -55,15 +57,17 @@ def load(data: bytes) -> RouteTable:
 def _check_shapes(arrays: dict[str, np.ndarray], c: int, n: int, transports: int) -> None:
     pairs, vertices = (c, n, n), (c, n)
     wanted = {f"snapshot_{name}": pairs for name in ("cost", "transport")}
-    wanted |= {f"table_{name}": pairs for name in ("reachable", "cost", "since", "challenger_since")}
+    wanted |= {f"table_{name}": pairs for name in _TABLE if name != "relays"}
     relays = (*pairs, MAX_RELAYS)
     shapes: dict[str, tuple[int, ...]] = {**wanted, "candidate_cost": pairs, "snapshot_may_relay": vertices}
     shapes |= {"table_relays": relays, "candidate_relays": relays, "snapshot_potential_us": (n,)}
+    shapes |= {"candidate_spares": (*pairs, SPARES), "snapshot_provider": (n,)}
     shapes |= {"snapshot_max_relays": (c,), "snapshot_relay_cost_us": (c,)}
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
             raise ValueError(f"{name} has shape {arrays[name].shape}, expected {shape}")
-    for name, limit in (("table_relays", n), ("candidate_relays", n), ("snapshot_transport", transports)):
+    limits = {"table_relays": n, "candidate_relays": n, "candidate_spares": n, "snapshot_transport": transports}
+    for name, limit in limits.items():
         if arrays[name].size and int(arrays[name].max()) >= limit:
             raise ValueError(f"{name} names what is not there")
 
@@ -81,17 +85,26 @@ def _build(meta: dict[str, object], arrays: dict[str, np.ndarray]) -> RouteTable
         contexts=tuple(Context(TrafficClass(c), None if p is None else PolicyId(p)) for c, p in contexts),
         inventory_count=0,
         transports=tuple(transports),
-        **{name: arrays[f"snapshot_{name}"] for name in _SNAPSHOT},
+        cost=arrays["snapshot_cost"],
+        transport=arrays["snapshot_transport"],
+        may_relay=arrays["snapshot_may_relay"],
+        max_relays=arrays["snapshot_max_relays"],
+        relay_cost_us=arrays["snapshot_relay_cost_us"],
+        potential_us=arrays["snapshot_potential_us"],
+        provider=arrays["snapshot_provider"],
     )
     return RouteTable(
         generation=generation,
         computed_at=at,
         snapshot=snapshot,
-        candidate=Candidate(generation, at, arrays["candidate_cost"], arrays["candidate_relays"]),
+        candidate=Candidate(generation, at, *(arrays[f"candidate_{name}"] for name in ("cost", "relays", "spares"))),
         relays=arrays["table_relays"],
         reachable=arrays["table_reachable"],
         cost=arrays["table_cost"],
         since=arrays["table_since"],
         challenger_since=arrays["table_challenger_since"],
+        held_back=arrays["table_held_back"],
+        flaps=arrays["table_flaps"],
+        risk_ppm=arrays["table_risk_ppm"],
         stale=True,
     )

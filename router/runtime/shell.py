@@ -149,7 +149,7 @@ class Runtime:
             self._recorder = FlightRecorder(self.options.flight_folder, self.options.flight_bytes)
         self._ready = True
         self._started_at = self.now()
-        self.post(Booted(boot.epoch, boot.inventory, boot.counters, boot.drains, table))
+        self.post(Booted(boot.epoch, boot.inventory, boot.counters, boot.drains, table, boot.flows))
         for job in JOBS:
             self._scheduler.add_job(
                 self._run_job, "interval", seconds=job.period_s, args=[job], coalesce=True, max_instances=1,
@@ -431,8 +431,8 @@ class Runtime:
         match job.name:
             case "counters":
                 # In the writer thread: whatever was committed before is in the inbox before.
-                counters = await self._write(self.store.counters)
-                self.post(CountersLoaded(counters))
+                counters, flows = await self._write(lambda: (self.store.counters(), self.store.flows()))
+                self.post(CountersLoaded(counters, flows))
             case "expire":
                 now = self.now()
                 if now - self._started_at < self.options.patience_us:

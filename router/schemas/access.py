@@ -116,6 +116,57 @@ class PlanAnswer(Answer):
     version: int
 
 
+class TriggersAnswer(Answer):
+    """When a path is suspect, down and up again, as in ``probes.wire``."""
+
+    keepalive_us: int
+    suspect_missing: int
+    burst_probes: int
+    burst_gap_us: int
+    down_missing: int
+    up_answers: int
+    hold_down_us: int
+
+
+class ReactionHopsAnswer(Answer):
+    """Columns of a reaction plan: where to send for a data center over a transport."""
+
+    data_center: list[int]
+    transport: list[str]
+    host: list[str]
+    port: list[int]
+
+
+class ReactionRowsAnswer(Answer):
+    """Columns of a reaction plan: the paths to each destination, the one in force first."""
+
+    table: list[int]
+    target: list[int]
+    choices: list[list[int]]
+    protects: list[str]
+    overdue_us: list[int]
+
+
+class ReactionPlanAnswer(Answer):
+    """A reaction plan, as in ``probes.wire``."""
+
+    node: str
+    data_center: str
+    generation: int
+    plan_version: int
+    computed_at_us: int
+    issued_at_us: int
+    degraded_at_us: int
+    triggers: TriggersAnswer
+    contexts: list[str]
+    tables: list[int]
+    data_centers: list[str]
+    hops: ReactionHopsAnswer
+    paths: list[list[int]]
+    rows: ReactionRowsAnswer
+    version: int
+
+
 class JoinAnswer(Answer):
     """A node's identity, its key (shown once) and its first plan."""
 

@@ -2,21 +2,30 @@
 
 A row of ``GET /v1/links`` is a directed link, configured or presumed (every ordered pair has the transport
 ``internet``); ``id``, ``revision`` and the other configured fields are null for a presumed one.
+
+Most estimates are those of the last link table, which is made once a second. What is to be *expected* of a link next,
+what that makes it cost, and how old its newest evidence is follow every report at once: what came in since the table
+was made (``View.fresh``) lies over it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import repeat
 
 import numpy as np
 from pydantic import Field
 
 from router.core.model import DEFAULT_TRANSPORT, DataCenterId, Intent, Inventory, Link
-from router.core.tables import I64, Bool, LinkState, LinkTable, View
+from router.core.tables import I64, NO_COST, Bool, LinkState, LinkTable, View
 from router.schemas.fields import Answer, Labels
 from router.schemas.units import known_ms, known_pct, ms, usd
 
 LinkKey = tuple[DataCenterId, DataCenterId, str]
+Fresh = dict[tuple[int, int], tuple[int, tuple[int, int]]]  # (transport, peer) -> when, (to the peer, back)
+UNMEASURED = (
+    "rtt_ms", "forward_ms", "return_ms", "error_ms", "expected_ms", "metric_us", "jitter_ms", "loss_pct", "age_ms",
+)  # fmt: skip
 
 
 class LinkAnswer(Answer):
@@ -35,6 +44,13 @@ class LinkAnswer(Answer):
     forward_ms: float | None
     return_ms: float | None
     error_ms: float | None = Field(description="half-width of the band around forward_ms and return_ms")
+    expected_ms: float | None = Field(
+        description="one-way delay to expect next, of the newest report; clocks cannot tell it closer than error_ms"
+    )
+    metric_us: dict[str, int | None] | None = Field(
+        description="per traffic class what the link costs the solver: expected_ms with jitter, loss, price and load "
+        "as of the routes in force; null where the class may not use it, or another transport is cheaper"
+    )
     jitter_ms: float | None
     loss_pct: float | None
     age_ms: float | None
@@ -65,17 +81,20 @@ class Matrix(Answer):
     age_ms: list[list[float | None]]
 
 
-def link_keys(view: View) -> Iterator[LinkKey]:
-    """All links in (from, to, transport) order: the presumed mesh and what is configured."""
+def link_keys(view: View, source: str | None = None, target: str | None = None) -> Iterator[LinkKey]:
+    """Links in (from, to, transport) order: the presumed mesh and what is configured, of one source or target if any.
+
+    Both are known data centers.
+    """
     extra: dict[tuple[DataCenterId, DataCenterId], set[str]] = {}
     for link in view.inventory.links.values():
         extra.setdefault((link.source, link.target), set()).add(link.transport)
     ids = tuple(view.inventory.data_centers)
-    for source in ids:
-        for target in ids:
-            if source != target:
-                for transport in sorted({DEFAULT_TRANSPORT} | extra.get((source, target), set())):
-                    yield source, target, transport
+    for a in ids if source is None else (DataCenterId(source),):
+        for b in ids if target is None else (DataCenterId(target),):
+            if a != b:
+                for transport in sorted({DEFAULT_TRANSPORT} | extra.get((a, b), set())):
+                    yield a, b, transport
 
 
 class Estimates:
@@ -83,31 +102,67 @@ class Estimates:
 
     def __init__(self, view: View) -> None:
         self._table: LinkTable = view.links
-        self._vertex = {dc: i for i, dc in enumerate(view.links.data_centers)}
+        self._vertex = view.inventory.index  # the link table is made anew with every inventory
         self._transport = {name: i for i, name in enumerate(view.links.transports)}
+        self._rows = view.fresh
+        self._newer: dict[int, Fresh] = {}
+        snapshot = None if view.routes is None else view.routes.snapshot
+        same = snapshot is not None and snapshot.data_centers == view.links.data_centers
+        self._snapshot = snapshot if same else None
 
     def measured(self, key: LinkKey, now: int) -> dict[str, object]:
         """The estimate fields of one link, null where nothing is known."""
         source, target, transport = key
         t, a, b = self._transport.get(transport), self._vertex.get(source), self._vertex.get(target)
         if t is None or a is None or b is None or not self._table.last_at[t, a, b]:
-            nothing = dict.fromkeys(
-                ("rtt_ms", "forward_ms", "return_ms", "error_ms", "jitter_ms", "loss_pct", "age_ms")
-            )
-            return nothing | {"samples": 0, "state": "unknown", "provenance": "none"}
+            return dict.fromkeys(UNMEASURED) | {"samples": 0, "state": "unknown", "provenance": "none"}
         table = self._table
+        at, expected = self._expected(t, a, b)
         return {
             "rtt_ms": known_ms(int(table.rtt_us[t, a, b])),
             "forward_ms": known_ms(int(table.forward_us[t, a, b])),
             "return_ms": known_ms(int(table.forward_us[t, b, a])),
             "error_ms": known_ms(int(table.error_us[t, a, b])),
+            "expected_ms": None if expected is None else ms(expected),
+            "metric_us": self._metric(t, a, b, expected),
             "jitter_ms": known_ms(int(table.jitter_us[t, a, b])),
             "loss_pct": known_pct(int(table.loss_ppm[t, a, b])),
-            "age_ms": ms(max(0, now - int(table.last_at[t, a, b]))),
+            "age_ms": ms(max(0, now - at)),
             "samples": max(0, int(table.samples[t, a, b])),
             "state": LinkState(int(table.state[t, a, b])).name.lower(),
             "provenance": "measured",
         }
+
+    def _expected(self, t: int, a: int, b: int) -> tuple[int, int | None]:
+        """When the link was last heard of, and the delay (microseconds) to expect; of either end's newest report."""
+        found = (int(self._table.last_at[t, a, b]), int(self._table.expected_us[t, a, b]))
+        for end, other, way in ((a, b, 0), (b, a, 1)):
+            newer = self._fresh(end).get((t, other))
+            if newer is not None and newer[0] >= found[0]:
+                found = newer[0], newer[1][way]
+        return found[0], found[1] if found[1] < NO_COST else None
+
+    def _fresh(self, vertex: int) -> Fresh:
+        if vertex not in self._newer:
+            newer: Fresh = {}
+            for row in self._rows.get(vertex, ()):
+                delays = zip(row.forward_us.tolist(), row.backward_us.tolist(), strict=True)
+                links = zip(row.transport.tolist(), row.target.tolist(), strict=True)
+                newer.update(zip(links, zip(repeat(row.at), delays), strict=False))
+            self._newer[vertex] = newer
+        return self._newer[vertex]
+
+    def _metric(self, t: int, a: int, b: int, expected: int | None) -> dict[str, int | None] | None:
+        shot = self._snapshot
+        if shot is None or shot.extra_us is None:
+            return None
+        costs: dict[str, int | None] = {}
+        for c, context in enumerate(shot.contexts):
+            if context.policy is None:
+                used = shot.cost[c, a, b] < NO_COST and shot.transport[c, a, b] == t
+                cost = expected + int(shot.extra_us[c, a, b]) if expected is not None and used else None
+                costs[context.traffic_class.value] = cost
+        return costs
 
 
 def configured_links(inventory: Inventory) -> Mapping[LinkKey, Link]:

@@ -12,12 +12,11 @@ from router.core.model import Node, NodeId
 from router.sim.engine import Engine
 from router.sim.world import World
 
-UPLINK_US = 20_000  # report on its way to the controller
 REFLECT_US = 30  # the reflector keeps a probe for so long
 
 
 class SimAgent:
-    """One node's agent; ``send`` delivers a report to the control plane."""
+    """One node's agent; ``send`` takes a report at the moment when the agent sends it."""
 
     def __init__(
         self, engine: Engine, world: World, node: Node, rng: Random, send: Callable[[ProbeReport], None]
@@ -29,7 +28,6 @@ class SimAgent:
         self._send = send
         self._schedule = Schedule(rng)
         self._summary = Summary()
-        self._clock = world.clocks[node.id]
         self._sequence = 0
         self._plan_version = 0
         self.peers: dict[NodeId, SimAgent] = {}
@@ -45,6 +43,9 @@ class SimAgent:
         self._plan_version = plan.plan_version
         self._schedule.replace(plan.peers, self._engine.now)
 
+    def _clock(self, now: int) -> int:
+        return self._world.clocks[self.node.id].read(now)
+
     def _wake(self) -> None:
         now = self._engine.now
         self._summary.expire(now)
@@ -56,39 +57,39 @@ class SimAgent:
     def _probe(self, peer: PlanPeer) -> None:
         now, other = self._engine.now, self.peers[NodeId(peer.node)]
         row = self._summary.row(peer.node, peer.transport)
-        t1 = self._clock.read(now)
+        t1 = self._clock(now)
         sequence = row.send(t1, now)
         there = self._world.transit(self.node, other.node, self._rng)
         if there is None:
             return
-        back = self._world.transit(other.node, self.node, self._rng)
-        arrived = now + there
 
         def reflect() -> None:
+            arrived = self._engine.now
             other._summary.row(self.node.id, peer.transport).reflect()
+            back = self._world.transit(other.node, self.node, self._rng)
+            if back is None:
+                return
+            t2, t3 = other._clock(arrived), other._clock(arrived + REFLECT_US)
+            self._engine.at(arrived + REFLECT_US + back, lambda: answered(t2, t3))
 
-        self._engine.at(arrived, reflect)
-        if back is None:
-            return
-        home = arrived + REFLECT_US + back
-        t2, t3, t4 = other._clock.read(arrived), other._clock.read(arrived + REFLECT_US), self._clock.read(home)
-        self._engine.at(home, lambda: _ignore(row.answer(sequence, t1, t2, t3, t4, home)))
+        def answered(t2: int, t3: int) -> None:
+            home = self._engine.now
+            row.answer(sequence, t1, t2, t3, self._clock(home), home)  # what it was is counted inside
+
+        self._engine.at(now + there, reflect)
 
     def _report(self) -> None:
         now = self._engine.now
         self._summary.expire(now)
         self._sequence += 1
-        report = ProbeReport(
-            node=self.node.id,
-            boot="sim",
-            sequence=self._sequence,
-            plan_version=self._plan_version,
-            sent_at_us=self._clock.read(now),
-            interval_us=1_000_000,
-            rows=self._summary.close(now),
+        self._send(
+            ProbeReport(
+                node=self.node.id,
+                boot="sim",
+                sequence=self._sequence,
+                plan_version=self._plan_version,
+                sent_at_us=self._clock(now),
+                interval_us=1_000_000,
+                rows=self._summary.close(now),
+            )
         )
-        self._engine.at(now + UPLINK_US, lambda: self._send(report))
-
-
-def _ignore(_outcome: object) -> None:
-    """Outcomes are counted inside the summary."""

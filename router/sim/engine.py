@@ -9,6 +9,8 @@ from random import Random
 
 from router.core.model import Micros
 
+START: Micros = 1_700_000_000_000_000  # any fixed moment; runs must not depend on the calendar
+
 
 class Engine:
     """Runs actions in the order of their times; nothing here ever waits."""

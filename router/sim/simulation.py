@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Protocol
+
+import numpy as np
 
 from probes.wire import ProbeReport
 from router.core import drain as drains
@@ -25,47 +30,106 @@ from router.core.messages import (
     RoutesPublished,
     Solve,
     Solved,
+    SolveFailed,
     Tick,
 )
-from router.core.model import Counters, DataCenterId, Drain, DrainId, DrainMode, Event, Intent, Micros, Selector
+from router.core.model import (
+    Counters,
+    DataCenterId,
+    Drain,
+    DrainId,
+    DrainMode,
+    Event,
+    Intent,
+    Micros,
+    Selector,
+    TrafficClass,
+)
 from router.core.plane import ControlPlane
 from router.core.solve import solve
-from router.core.tables import DIRECT
+from router.core.tables import DIRECT, Candidate, Context, RouteTable
 from router.jobs import JOBS
 from router.sim.agents import SimAgent
-from router.sim.engine import Engine, stream
+from router.sim.engine import START, Engine, stream
+from router.sim.faults import Fault, FaultPlayer, Kind
+from router.sim.invariants import Invariants
+from router.sim.mail import Mail
 from router.sim.world import World
 
-START: Micros = 1_700_000_000_000_000  # any fixed moment; runs must not depend on the calendar
-SOLVE_US = 8_000
+SOLVE_US = 8_000  # how long the worker takes when nothing is wrong with it
+JUDGED = Context(TrafficClass.VOICE)  # the routes that expectations are about
+
+
+class Recorder(Protocol):
+    """What keeps the inputs for a replay; ``runtime.recorder.FlightRecorder`` is one."""
+
+    def record(self, plane: ControlPlane, event: Input, now: Micros, effects: list[Effect]) -> None:
+        """Note one handled input and what it led to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The path in force of an ordered pair of vertices became another one (never: its first one)."""
+
+    at: Micros
+    source: int
+    target: int
 
 
 class Simulation:
     """Drives a core; ``violations`` collects every broken invariant with its time."""
 
-    def __init__(self, world: World, seed: int, plane: ControlPlane | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        seed: int,
+        plane: ControlPlane | None = None,
+        faults: Iterable[Fault] = (),
+        recorder: Recorder | None = None,
+    ) -> None:
         self.world = world
         self.engine = Engine(START)
         self.plane = plane or ControlPlane()
         self.digest = b""
         self.events: list[Event] = []
+        self.moves: list[Move] = []
         self.published = 0
+        self.inputs = 0
+        self.counts: Counter[str] = Counter()
         self.violations: list[str] = []
-        self.inputs: list[tuple[Micros, Input]] = []
-        self._generation = 0
+        self.on_published: list[Callable[[], None]] = []
+        self.on_fault: list[Callable[[Fault], None]] = []
+        self._invariants = Invariants()
+        self._recorder = recorder
         self._wake: Micros | None = None
+        self._drains: dict[str, list[DrainId]] = {}
+        self._seen: RouteTable | None = None
+        self.faults = FaultPlayer(self.engine, world, self.busiest_relay, self._fault_begins, self._fault_ends)
+        self._mail = Mail(self.engine, world.inventory, self.faults, stream(seed, "mail"), self._deliver, self.counts)
         self.submit(Booted(1, world.inventory, Counters()))
         for job in JOBS:
             if job.core:
                 self.engine.every(int(job.period_s * 1e6), lambda name=job.name: self.submit(Tick(name)))  # type: ignore[misc]
+        for number in range(1, len(world.slices)):
+            self.engine.at(START + number * world.slice_us, lambda k=number: world.turn(k))  # type: ignore[misc]
+        for fault in faults:
+            self.faults.plan(fault, START)
+        self._start_agents(seed)
+
+    def _start_agents(self, seed: int) -> None:
+        def rng(name: str) -> Random:
+            return stream(seed, f"agent/{name}")
+
         self.agents = {
-            node.id: SimAgent(self.engine, world, node, stream(seed, f"agent/{node.id}"), self._report)
-            for node in world.inventory.nodes.values()
+            node.id: SimAgent(self.engine, self.world, node, rng(node.id), self._mail.send)
+            for node in self.world.inventory.nodes.values()
         }
         for agent in self.agents.values():
             agent.peers = self.agents
         for id, agent in self.agents.items():
             agent.start(self.plane.plan(id, self.engine.now))
+
+    # --- what scenarios and tests do ---------------------------------------------------------------------------------
 
     def run(self, seconds: float) -> None:
         """Let virtual time pass."""
@@ -73,16 +137,20 @@ class Simulation:
 
     def submit(self, event: Input) -> None:
         """Hand one input to the core and carry out what it wants."""
-        self.inputs.append((self.engine.now, event))
+        self.inputs += 1
+        before, pending = self.plane.view, self.plane.pending_snapshot
+        awaited = None if pending is None else pending.generation
+        late = isinstance(event, Solved) and event.candidate.generation != awaited
+        self.counts["late_answers"] += late
         effects = self.plane.handle(event, self.engine.now)
         self.digest = fold(self.digest, effects, self.plane.view)
+        if self._recorder is not None and not late:  # a replay solves by itself and asks nothing twice
+            self._recorder.record(self.plane, event, self.engine.now, effects)
         for effect in effects:
             self._execute(effect)
-        self._check()
-        at = self.plane.next_wakeup()
-        if at is not None and at != self._wake:
-            self._wake = at
-            self.engine.at(at, lambda: self.submit(Tick("wake")))
+        for text in self._invariants.check(event, awaited, before, self.plane.view):
+            self._break(text)
+        self._wake_up()
 
     def drain(self, data_center: DataCenterId, mode: DrainMode = DrainMode.HARD) -> DrainId:
         """Open a drain as an operator would."""
@@ -98,21 +166,47 @@ class Simulation:
         changed, intents = drains.undo(self.plane.view, drain, self.engine.now)
         self._commit_intents(intents, changed)
 
+    def paths(self) -> dict[tuple[int, int], tuple[int, ...]]:
+        """Vertices of the path in force of every ordered pair that has one, ends included, in the judged context."""
+        table = self.plane.view.routes
+        if table is None:
+            return {}
+        c = table.snapshot.contexts.index(JUDGED)
+        pairs = np.argwhere(table.reachable[c]).tolist()
+        return {(u, v): (u, *(int(k) for k in table.relays[c, u, v] if k != DIRECT), v) for u, v in pairs if u != v}
+
+    def busiest_relay(self) -> DataCenterId | None:
+        """The data center over which most paths in force relay, the first of several; ``None`` if all are direct."""
+        relays = Counter(k for path in self.paths().values() for k in path[1:-1])
+        if not relays:
+            return None
+        return tuple(self.plane.view.inventory.data_centers)[min(relays, key=lambda k: (-relays[k], k))]
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _break(self, text: str) -> None:
+        self.violations.append(f"{(self.engine.now - START) / 1e6:.3f} s: {text}")
+
+    def _wake_up(self) -> None:
+        at = self.plane.next_wakeup()
+        if at is not None and at != self._wake:
+            self._wake = at
+            self.engine.at(at, lambda: self.submit(Tick("wake")))
+
     def _commit_intents(self, intents: Mapping[DataCenterId, Intent], drain: Drain) -> None:
         centers = self.plane.view.inventory.data_centers
         changed = tuple(replace(centers[dc], intent=i, revision=centers[dc].revision + 1) for dc, i in intents.items())
         self.submit(Committed((ResourcesChanged(changed), DrainChanged(drain))))
 
-    def _report(self, report: ProbeReport) -> None:
+    def _deliver(self, report: ProbeReport) -> None:
         self.submit(Reported(report))
 
     def _execute(self, effect: Effect) -> None:
         match effect:
             case Solve():
-                candidate = solve(effect.snapshot)
-                self.engine.at(self.engine.now + SOLVE_US, lambda: self.submit(Solved(candidate)))
+                self._solve(effect)
             case RoutesPublished():
-                self.published += 1
+                self._note_published()
             case Record():
                 self.events.append(effect.event)
             case MoveSessions():
@@ -131,21 +225,47 @@ class Simulation:
             case _:
                 pass  # history is for people
 
-    def _check(self) -> None:
-        """What must hold after every input."""
-        view = self.plane.view
-        if view.generation < self._generation:
-            self.violations.append(f"{self.engine.now}: generation went back from {self._generation}")
-        self._generation = view.generation
-        table = view.routes
-        if table is None or self.plane.pending_snapshot is not None:
+    def _solve(self, effect: Solve) -> None:
+        try:
+            candidate = solve(effect.snapshot)
+        except (ValueError, ArithmeticError) as error:  # the shell would say the same
+            text = f"{type(error).__name__}: {error}"
+            self._break(f"generation {effect.snapshot.generation} could not be solved: {text}")
+            failed = SolveFailed(effect.snapshot.generation, text)
+            self.engine.at(self.engine.now + SOLVE_US, lambda: self.submit(failed))
             return
-        settled = table.snapshot.inventory_count == view.inventory_count
-        for c in range(len(table.snapshot.contexts)):
-            used = set(table.relays[c][table.reachable[c]].ravel().tolist()) - {DIRECT}
-            for k in sorted(used):
-                dc = view.inventory.data_centers.get(table.snapshot.data_centers[k])
-                if settled and dc is not None and not dc.intent.relays:
-                    self.violations.append(
-                        f"{self.engine.now}: a route in force relays over {dc.id}, {dc.intent.value}"
-                    )
+        slow = self.faults.active_of(Kind.SLOW_SOLVER)
+        delay_us = SOLVE_US + max((round(f.number("delay_s") * 1e6) for f in slow), default=0)
+        patience_us = min((round(f.number("give_up_s") * 1e6) for f in slow if f.number("give_up_s")), default=0)
+        if patience_us and patience_us < delay_us:
+            given_up = SolveFailed(effect.snapshot.generation, f"no answer within {patience_us / 1e6:g} s")
+            self.engine.at(self.engine.now + patience_us, lambda: self.submit(given_up))
+        for again in range(max((round(f.number("answers")) for f in slow), default=1)):
+            self.engine.at(self.engine.now + delay_us + again * SOLVE_US, lambda: self._answer(candidate))
+
+    def _answer(self, candidate: Candidate) -> None:
+        self.submit(Solved(candidate))
+
+    def _note_published(self) -> None:
+        self.published += 1
+        before, self._seen = self._seen, self.plane.view.routes
+        now = self._seen
+        if before is not None and now is not None and before.snapshot.data_centers == now.snapshot.data_centers:
+            b, c = before.snapshot.contexts.index(JUDGED), now.snapshot.contexts.index(JUDGED)
+            both = before.reachable[b] & now.reachable[c]
+            changed = both & (before.relays[b] != now.relays[c]).any(axis=-1)
+            self.moves += [Move(self.engine.now, u, v) for u, v in np.argwhere(changed).tolist()]
+        for listen in self.on_published:
+            listen()
+
+    def _fault_begins(self, fault: Fault) -> None:
+        self.counts[f"faults_{fault.kind.value}"] += 1
+        if fault.kind is Kind.DRAIN:
+            mode = DrainMode(fault.what or DrainMode.HARD)
+            self._drains[fault.id] = [self.drain(dc, mode) for dc in self.faults.targets[fault.id]]
+        for listen in self.on_fault:
+            listen(fault)
+
+    def _fault_ends(self, fault: Fault) -> None:
+        for id in self._drains.pop(fault.id, []):
+            self.undo(id)

@@ -7,13 +7,14 @@ and a start that fails later only skips a number.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from router.access import Key
-from router.core.model import Counters, Drain, Inventory
-from router.store import drains, keys, resources
+from router.core.model import Counters, Drain, Flow, Inventory
+from router.store import drains, keys, resources, session_queries
 from router.store.commit import count_all
 from router.store.tables import control_plane, saved_table
 
@@ -32,6 +33,7 @@ class BootState:
     keys: tuple[Key, ...]
     secret: bytes
     table: bytes | None
+    flows: Mapping[Flow, int]
 
 
 def boot(connection: Connection) -> BootState:
@@ -49,6 +51,7 @@ def boot(connection: Connection) -> BootState:
         keys=keys.every(connection),
         secret=secret,
         table=connection.execute(select(saved_table.c.body)).scalar(),
+        flows=session_queries.flows(connection),
     )
 
 

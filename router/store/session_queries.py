@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import ColumnElement, Connection, Select, String, and_, bindparam, func, or_, select, text
 
-from router.core.model import DataCenterId, Event, Session, SessionState
+from router.core.model import DataCenterId, Event, Flow, Session, SessionState, TrafficClass
 from router.store import events
 from router.store.rows import read_session
 from router.store.tables import LIVE, sessions
@@ -79,6 +79,14 @@ def count_on(connection: Connection, data_center: DataCenterId) -> int:
     here = or_(sessions.c.edge == data_center, sessions.c.moved_from == data_center)
     query = select(func.count()).select_from(sessions).where(LIVE, here)
     return connection.execute(query).scalar_one()
+
+
+def flows(connection: Connection) -> Mapping[Flow, int]:
+    """Count live sessions with an agent per edge, agent's data center and class, in their order."""
+    place = (sessions.c.edge, sessions.c.agent_data_center, sessions.c.traffic_class)
+    query = select(*place, func.count()).where(LIVE, sessions.c.agent_data_center.is_not(None)).group_by(*place)
+    found = [((DataCenterId(a), DataCenterId(b), TrafficClass(k)), n) for a, b, k, n in connection.execute(query) if b]
+    return dict(sorted(found))
 
 
 def trail(connection: Connection, id: str) -> tuple[Event, ...]:

@@ -20,6 +20,7 @@ from router.core.model import (
     DataCenterId,
     Drain,
     Event,
+    Flow,
     Intent,
     Inventory,
     KeyId,
@@ -255,6 +256,10 @@ class Store:
     def counters(self) -> Counters:
         """Count sessions and agents anew."""
         return self._read(count_all)
+
+    def flows(self) -> Mapping[Flow, int]:
+        """Count live sessions with an agent per edge, agent's data center and class."""
+        return self._read(session_queries.flows)
 
     # --- drains ------------------------------------------------------------------------------------------------------
 

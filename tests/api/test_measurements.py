@@ -11,7 +11,7 @@ from probes.wire import bucket_of
 from router.core.messages import AppendHistory, Tick
 from router.core.model import DataCenterId
 from router.store import Commit
-from tests.api.conftest import World, fleet
+from tests.api.conftest import World, fleet, report_of
 
 
 async def test_links_show_what_is_configured_and_what_is_measured(world: World) -> None:
@@ -32,6 +32,59 @@ async def test_links_show_what_is_configured_and_what_is_measured(world: World) 
     assert internet["forward_ms"] == pytest.approx(36.0, abs=0.5)
     assert internet["return_ms"] == pytest.approx(36.0, abs=0.5)
     assert internet["loss_pct"] == 0 and internet["samples"] > 0 and internet["error_ms"] >= 0
+
+
+async def test_a_report_changes_estimate_cost_and_age_before_the_next_link_table(world: World) -> None:
+    plane, clock = world.app.runtime, world.app.runtime.now
+    there = {"from": "gcp-ams", "to": "oracle-iad"}
+    await _solved_again(world)
+    (before,) = (await world.get("/v1/links", params=there))["items"]
+    assert before["expected_ms"] == pytest.approx(36.0, abs=0.5)
+    table = plane.view.links
+    assert before["metric_us"].keys() == {"voice", "agent", "video", "bulk"}
+
+    report = report_of("gcp-ams", world.sequence + 1, clock())
+    row = report["rows"]["peer"].index("oracle-iad-1")
+    report["rows"]["forward_min_us"][row] -= 8_000
+    report["rows"]["rtt_min_us"][row] -= 8_000
+    await world.post("/v1/reports", report, headers=world.node_headers("gcp-ams-1"))
+    (after,) = (await world.get("/v1/links", params=there))["items"]
+    (back,) = (await world.get("/v1/links", params={"from": "oracle-iad", "to": "gcp-ams"}))["items"]
+    assert plane.view.links is table and after["forward_ms"] == before["forward_ms"]
+    faster_ms = before["expected_ms"] - after["expected_ms"]
+    assert 3.9 <= faster_ms <= 8.0  # the newest bucket weighs half, or all while there is no other
+    for name, cost in after["metric_us"].items():
+        assert before["metric_us"][name] - cost == pytest.approx(faster_ms * 1000, abs=1.5), name
+    assert back["expected_ms"] == pytest.approx(36.0, abs=0.5)
+    (heard,) = {row.at for row in plane.view.fresh[plane.view.inventory.index[DataCenterId("gcp-ams")]][-1:]}
+    assert after["age_ms"] <= (clock() - heard) / 1000 < 60_000
+
+
+async def test_age_is_that_of_the_newest_report_of_either_end(world: World) -> None:
+    plane = world.app.runtime
+    await _solved_again(world)
+    await asyncio.sleep(0.05)
+    (old,) = (await world.get("/v1/links", params={"from": "gcp-ams", "to": "oracle-iad"}))["items"]
+    assert old["age_ms"] >= 50
+    sent = plane.now()
+    report = report_of("oracle-iad", world.sequence + 1, sent)
+    await world.post("/v1/reports", report, headers=world.node_headers("oracle-iad-1"))
+    for ends in (("gcp-ams", "oracle-iad"), ("oracle-iad", "gcp-ams")):
+        (link,) = (await world.get("/v1/links", params=dict(zip(("from", "to"), ends, strict=True))))["items"]
+        assert link["age_ms"] <= (plane.now() - sent) / 1000
+    (other,) = (await world.get("/v1/links", params={"from": "gcp-ams", "to": "oracle-sin"}))["items"]
+    assert other["age_ms"] >= 50
+
+
+async def _solved_again(world: World) -> None:
+    """A link table and a route table of now, and no job that would make newer ones meanwhile."""
+    runtime = world.app.runtime
+    for job in runtime._scheduler.get_jobs():
+        job.remove()
+    generation = runtime.view.generation
+    await runtime.submit(Tick("routes"))
+    await runtime.next_generation(generation, 5.0)
+    assert runtime.view.generation > generation and not runtime.view.fresh
 
 
 async def test_links_are_paged(world: World) -> None:
@@ -165,6 +218,6 @@ async def test_flows_count_sessions_per_link_and_relay(world: World) -> None:
     session = await world.session(pool=None, to="oracle-iad", constraints=only)
     assert session["edge"]["data_center"] == "linode-fra"
     flows = await world.get("/v1/flows")
-    assert {"data_center": "gcp-ams", "sessions": 2} in flows["relays"]
+    assert {"data_center": "gcp-ams", "sessions": 2, "mbps": 0.128} in flows["relays"]
     links = {(link["from"], link["to"]): link["sessions"] for link in flows["links"]}
     assert links["linode-fra", "gcp-ams"] == 1 and links["gcp-ams", "linode-fra"] == 1

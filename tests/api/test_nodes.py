@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from probes.wire import decode_plan
+from probes.wire import decode_plan, decode_reaction_plan
 from tests.api.conftest import World, fleet, node_body, report_of
 
 
@@ -73,6 +73,38 @@ async def test_a_plan_is_long_polled_and_acknowledged(world: World) -> None:
         "POST", "/v1/nodes/gcp-ams-1/ack", status=422, json={"plan_version": newest + 99}, headers=mine
     )
     assert future["field"] == "plan_version"
+
+
+async def test_a_reaction_plan_is_that_of_the_routes_and_is_long_polled(world: World) -> None:
+    mine, path = world.node_headers("linode-fra-1"), "/v1/nodes/linode-fra-1/reaction-plan"
+    await world.measured()
+    first = await world.http.get(path, headers=mine)
+    plan = decode_reaction_plan(first.json())
+    assert (plan.node, plan.data_center) == ("linode-fra-1", "linode-fra")
+    told = await world.get("/v1/routes", params={"from": "linode-fra"})
+    assert plan.generation <= told["generation"]
+    voice = plan.tables[plan.contexts.index("voice")]
+    targets = [plan.data_centers[v] for t, v in zip(plan.rows.table, plan.rows.target, strict=True) if t == voice]
+    assert targets == sorted(route["to"] for route in told["routes"])
+    tag = first.headers["ETag"]
+    assert tag == f'"{plan.generation}-{plan.plan_version}"'
+    waiting = asyncio.ensure_future(world.http.get(path, params={"wait_s": 30}, headers=mine | {"If-None-Match": tag}))
+    await world.report_all()
+    newer = await waiting
+    assert newer.status_code == 200 and newer.json()["generation"] > plan.generation
+    held = await world.http.get(path, headers=mine | {"If-None-Match": "*"})
+    assert held.status_code == 304 and held.headers["ETag"] != tag
+
+
+async def test_a_reaction_plan_is_for_its_node_and_for_those_who_may_look(world: World) -> None:
+    path = "/v1/nodes/gcp-ams-1/reaction-plan"
+    before = decode_reaction_plan(await world.get(path, headers=world.node_headers("gcp-ams-1")))
+    assert before.node == "gcp-ams-1" and before.triggers.down_missing > before.triggers.suspect_missing
+    other = await world.call("GET", path, status=403, headers=world.node_headers("oracle-iad-1"))
+    assert other["code"] == "not_your_node"
+    await world.get(path, headers=await world.key("viewer"))
+    unknown = await world.call("GET", "/v1/nodes/nobody/reaction-plan", status=404)
+    assert unknown["code"] == "unknown_node"
 
 
 async def test_a_node_reports_only_as_itself(world: World) -> None:

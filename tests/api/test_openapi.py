@@ -22,6 +22,7 @@ CONTRACT: dict[str, set[str]] = {
     "/v1/join": {"post"},
     "/v1/fleet": {"post"},
     "/v1/nodes/{id}/plan": {"get"},
+    "/v1/nodes/{id}/reaction-plan": {"get"},
     "/v1/nodes/{id}/ack": {"post"},
     "/v1/keys": {"get", "post"},
     "/v1/keys/{id}": {"delete"},

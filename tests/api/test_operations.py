@@ -9,6 +9,7 @@ import logging
 import re
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -16,12 +17,15 @@ import pytest
 import structlog
 
 from router.api.gate import key_text
+from router.api.reference import metrics_of
 from router.bootstrap import ADMIN_KEY_FILE, build, ensure_admin_key, serve
 from router.core.errors import Unavailable
+from router.core.kernel import COMPILED
+from router.core.tables import HeldBack, View
 from router.settings import Settings
 from router.store import Store
 from router.telemetry import redacted, set_up_logs
-from tests.api.conftest import ADMIN_KEY, World
+from tests.api.conftest import ADMIN_KEY, World, report_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +38,7 @@ async def test_alive_ready_and_the_dashboard_need_no_key(bare: World) -> None:
     assert page.status_code == 200 and page.headers["Content-Type"].startswith("text/html")
 
 
-async def test_metrics_show_the_view_and_label_by_data_center_alone(world: World) -> None:
+async def test_metrics_show_the_view_and_label_by_data_center_and_reason_alone(world: World) -> None:
     await world.agent()
     await world.session()
     await world.http.post("/v1/reports", content=b"{", headers=world.node_headers("gcp-ams-1"))
@@ -49,7 +53,52 @@ async def test_metrics_show_the_view_and_label_by_data_center_alone(world: World
     assert values["tendril_solves_total"] >= 1 and values["tendril_solve_seconds_total"] > 0
     assert values["tendril_links_up"] == 12 and values["tendril_link_age_seconds_max"] >= 0
     labels = {label for name in values for label in re.findall(r'(\w+)="', name)}
-    assert labels == {"data_center"}
+    assert labels == {"data_center", "reason"}
+
+
+async def test_metrics_count_what_was_not_believed_and_what_was_held_back(world: World) -> None:
+    now, headers = world.app.runtime.now(), world.node_headers("gcp-ams-1")
+    await world.post("/v1/reports", report_of("gcp-ams", world.sequence, now), headers=headers)  # once more
+    liar = report_of("gcp-ams", world.sequence + 1, now)
+    liar["rows"]["rtt_min_us"][0] = liar["rows"]["forward_min_us"][0] = liar["rows"]["backward_min_us"][0] = 1
+    await world.post("/v1/reports", liar, headers=headers)
+    await world.app.runtime.routes_settled()
+    text = (await world.http.get("/metrics")).text
+    refused = dict(re.findall(r'^tendril_evidence_refused_total{reason="(\w+)"} (\S+)$', text, re.MULTILINE))
+    assert refused == {"duplicate": "1.0", "faster_than_light": "1.0"}
+    view = world.app.runtime.view
+    assert view.routes is not None
+    table = replace(view.routes, held_back=view.routes.held_back.copy())
+    table.held_back[...] = HeldBack.NOT
+    table.held_back[0, 0, 1] = table.held_back[1, 0, 1] = HeldBack.RISK
+    table.held_back[0, 1, 0] = HeldBack.DWELL
+    seen = next(m for m in metrics_of(_Looked(replace(view, routes=table))) if m.name == "tendril_routes_held_back")
+    held = {sample.labels["reason"]: sample.value for sample in seen.samples}
+    assert held == {"absolute": 0, "relative": 0, "windows": 0, "risk": 2, "dwell": 1, "herd": 0}
+    assert f"tendril_kernel_compiled {float(COMPILED)}" in text
+
+
+class _Looked:
+    """A control plane that shows one view."""
+
+    solves, solve_seconds, failures, inbox_depth = 0, 0.0, 0, 0
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.counts = self
+
+    def now(self) -> int:
+        """The time of the view."""
+        return self.view.now
+
+
+def test_every_reason_is_documented() -> None:
+    page = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `(\w+)` \| [^|]* \|$", page, re.MULTILINE))
+    core = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "router/core").glob("*.py"))
+    refusals = set(re.findall(r'_refuse\("(\w+)"|_refused\["(\w+)"\]', core))
+    wanted = {reason.name.lower() for reason in HeldBack} - {"not"} | {a or b for a, b in refusals}
+    assert len(wanted) >= 11 and wanted == documented
 
 
 async def test_every_metric_is_documented(world: World) -> None:

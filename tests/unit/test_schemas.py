@@ -220,9 +220,11 @@ def test_a_route_is_dumped_as_documented() -> None:
 
 
 def test_flows_add_up() -> None:
-    flows = flows_json([(path("a", "x", "b"), 2), (path("a", "x", "c"), 3)])
-    assert {"from": "a", "to": "x", "transport": "internet", "sessions": 5} in flows["links"]  # type: ignore[operator]
-    assert flows["relays"] == [{"data_center": "x", "sessions": 5}]
+    voice, video = TrafficClass.VOICE, TrafficClass.VIDEO
+    flows = flows_json([(path("a", "x", "b"), 2, voice), (path("a", "x", "c"), 3, video)])
+    shared = {"from": "a", "to": "x", "transport": "internet", "sessions": 5, "mbps": 3.728}
+    assert shared in flows["links"]  # type: ignore[operator]
+    assert flows["relays"] == [{"data_center": "x", "sessions": 5, "mbps": 3.728}]
 
 
 def test_headroom() -> None:

@@ -4,18 +4,21 @@ from router.core.solve.answer import Backup, PathAnswer, RouteAnswer, route
 from router.core.solve.best import solve
 from router.core.solve.changes import RouteLog
 from router.core.solve.explain import ExplainedCandidate, ExplainedHop, Explanation, explain
-from router.core.solve.switching import adopt
+from router.core.solve.reaction import reaction_plan
+from router.core.solve.switching import Caution, Switcher
 
 __all__ = [
     "Backup",
+    "Caution",
     "ExplainedCandidate",
     "ExplainedHop",
     "Explanation",
     "PathAnswer",
     "RouteAnswer",
     "RouteLog",
-    "adopt",
+    "Switcher",
     "explain",
+    "reaction_plan",
     "route",
     "solve",
 ]

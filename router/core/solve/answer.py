@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
 from router.core import policy as rules
 from router.core.errors import InputRejected
 from router.core.kernel import UNREACHABLE
 from router.core.model import DataCenterId, Inventory, Micros, PolicyId, TrafficClass
 from router.core.quality import mos, rating
+from router.core.solve.backups import Protects, choose, providers_of
 from router.core.tables import DIRECT, UNKNOWN, Context, Health, RouteTable, View
 
 VALID_US = 10_000_000  # soft life of an answer: ask again after it, keep using it as long as there is nothing newer
@@ -182,9 +181,14 @@ def present_link(view: View, source: DataCenterId, target: DataCenterId, transpo
 
 
 def describe(view: View, table: RouteTable, c: int, hops: tuple[int, ...], metric_us: int, now: Micros) -> PathAnswer:
-    """Compose the estimates of the hops: delays and errors add, variances add, survival probabilities multiply."""
+    """Compose the estimates of the hops: delays add, variances add, survival probabilities multiply.
+
+    Delays are added under one set of clock offsets, and what is unknown is only how the clocks of the two ends differ:
+    that shift, and the error, are those of the pair itself, the same for every path between the two.
+    """
     ids = table.snapshot.data_centers
     delay, error, variance, survival, oldest = 0, 0, 0.0, 1.0, 0
+    queue = 0
     transports = []
     for a, b in pairwise(hops):
         name = table.snapshot.transports[int(table.snapshot.transport[c, a, b])]
@@ -194,13 +198,16 @@ def describe(view: View, table: RouteTable, c: int, hops: tuple[int, ...], metri
             delay += int(table.snapshot.cost[c, a, b])
             oldest = max(oldest, now - table.computed_at)
             continue
-        known = int(view.links.forward_us[place])
+        known = int(view.links.along_us[place])
         delay += known if view.links.rtt_us[place] != UNKNOWN else int(table.snapshot.cost[c, a, b])
+        queue += max(0, int(view.links.jitter_us[place]))
         error += max(0, int(view.links.error_us[place]))
         variance += max(0, int(view.links.jitter_us[place])) ** 2
         survival *= 1 - max(0, int(view.links.loss_ppm[place])) / 1e6
         oldest = max(oldest, now - int(view.links.last_at[place]))
     jitter, loss = round(variance**0.5), round((1 - survival) * 1e6)
+    if not table.stale:
+        delay, error = _anchored(view, ids[hops[0]], ids[hops[-1]], delay, error)
     return PathAnswer(
         path=tuple(ids[h] for h in hops),
         transports=tuple(transports),
@@ -208,10 +215,24 @@ def describe(view: View, table: RouteTable, c: int, hops: tuple[int, ...], metri
         error_us=error,
         jitter_us=jitter,
         loss_ppm=loss,
-        mos=mos(rating(delay, jitter, loss)),
+        mos=mos(rating(delay, jitter, loss, queue_us=queue)),
         metric_us=metric_us,
         age_us=oldest,
     )
+
+
+def _anchored(view: View, start: DataCenterId, end: DataCenterId, along_us: int, error_us: int) -> tuple[int, int]:
+    """A path's delay and error under the band of its ends, where any transport joins them directly."""
+    i, j = view.inventory.index.get(start), view.inventory.index.get(end)
+    if i is None or j is None:
+        return along_us, error_us
+    links = view.links
+    known = [t for t in range(len(links.transports)) if links.rtt_us[t, i, j] != UNKNOWN]
+    if not known:
+        return along_us, error_us
+    t = min(known, key=lambda t: int(links.error_us[t, i, j]))
+    shift = int(links.forward_us[t, i, j]) - int(links.along_us[t, i, j])
+    return max(0, along_us + shift), int(links.error_us[t, i, j])
 
 
 def _direct_rtt(view: View, start: DataCenterId, end: DataCenterId) -> int | None:
@@ -220,40 +241,27 @@ def _direct_rtt(view: View, start: DataCenterId, end: DataCenterId) -> int | Non
     return min(rtts, default=None)
 
 
-def backups(view: View, table: RouteTable, c: int, u: int, v: int, now: Micros) -> tuple[Backup, ...]:
-    """Up to three alternatives with at most one relay, cheapest per grade, the strongest grade first.
-
-    ``provider``: no relay of a provider that the path in force uses; ``data_center``: none of its relays; ``link``: not
-    its first hop. Every alternative leaves the path in force's first link, so it helps against that link in any case.
-    """
+def chosen_backups(table: RouteTable, c: int, u: int, v: int) -> list[tuple[tuple[int, ...], int, Protects]]:
+    """Up to three backups of the path in force: vertices with ends, metric (microseconds), grade; best first."""
     if not table.reachable[c, u, v]:
-        return ()
+        return []
     snapshot = table.snapshot
-    inforce = hops_of(table, c, u, v)
-    totals = snapshot.cost[c, u, :] + snapshot.cost[c, :, v] + snapshot.relay_cost_us[c]
-    totals = np.where(snapshot.may_relay[c], totals, UNREACHABLE)
-    totals[[u, v]] = UNREACHABLE
-    if snapshot.max_relays[c] < 1:
-        totals[:] = UNREACHABLE
-    centers = [view.inventory.data_centers.get(dc) for dc in snapshot.data_centers]
-    providers = np.array(["" if dc is None else dc.provider for dc in centers])
-    used = list(inforce[1:-1])
-    other_dc = ~np.isin(np.arange(len(centers)), used)
-    other_provider = ~np.isin(providers, [providers[h] for h in used]) if used else other_dc
-    found: list[Backup] = []
-    taken = {inforce}
-    for grade, mask in (("provider", other_provider), ("data_center", other_dc)):
-        choices = np.where(mask, totals, UNREACHABLE)
-        for k in np.argsort(choices, kind="stable")[:3]:
-            hops = (u, int(k), v)
-            if choices[k] < UNREACHABLE and hops not in taken:
-                taken.add(hops)
-                found.append(Backup(describe(view, table, c, hops, int(choices[k]), now), grade))
-                break
-    direct = (u, v)
-    if direct not in taken and snapshot.cost[c, u, v] < UNREACHABLE:
-        found.append(Backup(describe(view, table, c, direct, int(snapshot.cost[c, u, v]), now), "data_center"))
-    return tuple(found[:3])
+    cost, relay_us = snapshot.cost[c], int(snapshot.relay_cost_us[c])
+    provider = providers_of(snapshot).tolist()
+
+    def metric(relay: int) -> int:
+        return int(cost[u, v]) if relay == DIRECT else int(cost[u, relay]) + int(cost[relay, v]) + relay_us
+
+    found = choose(table.candidate.spares[c, u, v].tolist(), hops_of(table, c, u, v), provider, metric)
+    return [((u, v) if relay == DIRECT else (u, relay, v), metric(relay), grade) for relay, grade in found]
+
+
+def backups(view: View, table: RouteTable, c: int, u: int, v: int, now: Micros) -> tuple[Backup, ...]:
+    """Up to three alternatives to the path in force with at most one relay; see ``solve.backups``."""
+    return tuple(
+        Backup(describe(view, table, c, hops, metric_us, now), grade.name.lower())
+        for hops, metric_us, grade in chosen_backups(table, c, u, v)
+    )
 
 
 def _reasons(view: View, table: RouteTable, c: int, u: int, v: int, now: Micros, which: str) -> tuple[str, ...]:

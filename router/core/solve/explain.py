@@ -13,13 +13,15 @@ from router.core.kernel import UNREACHABLE
 from router.core.model import DataCenterId, Micros, PolicyId, TrafficClass
 from router.core.quality import jitter_term_us, loss_term_us
 from router.core.solve.answer import hops_of, present_link, resolve
-from router.core.solve.switching import BIG_DWELL_US, BIG_SHARE, DWELL_US, MARGIN_SHARE, MARGIN_US, margin_us
-from router.core.tables import DIRECT, Context, LinkState, RouteTable, View
+from router.core.solve.switching import ENTER, LEAVE, MARGIN_SHARE, MARGIN_US, dwell_us, margin_us
+from router.core.tables import DIRECT, Context, HeldBack, LinkState, RouteTable, View
 
 RULE = (
-    f"a path in force is kept until a candidate is better by {MARGIN_US / 1000:g} ms and by {MARGIN_SHARE:.0%} for "
-    f"{DWELL_US / 1e6:g} s ({BIG_DWELL_US / 1e6:g} s when better by {BIG_SHARE:.0%}); "
-    "a path that lost a hop is left at once"
+    f"the candidate displaces the path in force when it is better by {MARGIN_US / 1000:g} ms and by "
+    f"{MARGIN_SHARE * 100:g} %, the newest measurements agree, the chance that it is worse than the direct path is at "
+    f"most {ENTER * 100:g} %, and the pair has not changed lately (the wait doubles with every change); at once when "
+    f"the path in force is lost; a relayed path is given up when direct is as good, or when its own chance of being "
+    f"worse passes {LEAVE * 100:g} %"
 )
 
 
@@ -128,7 +130,7 @@ def _candidate(
         path=tuple(ids[h] for h in path),
         transports=tuple(h.transport for h in hops),
         hops=hops,
-        terms=_terms(view, table.snapshot.contexts[c].traffic_class, hops, relay_us),
+        terms=_terms(view, table, c, path, hops, relay_us),
         metric_us=metric,
         verdict=verdict,
         why=why,
@@ -158,18 +160,31 @@ def _hop(view: View, table: RouteTable, c: int, a: int, b: int, now: Micros) -> 
     )
 
 
-def _terms(view: View, traffic_class: TrafficClass, hops: tuple[ExplainedHop, ...], relay_us: int) -> Mapping[str, int]:
+def _terms(
+    view: View, table: RouteTable, c: int, path: tuple[int, ...], hops: tuple[ExplainedHop, ...], relay_us: int
+) -> Mapping[str, int]:
+    """Terms that add up to the metric of the snapshot; ``delay_us`` as expected of the next bucket."""
     links, index = view.links, view.inventory.index
+    traffic_class, extra = table.snapshot.contexts[c].traffic_class, table.snapshot.extra_us
     known = [h for h in hops if h.age_us >= 0]
     where = [(links.transports.index(h.transport), index[h.source], index[h.target]) for h in known]
     certain_loss = np.array([links.certain_loss_ppm[place] for place in where], np.int64)
     jitter = np.array([h.jitter_us for h in known], np.int64)
-    return {
-        "delay_us": sum(h.delay_us for h in known),
+    terms = {
         "jitter_us": int(jitter_term_us(traffic_class, jitter).sum()),
         "loss_us": int(loss_term_us(traffic_class, certain_loss).sum()),
-        "relay_us": relay_us,
+        "load_us": _load(table, c, path),
     }
+    beside = 0 if extra is None else sum(int(extra[c, a, b]) for a, b in pairwise(path))
+    whole = sum(h.metric_us or 0 for h in hops)
+    rest = beside - sum(terms.values()) if extra is not None else 0
+    delay = whole - (beside if extra is not None else sum(terms.values()))
+    return {"delay_us": delay, **terms, "price_and_age_us": rest, "relay_us": relay_us}
+
+
+def _load(table: RouteTable, c: int, path: tuple[int, ...]) -> int:
+    load, transport = table.snapshot.load, table.snapshot.transport[c]
+    return 0 if load is None else sum(int(load.smooth_us[transport[a, b], a, b]) for a, b in pairwise(path))
 
 
 def _refusal(view: View, table: RouteTable, c: int, path: tuple[int, ...]) -> str | None:
@@ -215,12 +230,26 @@ def _verdict(
         behind = "" if path == candidate else f"; the candidate leads by {lead:.2f} ms"
         return "in force", f"held for {(now - int(table.since[c, u, v])) / 1e6:.0f} s{behind}"
     if path == candidate:
-        gain, needed = held - metric, int(margin_us(table.cost[c, u : u + 1, v])[0])
-        if gain < needed:
-            return (
-                "candidate",
-                f"better by {gain / 1000:.2f} ms; displacing the path in force needs {needed / 1000:.2f} ms",
-            )
-        since = (now - int(table.challenger_since[c, u, v])) / 1e6
-        return "candidate", f"leads by {gain / 1000:.2f} ms for {since:.1f} s; the dwell is still running"
+        return "candidate", _held_back(table, c, u, v, held - metric, now)
     return "lost", f"{(metric - held) / 1000:.2f} ms worse than the path in force"
+
+
+def _held_back(table: RouteTable, c: int, u: int, v: int, gain: int, now: Micros) -> str:
+    """Which question of the switching rule the candidate failed, with both numbers."""
+    better, needed = f"better by {gain / 1000:.2f} ms", int(margin_us(table.cost[c, u : u + 1, v])[0])
+    match HeldBack(int(table.held_back[c, u, v])):
+        case HeldBack.ABSOLUTE | HeldBack.RELATIVE:
+            return f"{better}; displacing the path in force needs {needed / 1000:.2f} ms"
+        case HeldBack.WINDOWS:
+            return f"{better} on average; the newest measurements do not agree"
+        case HeldBack.RISK:
+            risk = int(table.risk_ppm[c, u, v]) / 10_000
+            return (
+                f"{better}; worse than direct with a probability of {risk:.1f} %, at most {ENTER * 100:g} % is allowed"
+            )
+        case HeldBack.DWELL:
+            wait = int(dwell_us(table.flaps[c, u : u + 1, v])[0]) + int(table.since[c, u, v]) - now
+            return f"{better}; the pair changed lately and waits {max(0, wait) / 1e6:.1f} s more"
+        case HeldBack.HERD:
+            return f"{better}; too many pairs change for the same relay at once, or others have relieved it"
+    return f"{better}; not asked yet" if gain > 0 else "as good as the path in force, which stays"

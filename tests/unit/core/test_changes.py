@@ -10,7 +10,7 @@ from worlds import snapshot
 
 from router.core.messages import RouteChange
 from router.core.model import DataCenterId, TrafficClass
-from router.core.solve import adopt, changes, solve
+from router.core.solve import Switcher, changes, solve
 from router.core.solve.changes import RouteLog
 from router.core.tables import NO_COST, Context, RouteTable
 
@@ -22,7 +22,7 @@ def table(cost: np.ndarray, generation: int, names: str = "", previous: RouteTab
     asked = snapshot(cost, generation=generation)
     if names:
         asked = replace(asked, data_centers=tuple(DataCenterId(name) for name in names.split()))
-    return adopt(previous, asked, solve(asked), generation)[0]
+    return Switcher().adopt(previous, asked, solve(asked), generation)[0]
 
 
 def without(vertex: int) -> np.ndarray:

@@ -36,9 +36,9 @@ def test_round_trip_and_one_way_difference_with_clocks_half_a_second_off() -> No
         for k in range(4):
             if k not in (i, j):
                 via = list(world.index)[k]
-                measured = table.forward_us[0, i, k] + table.forward_us[0, k, j] - table.forward_us[0, i, j]
+                measured = table.along_us[0, i, k] + table.along_us[0, k, j] - table.along_us[0, i, j]
                 assert measured == there[a, via] + there[via, b] - delay
-        assert abs(table.forward_us[0, i, j] - delay) <= table.error_us[0, i, j] * 2
+        assert abs(table.along_us[0, i, j] - delay) <= table.error_us[0, i, j] * 2
 
 
 def test_three_nodes_per_data_center_with_clocks_far_apart_choose_the_truly_fastest_paths() -> None:
@@ -107,7 +107,7 @@ def test_old_evidence_gets_dearer_and_then_unknown_but_never_better() -> None:
         costs.append(int(freeze(world, table, potential, health, 1, 1, SECOND + age).cost[0, 0, 1]))
     assert costs == sorted(costs)
     table, _ = estimator.table(SECOND + UNKNOWN_US + 1)
-    assert table.state[0, 0, 1] == LinkState.UNKNOWN and table.forward_us[0, 0, 1] == UNKNOWN
+    assert table.state[0, 0, 1] == LinkState.UNKNOWN and table.along_us[0, 0, 1] == UNKNOWN
 
 
 def test_drifting_clocks_do_not_bend_the_choice_between_paths() -> None:
@@ -120,7 +120,7 @@ def test_drifting_clocks_do_not_bend_the_choice_between_paths() -> None:
     worst = 0
     for i, j, k in permutations(range(4), 3):
         a, b, c = (list(world.index)[x] for x in (i, j, k))
-        measured = table.forward_us[0, i, k] + table.forward_us[0, k, j] - table.forward_us[0, i, j]
+        measured = table.along_us[0, i, k] + table.along_us[0, k, j] - table.along_us[0, i, j]
         worst = max(worst, abs(int(measured) - (there[a, c] + there[c, b] - there[a, b])))
     assert worst <= 150  # without the fitted line it would be up to 100 ppm x 20 s = 2000
 
@@ -137,7 +137,43 @@ def test_a_clock_step_drops_the_raw_evidence_of_that_data_center_alone(offset: i
     table, _ = estimator.table(3 * SECOND)
     for (a, b), delay in there.items():
         assert table.rtt_us[0, world.index[a], world.index[b]] == delay + there[b, a]
-        assert -2_000 <= table.forward_us[0, world.index[a], world.index[b]] <= delay + there[b, a] + 2_000
+        assert -2_000 <= table.along_us[0, world.index[a], world.index[b]] <= delay + there[b, a] + 2_000
+
+
+def test_a_path_that_gets_faster_one_way_is_no_clock_step() -> None:
+    world, there = inventory(NAMES), truth(4)
+    clocks = dict.fromkeys(world.nodes, 0)
+    estimator = Estimator(world)
+    feed(estimator, there, clocks, SECOND)
+    estimator.table(SECOND)
+    a, b = world.index["x-a"], world.index["y-c"]
+    held = int(estimator.history.latest[0, a, b])
+    feed(estimator, there | {("x-a", "y-c"): there["x-a", "y-c"] - 8_000}, {"x-a-0": 0, "y-c-0": 0}, SECOND + 1, 2)
+    assert estimator.clock_steps == 0
+    assert estimator.history.latest[0, a, b] == held - 8_000
+
+
+def test_a_report_says_what_to_expect_before_the_next_table() -> None:
+    world, there = inventory(NAMES), truth(4)
+    clocks = dict.fromkeys(world.nodes, 0)
+    estimator = Estimator(world)
+    feed(estimator, there, clocks, SECOND)
+    estimator.table(SECOND)
+    a, others = world.index["x-a"], [world.index[name] for name in ("x-b", "y-c", "z-d")]
+    rows = {f"{name}-0": (there["x-a", name] + there[name, "x-a"] - 2_000, there["x-a", name] - 1_000,
+                          there[name, "x-a"] - 1_000) for name in ("x-b", "y-c", "z-d")}  # fmt: skip
+    evidence = estimator.observe(report("x-a-0", rows, 2), SECOND + 7)
+    assert evidence is not None and evidence.fresh is not None
+    fresh, (table, _) = evidence.fresh, estimator.table(SECOND + 8)
+    assert (fresh.at, fresh.source, fresh.target.tolist()) == (SECOND + 7, a, others)
+    assert fresh.forward_us.tolist() == table.expected_us[0, a, others].tolist()
+    assert fresh.backward_us.tolist() == table.expected_us[0, others, a].tolist()
+
+
+def test_lost_probes_are_not_counted_as_rows_that_cannot_be_true() -> None:
+    estimator = Estimator(inventory("x-a x-b"))
+    estimator.observe(report("x-a-0", {"x-b-0": (0, 0, 0)}, 1, lost=1), SECOND)
+    assert estimator.refused == {}
 
 
 def test_one_way_silence_is_told_from_both_ends_evidence() -> None:

@@ -25,6 +25,7 @@ from router.core.model import (
     TrafficClass,
 )
 from router.core.policy import check_limit, contexts, forbids, matching
+from router.core.quality import PROFILES
 from router.core.tables import NO_COST
 from router.core.topology import snapshot
 
@@ -91,7 +92,9 @@ def test_transports_and_prices_close_links() -> None:
     dear = Link(LinkId("l"), DataCenterId("a-1"), DataCenterId("b-1"), price_microusd_per_gb=90_000)
     cheap = Policy(PolicyId("cheap"), match_class=VOICE, max_price_microusd_per_gb=50_000)
     cost = costs(world(cheap, links=(dear,)))
-    assert cost[0, 0, 1] == 10_000 and cost[-1, 0, 1] == NO_COST and cost[-1, 1, 0] == 10_000
+    dearer = PROFILES[VOICE].price_us_per_usd * 90_000 // 1_000_000  # a free policy pays the price in the metric
+    assert dearer > 0 and cost[0, 0, 1] == 10_000 + dearer
+    assert cost[-1, 0, 1] == NO_COST and cost[-1, 1, 0] == 10_000
     fibre = Policy(PolicyId("fibre"), match_class=VOICE, allow_transports=("fibre",))
     assert (costs(world(fibre))[-1] == NO_COST).all()
 

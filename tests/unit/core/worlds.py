@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from probes.wire import ProbeReport, ReportRows, bucket_of
@@ -20,7 +22,7 @@ from router.core.model import (
     Role,
     TrafficClass,
 )
-from router.core.tables import I64, NO_COST, Context, GraphSnapshot
+from router.core.tables import FALLEN, I64, NO_COST, Context, Evidence, GraphSnapshot
 
 SECOND = 1_000_000
 
@@ -133,3 +135,19 @@ def feed(
 def _delay(true_us: dict[tuple[str, str], int], a: str, b: str) -> int:
     pair = (a.rpartition("-")[0], b.rpartition("-")[0])
     return 50 if pair[0] == pair[1] else true_us[pair]
+
+
+def evidence(
+    ring: Sequence[I64], refresh: float | Sequence[float] = 1.0, noise_us: int = 0, latest: I64 | None = None
+) -> Evidence:
+    """A history of one transport: delays ``[from, to]`` per bucket, oldest first; no link has changed its level."""
+    n = ring[-1].shape[0]
+    buckets = tuple(np.minimum(bucket, FALLEN).astype(np.int32)[None] for bucket in ring)
+    return Evidence(
+        bucket=len(buckets),
+        ring=buckets,
+        latest=(ring[-1] if latest is None else latest).astype(np.int64)[None],
+        since=np.zeros((1, n, n), np.int32),
+        noise=np.full((1, n, n), noise_us, np.int64),
+        refresh=np.broadcast_to(np.asarray(refresh, np.float64), (n,)),
+    )

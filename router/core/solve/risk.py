@@ -1,0 +1,236 @@
+"""How likely a relayed path is to be worse than the direct one in the next bucket.
+
+A relay that looks better now is often better by chance: of many noisy candidates the luckiest wins, and the next
+measurement takes the luck away. So a path is judged against the direct one *pairwise* over the buckets of the history.
+What will be measured next is unknown: it may be like any of the recent buckets, and hops that are not measured again
+keep their value. With ``h`` the chance that a data center's row of measurements is renewed, source ``i``, relays ``k``:
+
+``p = (1-h_i)(1-h_k)[x-a-b < 0] + h_i(1-h_k)P(x_s-a_s < b) + (1-h_i)h_k P(x-a < b_s) + h_i h_k P(x_s-a_s < b_s)``
+
+with ``x`` the direct path, ``a`` the first hop (both measured by ``i``), ``b`` the rest, and ``s`` running over the
+past buckets of the present level. Few buckets make coarse frequencies, so each is smoothed by a kernel that narrows
+with their number: Student's t with two degrees of freedom, heavy-tailed and algebraic, the same on every CPU.
+
+Frequencies of the past are not yet probabilities of the future. :class:`Record` compares what was said with what came,
+for the candidates of every bucket, and corrects later statements by how sure they were, by how much was to gain, and by
+relay: who disappoints more often than said is believed less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from router.core.history import KEEP
+from router.core.kernel import UNREACHABLE
+from router.core.tables import DIRECT, F64, FALLEN, I16, I64, Bool, Evidence, GraphSnapshot
+
+NARROWEST_US = 1.0
+SURE_BINS = np.array([0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.6])
+GAIN_BINS = np.array([0.02, 0.05, 0.1, 0.2, 0.4])
+PRIOR_COUNT = 30.0  # what is said counts like so many outcomes
+LEAST = 1 / (2 * PRIOR_COUNT) / 2  # nothing is certain before the record says so
+RECORD_KEEP, RELAY_KEEP = 0.98, 0.97  # per bucket: the record forgets, as the Internet changes
+RELAY_PRIOR = 0.1
+JUDGED = 4_096  # candidates per bucket that are followed up, spread evenly over all pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Paths of one context: vertices int64 ``[k]`` of the ends, relays int16 ``[k, MAX_RELAYS]``."""
+
+    context: int
+    source: I64
+    target: I64
+    relays: I16
+
+    def pick(self, which: Bool | I64) -> Paths:
+        """Some of them."""
+        return Paths(self.context, self.source[which], self.target[which], self.relays[which])
+
+
+@dataclass(frozen=True, slots=True)
+class _Hops:
+    """Where each path's hops stand in the arrays ``[transport, from, to]``, and their cost beside the delay."""
+
+    there: Bool  # [hop, k]
+    place: tuple[I64, I64, I64]  # transport, from, to, each [hop, k]
+    extra: I64  # [hop, k]
+
+    def read(self, array: np.ndarray) -> F64:
+        """Value per hop float64 ``[hop, k]``, 0 where there is no hop, NaN where the array has no value."""
+        value = array[self.place]
+        return np.where(self.there, np.where(value != FALLEN, value + self.extra, np.nan), 0.0)
+
+
+def worse_than_direct(snapshot: GraphSnapshot, paths: Paths) -> F64:
+    """Probability float64 ``[k]`` per path, as the history has it; 0 for direct paths and without any evidence."""
+    evidence, k = snapshot.evidence, len(paths.source)
+    if evidence is None or not evidence.ring or k == 0:
+        return np.zeros(k)
+    direct, hops = _direct(snapshot, paths), _hops(snapshot, paths)
+    x_now, a_now, b_now = _now(evidence, direct, hops)
+    level = np.maximum(_since(evidence, direct), _since(evidence, hops))
+    first = evidence.bucket - len(evidence.ring)
+    weight, square = np.zeros(k), np.zeros(k)
+    samples: list[tuple[F64, F64, F64, F64]] = []
+    for age, s in enumerate(range(len(evidence.ring) - 1, -1, -1)):
+        x, way = direct.read(evidence.ring[s])[0], hops.read(evidence.ring[s])
+        a, b = way[0], way[1:].sum(axis=0)
+        valid = (first + s >= level) & np.isfinite(x + a + b)
+        if not valid.any():
+            continue
+        w = np.where(valid, KEEP**age, 0.0)
+        weight, square = weight + w, square + w * w
+        samples.append((w, np.where(valid, x, 0.0), np.where(valid, a, 0.0), np.where(valid, b, 0.0)))
+    enough = weight > 0
+    count = np.divide(weight**2, square, out=np.ones(k), where=enough)
+    width = np.maximum(_noise(evidence, direct, hops) / count, NARROWEST_US)
+    own = evidence.refresh[paths.source]
+    others = 1 - np.prod(np.where(hops.there[1:], 1 - evidence.refresh[hops.place[1][1:]], 1.0), axis=0)
+    total = np.zeros(k)
+    for w, x, a, b in samples:
+        total += w * own * others * _below(x - a - b, width)
+        if (own < 1).any() or (others < 1).any():
+            total += w * own * (1 - others) * _below(x - a - b_now, width)
+            total += w * (1 - own) * others * _below(x_now - a_now - b, width)
+    now = _below(x_now - a_now - b_now, width)
+    still = (1 - own) * (1 - others) * (x_now - a_now - b_now < 0)
+    risk = np.where(enough, np.divide(total, weight, out=np.zeros(k), where=enough) + still, now)
+    judged = hops.there[1] & np.isfinite(x_now)  # direct paths, and pairs without a direct path, have nothing to lose
+    return np.where(judged, np.where(np.isfinite(a_now + b_now), np.clip(risk, 0.0, 1.0), 1.0), 0.0)
+
+
+def _direct(snapshot: GraphSnapshot, paths: Paths) -> _Hops:
+    u, v = paths.source[None], paths.target[None]
+    usable = snapshot.cost[paths.context, u, v] < UNREACHABLE
+    hops = _place(snapshot, paths.context, u, v, np.ones(u.shape, np.bool_))
+    # Whoever leaves a loaded direct link takes a slower way knowingly: that much is no disappointment.
+    extra = hops.extra + np.maximum(0, -burden_us(snapshot, paths))
+    return _Hops(hops.there, hops.place, np.where(usable, extra, FALLEN))
+
+
+def _hops(snapshot: GraphSnapshot, paths: Paths) -> _Hops:
+    return _place(snapshot, paths.context, *_ways(paths))
+
+
+def _ways(paths: Paths) -> tuple[I64, I64, Bool]:
+    """Starts and ends of each path's hops ``[hop, k]``, and whether there is such a hop."""
+    slots = paths.relays.shape[1]
+    relay = paths.relays.T.astype(np.int64)
+    starts = np.vstack([paths.source[None], np.where(relay == DIRECT, 0, relay)])
+    ends = np.vstack([np.where(relay == DIRECT, paths.target[None], relay), paths.target[None]])
+    there = np.vstack([np.ones((1, len(paths.source)), np.bool_), relay != DIRECT])
+    assert len(starts) == slots + 1
+    return starts, ends, there
+
+
+def _place(snapshot: GraphSnapshot, c: int, a: I64, b: I64, there: Bool) -> _Hops:
+    transport = snapshot.transport[c][a, b].astype(np.int64)
+    extra = np.zeros(a.shape, np.int64) if snapshot.extra_us is None else snapshot.extra_us[c][a, b]
+    if snapshot.load is not None:  # a price that we set ourselves is no chance; ``load_guard`` asks about it
+        extra = extra - snapshot.load.smooth_us[transport, a, b]
+    return _Hops(there, (transport, a, b), extra)
+
+
+def burden_us(snapshot: GraphSnapshot, paths: Paths) -> I64:
+    """How much more (microseconds) load adds to each path than to the direct one, int64 ``[k]``."""
+    if snapshot.load is None:
+        return np.zeros(len(paths.source), np.int64)
+    price, transport = snapshot.load.smooth_us, snapshot.transport[paths.context].astype(np.int64)
+    a, b, there = _ways(paths)
+    u, v = paths.source, paths.target
+    burden: I64 = np.where(there, price[transport[a, b], a, b], 0).sum(axis=0) - price[transport[u, v], u, v]
+    return burden
+
+
+def _now(evidence: Evidence, direct: _Hops, hops: _Hops) -> tuple[F64, F64, F64]:
+    way = hops.read(evidence.latest)
+    x = direct.read(evidence.latest)[0]
+    return np.where(direct.extra[0] >= FALLEN, np.nan, x), way[0], way[1:].sum(axis=0)
+
+
+def _since(evidence: Evidence, hops: _Hops) -> I64:
+    since: I64 = np.where(hops.there, evidence.since[hops.place], 0).max(axis=0).astype(np.int64)
+    return since
+
+
+def _noise(evidence: Evidence, direct: _Hops, hops: _Hops) -> F64:
+    variance = (evidence.noise[direct.place].astype(np.float64) ** 2).sum(axis=0)
+    noise: F64 = np.sqrt(variance + (np.where(hops.there, evidence.noise[hops.place], 0.0) ** 2).sum(axis=0))
+    return noise
+
+
+def _below(difference: F64, width: F64) -> F64:
+    """Share of a smoothed sample below zero: the t distribution with two degrees of freedom (Student 1908)."""
+    z = np.nan_to_num(difference) / width
+    share: F64 = 0.5 * (1 - z / np.sqrt(2 + z * z))
+    return share
+
+
+class Record:
+    """What was said about candidates and what came of it; private state of the core."""
+
+    def __init__(self, n: int) -> None:
+        shape = (len(SURE_BINS) + 1, len(GAIN_BINS) + 1)
+        self._bad, self._count = np.zeros(shape), np.zeros(shape)
+        self._came, self._said = np.zeros(n), np.zeros(n)  # [relay] shares of disappointed candidates, summed
+        self._open: tuple[int, Paths, F64, F64] | None = None
+
+    @property
+    def vertices(self) -> int:
+        """How many data centers it is about."""
+        return len(self._came)
+
+    def correct(self, said: F64, gain_share: F64, relays: I16) -> F64:
+        """Probabilities float64 ``[k]`` corrected by experience; ``gain_share`` is the gain over direct, relative."""
+        return np.minimum(1.0, self._binned(said, gain_share) * self._relay_factor(relays))
+
+    def _binned(self, said: F64, gain_share: F64) -> F64:
+        where = (np.searchsorted(SURE_BINS, said), np.searchsorted(GAIN_BINS, gain_share))
+        prior = PRIOR_COUNT * np.maximum(said, LEAST)
+        binned: F64 = (self._bad[where] + prior) / (self._count[where] + PRIOR_COUNT)
+        return binned
+
+    def _relay_factor(self, relays: I16) -> F64:
+        factor = (RELAY_PRIOR + self._came) / (RELAY_PRIOR + self._said)
+        if not len(factor):
+            return np.ones(len(relays))
+        used: F64 = np.where(relays == DIRECT, 0.0, factor[np.maximum(relays, 0)]).max(axis=1)
+        return np.where((relays == DIRECT).all(axis=1), 1.0, used)
+
+    def follow_up(self, snapshot: GraphSnapshot, paths: Paths, said: F64, gain_share: F64) -> None:
+        """Once per bucket: judge what was said in the last one, and remember what is said in this one."""
+        evidence = snapshot.evidence
+        if evidence is None or not evidence.ring:
+            return
+        if self._open is not None and self._open[0] < evidence.bucket:
+            self._judge(snapshot, evidence)
+            self._open = None
+        if self._open is None and len(paths.source):
+            some = np.unique(np.linspace(0, len(paths.source) - 1, JUDGED).astype(np.int64))
+            self._open = (evidence.bucket, paths.pick(some), said[some], gain_share[some])
+
+    def _judge(self, snapshot: GraphSnapshot, evidence: Evidence) -> None:
+        assert self._open is not None
+        _, paths, said, gain_share = self._open
+        direct, hops = _direct(snapshot, paths), _hops(snapshot, paths)
+        x, way = direct.read(evidence.ring[-1])[0], hops.read(evidence.ring[-1]).sum(axis=0)
+        seen = np.isfinite(x + way) & (direct.extra[0] < FALLEN)
+        worse = (way > x)[seen]
+        said, gain_share, relays = said[seen], gain_share[seen], paths.relays[seen]
+        expected = self._binned(said, gain_share)
+        self._bad *= RECORD_KEEP
+        self._count *= RECORD_KEEP
+        where = (np.searchsorted(SURE_BINS, said), np.searchsorted(GAIN_BINS, gain_share))
+        np.add.at(self._count, where, 1.0)
+        np.add.at(self._bad, where, worse)
+        self._came *= RELAY_KEEP
+        self._said *= RELAY_KEEP
+        for slot in range(relays.shape[1]):
+            used = relays[:, slot] != DIRECT
+            number = np.bincount(relays[used, slot], minlength=self.vertices)
+            for sums, values in ((self._came, worse.astype(float)), (self._said, expected)):
+                share = np.bincount(relays[used, slot], values[used], minlength=self.vertices)
+                sums += np.divide(share, number, out=np.zeros(self.vertices), where=number > 0)

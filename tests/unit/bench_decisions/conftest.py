@@ -1,0 +1,6 @@
+"""Makes ``three_nodes`` importable by name."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
