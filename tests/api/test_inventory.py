@@ -103,7 +103,7 @@ async def test_a_revision_that_is_not_current_is_named(bare: World) -> None:
         ("links", {"from": "gcp-ams", "to": "gcp-ams"}, "invalid_field", "body"),
         ("links", {"from": "gcp-ams", "to": "oracle-iad", "price_usd_per_gb": 1e9}, "invalid_field",
          "price_usd_per_gb"),
-        ("policies", {"max_relays": 3}, "invalid_field", "max_relays"),
+        ("policies", {"max_relays": 4}, "invalid_field", "max_relays"),
         ("policies", {"pin": ["gcp-ams", "gcp-ams"]}, "invalid_field", "pin"),
         ("pools", {"max_rtt_ms": 60_001}, "invalid_field", "max_rtt_ms"),
     ],

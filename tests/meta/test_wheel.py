@@ -95,6 +95,8 @@ def test_the_wheel_has_all_that_the_packages_need_and_nothing_else(built: tuple[
     assert re.fullmatch(r"tendril-[0-9.]+\.dist-info", info)
     needed = sources("**/*.py")
     needed |= {f"{package}/py.typed" for package in PACKAGES}
+    needed |= sources("**/*.pyi") | sources("sim/scenarios/*.yaml")
+    needed |= {name for name in names if re.fullmatch(r"router/core/_kernel\.[\w.-]+\.so", name)}  # needs a compiler
     needed |= sources("dashboard/static/**/*") | sources("data/*.yaml") | {"providers/countries.yaml"}
     migrations = [p.relative_to(ROOT) for p in (ROOT / "migrations").rglob("*") if p.suffix in (".py", ".mako")]
     needed |= {f"router/store/{path.as_posix()}" for path in migrations}
