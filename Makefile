@@ -51,7 +51,7 @@ test: check  ## everything, on real components
 	$(BIN)/python -m pytest tests/testbed/test_world.py
 
 bench: $(VENV)/.bench  ## benchmarks against peers; NAME=solve
-	$(BIN)/python -m bench $(NAME)
+	@$(BIN)/python -m bench $(NAME)
 
 web: $(VENV)/.dev  ## rebuild the dashboard into router/dashboard/static
 	cd router/dashboard/web && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci && PATH="$(CURDIR)/$(BIN):$$PATH" npm run build
