@@ -81,7 +81,7 @@ class HealthBook:
         dead &= seen  # never heard of at all is unknown, not down
         standing = seen & np.array([h.state is not Health.DOWN for h in self.current])
         self._judge_darkness(standing, (now - newest_ok > SILENCE_US) & (self._losses > 0), now)
-        if self.frozen:
+        if self.frozen or self._fades(standing, (now - newest_ok > SILENCE_US // 2) & (self._losses > 0)):
             dead &= ~standing
         vantages, newest_lost = (now - self._ok_at <= DECAY_US).sum(axis=1), self._lost_at.max(axis=1)
         losses = self._loss()
@@ -100,6 +100,14 @@ class HealthBook:
                 changes.append((self._ids[i], before, health))
         self.current = tuple(after)
         return changes
+
+    def _fades(self, standing: Bool, fading: Bool) -> bool:
+        """Whether most of the world is on its way into the dark: who gets there first must not be blamed for it.
+
+        Evidence comes in with reports, a second apart, so of many that were cut off together one seems silent longest.
+        """
+        together = int((standing & fading).sum())
+        return together > 2 and together * 2 > int(standing.sum())
 
     def _judge_darkness(self, standing: Bool, dark: Bool, now: Micros) -> None:
         """Freeze while most of the world is dark at once; evidence comes in over seconds, so "at once" is as long.

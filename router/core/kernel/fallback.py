@@ -194,6 +194,15 @@ def place(links: I64, links_t: I64, source: I64, target: I64, cost: I64, limit: 
     return len(source)
 
 
+def _anew(through: I64, straight: int, limit: int) -> tuple[int, int]:
+    """Cost and relay of one entry from scratch: over the cheapest relay, or straight on where that is no dearer."""
+    k = int(through.argmin())
+    via = int(through[k])
+    if via < straight and via < limit:
+        return via, k
+    return (straight if straight < limit else 2 * limit), DIRECT
+
+
 def update(
     head: I64,
     left: I64,
@@ -245,14 +254,8 @@ def update(
             offer(everyone, np.full(n, b), left_t[a] + relay_cost_us + right[a, b], int(a))
     for entry in np.unique(np.concatenate([*stale, np.empty(0, np.int64)])):
         u, v = divmod(int(entry), n)
-        through = left[u] + right_t[v] + toll
-        k = int(through.argmin())
-        via, straight = int(through[k]), int(head[u, v])
-        one = np.array([u]), np.array([v])
-        if via < straight and via < limit:
-            _store(*one, np.array([via]), k)
-        else:
-            _store(*one, np.array([straight if straight < limit else 2 * limit]), DIRECT)
+        cost, k = _anew(left[u] + right_t[v] + toll, int(head[u, v]), limit)
+        _store(np.array([u]), np.array([v]), np.array([cost]), k)
     entries = np.unique(np.concatenate([*seen, np.empty(0, np.int64)]))
     if len(entries) > len(touched):
         return -1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from test_health import SECOND, N, book, run
 from test_plane import DETOUR, Desk
 from worlds import inventory, report
@@ -42,12 +43,13 @@ def test_a_world_whose_reports_of_darkness_come_in_one_after_the_other_is_not_de
     assert downs == [] and book.frozen
 
 
-def test_the_simulated_world_cut_as_a_whole_loses_no_data_center() -> None:
-    sim = Simulation(make_world(5, 1, 6), 6)
-    sim.run(15)
+@pytest.mark.parametrize("seed", [3, 8])  # each blamed whoever fell silent a moment before the others
+def test_the_simulated_world_cut_as_a_whole_loses_no_data_center(seed: int) -> None:
+    sim = Simulation(make_world(6, 2, seed), seed)
+    sim.run(20)
     for pair in sim.world.delay_us:
         sim.world.cut[pair] = True
-    sim.run(45)
+    sim.run(60)
     assert [e for e in sim.events if e.kind == "data_center.down"] == []
     assert len([e for e in sim.events if e.kind == "health.frozen"]) == 1
 
@@ -56,9 +58,9 @@ def test_two_and_three_data_centers_blame_only_where_blame_is_possible() -> None
     for names, expected in (("a-1 b-1", []), ("a-1 b-1 c-1", ["a-1"])):
         sim = Simulation(make_world(len(names.split()), 1, 1), 1)
         victim = sorted(sim.world.inventory.data_centers)[0]
-        sim.run(15)
+        sim.run(20)
         sim.world.blackhole(victim, True)
-        sim.run(15)
+        sim.run(20)
         down = [e.subject for e in sim.events if e.kind == "data_center.down"]
         assert down == ([victim] if expected else [])
         assert sim.violations == []
@@ -83,18 +85,18 @@ def test_agents_that_are_silent_for_long_do_not_freeze_the_others_for_ever() -> 
     desk.second(DETOUR)
     rows = {"b-1-0": (40_000, 20_000, 20_000)}
     solved = []
-    for s in range(140):
-        desk.now += 5 * SECOND
+    for s in range(700):
+        desk.now += SECOND
         desk.submit(Reported(report("a-1-0", rows, 100 + s)))
         solved.append(any(isinstance(e, Solve) for e in desk.submit(Tick("routes"))))
-    assert not any(solved[6:100]) and all(solved[-4:])
+    assert not any(solved[30:500]) and all(solved[-20:])
 
 
 def test_freezing_does_not_flap_with_every_report() -> None:
     desk = Desk()
     desk.second(DETOUR)
     events = []
-    for s in range(90):
+    for s in range(200):
         desk.now += SECOND
         desk.submit(Reported(report("a-1-0", {"b-1-0": (40_000, 20_000, 20_000)}, 100 + s)))
         if s % 11 == 0:
