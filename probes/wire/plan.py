@@ -1,0 +1,157 @@
+"""Whom a node probes: the plan. PURE."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from probes.wire.check import WIRE_VERSION, WireError, check_version, integer, listed, record_of, string, text_in
+from probes.wire.report import MAX_RAW_US, MAX_ROWS
+
+TIERS = ("hot", "warm", "cold")  # carries sessions; a likely alternative; everything else
+MAX_WEIGHT = 1_000_000
+KINDS = ("icmp", "tcp")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPeer:
+    """One peer to probe over one transport."""
+
+    node: str
+    data_center: str
+    transport: str
+    host: str
+    reflector_port: int
+    relay_port: int  # 0: that peer does not relay
+    interval_us: int  # one probe per interval
+    tier: str = "cold"
+    weight: int = 0  # value of one probe more, relative to the other peers; 0 to ``MAX_WEIGHT``
+    key: str = ""  # shared with that peer alone, 64 hex digits; "": nothing is authenticated
+
+
+@dataclass(frozen=True, slots=True)
+class PlanVantage:
+    """A machine in somebody else's network whose round trip is measured with echo requests or TCP handshakes."""
+
+    target: str
+    kind: str
+    host: str
+    port: int  # 0 for icmp
+    asn: int  # 0: not known
+    country: str  # "": not known
+    interval_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a node may send; 0 is no limit of that kind beyond the agent's own. The agent enforces it."""
+
+    packets_per_s: int = 0
+    bytes_per_s: int = 0
+    monthly_bytes: int = 0
+    reserve_ppm: int = 150_000  # of the packets, kept for confirm bursts
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePlan:
+    """Whom a node probes, how often, and until when the plan is fresh (an expired plan is still followed, aged)."""
+
+    node: str
+    data_center: str
+    plan_version: int
+    issued_at_us: int
+    expires_at_us: int
+    report_interval_us: int
+    timeout_us: int  # an unanswered probe is overdue, and counted as lost, after this
+    peers: tuple[PlanPeer, ...] = ()
+    version: int = WIRE_VERSION
+    budget: Budget = field(default_factory=Budget)
+    floor_interval_us: int = 0  # every peer is probed at least this often, whatever its weight; 0: its own interval
+    vantage: tuple[PlanVantage, ...] = ()
+    contact: str = ""  # travels in echo requests: who to ask about them
+
+
+_HEX = re.compile("[0-9a-f]{64}")
+_LATER_IN_PLAN: dict[str, object] = {
+    "budget": {"packets_per_s": 0, "bytes_per_s": 0, "monthly_bytes": 0, "reserve_ppm": 150_000},
+    "floor_interval_us": 0,
+    "vantage": [],
+    "contact": "",
+}
+
+
+def decode_plan(data: object) -> ProbePlan:
+    """Check and build a plan from parsed JSON. Raises :class:`WireError`."""
+    record = record_of(data, "plan", ProbePlan, _LATER_IN_PLAN)
+    check_version(record)
+    peers = listed(record["peers"], "peers", MAX_ROWS)
+    vantage = listed(record["vantage"], "vantage", MAX_ROWS)
+    return ProbePlan(
+        node=text_in(record, "node"),
+        data_center=text_in(record, "data_center"),
+        plan_version=integer(record["plan_version"], "plan_version", 0, 1 << 62),
+        issued_at_us=integer(record["issued_at_us"], "issued_at_us", 0, MAX_RAW_US),
+        expires_at_us=integer(record["expires_at_us"], "expires_at_us", 0, MAX_RAW_US),
+        report_interval_us=integer(record["report_interval_us"], "report_interval_us", 100_000, 60_000_000),
+        timeout_us=integer(record["timeout_us"], "timeout_us", 10_000, 10_000_000),
+        peers=tuple(_decode_peer(peer, i) for i, peer in enumerate(peers)),
+        budget=_decode_budget(record["budget"]),
+        floor_interval_us=integer(record["floor_interval_us"], "floor_interval_us", 0, 3_600_000_000),
+        vantage=tuple(_decode_vantage(target, i) for i, target in enumerate(vantage)),
+        contact=_short(record["contact"], "contact"),
+    )
+
+
+def _decode_peer(data: object, i: int) -> PlanPeer:
+    name = f"peers[{i}]"
+    record = record_of(data, name, PlanPeer, {"tier": "cold", "weight": 0, "key": ""})
+    return PlanPeer(
+        node=text_in(record, "node", name),
+        data_center=text_in(record, "data_center", name),
+        transport=text_in(record, "transport", name),
+        host=text_in(record, "host", name),
+        reflector_port=integer(record["reflector_port"], f"{name}.reflector_port", 1, 65_535),
+        relay_port=integer(record["relay_port"], f"{name}.relay_port", 0, 65_535),
+        interval_us=integer(record["interval_us"], f"{name}.interval_us", 1_000, 3_600_000_000),
+        tier=_one_of(record["tier"], f"{name}.tier", TIERS),
+        weight=integer(record["weight"], f"{name}.weight", 0, MAX_WEIGHT),
+        key=_key(record["key"], f"{name}.key"),
+    )
+
+
+def _decode_vantage(data: object, i: int) -> PlanVantage:
+    name = f"vantage[{i}]"
+    record = record_of(data, name, PlanVantage)
+    return PlanVantage(
+        target=text_in(record, "target", name),
+        kind=_one_of(record["kind"], f"{name}.kind", KINDS),
+        host=text_in(record, "host", name),
+        port=integer(record["port"], f"{name}.port", 0, 65_535),
+        asn=integer(record["asn"], f"{name}.asn", 0, (1 << 32) - 1),
+        country=_short(record["country"], f"{name}.country"),
+        interval_us=integer(record["interval_us"], f"{name}.interval_us", 1_000_000, 86_400_000_000),
+    )
+
+
+def _decode_budget(data: object) -> Budget:
+    record = record_of(data, "budget", Budget)
+    high = {"packets_per_s": 1_000_000, "reserve_ppm": 1_000_000}
+    return Budget(
+        **{name: integer(value, f"budget.{name}", 0, high.get(name, 1 << 53)) for name, value in record.items()}
+    )
+
+
+def _one_of(value: object, name: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise WireError(name, f"must be one of {', '.join(allowed)}")
+    return str(value)
+
+
+def _short(value: object, name: str) -> str:
+    return "" if value == "" else string(value, name)
+
+
+def _key(value: object, name: str) -> str:
+    if not isinstance(value, str) or (value and not _HEX.fullmatch(value)):
+        raise WireError(name, "must be empty or 64 lower-case hex digits")
+    return value
