@@ -10,6 +10,7 @@ from probes.wire.report import MAX_RAW_US, MAX_ROWS
 
 TIERS = ("hot", "warm", "cold")  # carries sessions; a likely alternative; everything else
 MAX_WEIGHT = 1_000_000
+MAX_KEY_ID = 4_095  # the upper 12 bits of a STAMP session id
 KINDS = ("icmp", "tcp")
 
 
@@ -26,7 +27,8 @@ class PlanPeer:
     interval_us: int  # one probe per interval
     tier: str = "cold"
     weight: int = 0  # value of one probe more, relative to the other peers; 0 to ``MAX_WEIGHT``
-    key: str = ""  # shared with that peer alone, 64 hex digits; "": nothing is authenticated
+    key_id: int = 0  # names ``key`` to that peer: 0 to ``MAX_KEY_ID``
+    key: str = ""  # 64 hex digits, :func:`probes.keys.derive` of the peer's own key; "": nothing is authenticated
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class ProbePlan:
     floor_interval_us: int = 0  # every peer is probed at least this often, whatever its weight; 0: its own interval
     vantage: tuple[PlanVantage, ...] = ()
     contact: str = ""  # travels in echo requests: who to ask about them
+    own_key: str = ""  # 64 hex digits; the keys of all who send to this node derive from it
 
 
 _HEX = re.compile("[0-9a-f]{64}")
@@ -77,6 +80,7 @@ _LATER_IN_PLAN: dict[str, object] = {
     "floor_interval_us": 0,
     "vantage": [],
     "contact": "",
+    "own_key": "",
 }
 
 
@@ -99,12 +103,13 @@ def decode_plan(data: object) -> ProbePlan:
         floor_interval_us=integer(record["floor_interval_us"], "floor_interval_us", 0, 3_600_000_000),
         vantage=tuple(_decode_vantage(target, i) for i, target in enumerate(vantage)),
         contact=_short(record["contact"], "contact"),
+        own_key=_key(record["own_key"], "own_key"),
     )
 
 
 def _decode_peer(data: object, i: int) -> PlanPeer:
     name = f"peers[{i}]"
-    record = record_of(data, name, PlanPeer, {"tier": "cold", "weight": 0, "key": ""})
+    record = record_of(data, name, PlanPeer, {"tier": "cold", "weight": 0, "key_id": 0, "key": ""})
     return PlanPeer(
         node=text_in(record, "node", name),
         data_center=text_in(record, "data_center", name),
@@ -115,6 +120,7 @@ def _decode_peer(data: object, i: int) -> PlanPeer:
         interval_us=integer(record["interval_us"], f"{name}.interval_us", 1_000, 3_600_000_000),
         tier=_one_of(record["tier"], f"{name}.tier", TIERS),
         weight=integer(record["weight"], f"{name}.weight", 0, MAX_WEIGHT),
+        key_id=integer(record["key_id"], f"{name}.key_id", 0, MAX_KEY_ID),
         key=_key(record["key"], f"{name}.key"),
     )
 

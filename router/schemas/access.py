@@ -100,6 +100,31 @@ class PeerAnswer(Answer):
     reflector_port: int
     relay_port: int
     interval_us: int
+    tier: str
+    weight: int
+    key_id: int
+    key: str
+
+
+class VantageAnswer(Answer):
+    """A machine in somebody else's network that a node measures, as in ``probes.wire``."""
+
+    target: str
+    kind: str
+    host: str
+    port: int
+    asn: int
+    country: str
+    interval_us: int
+
+
+class BudgetAnswer(Answer):
+    """What a node may send, as in ``probes.wire``."""
+
+    packets_per_s: int
+    bytes_per_s: int
+    monthly_bytes: int
+    reserve_ppm: int
 
 
 class PlanAnswer(Answer):
@@ -113,6 +138,11 @@ class PlanAnswer(Answer):
     report_interval_us: int
     timeout_us: int
     peers: list[PeerAnswer]
+    budget: BudgetAnswer
+    floor_interval_us: int
+    vantage: list[VantageAnswer]
+    contact: str
+    own_key: str
     version: int
 
 
@@ -135,6 +165,8 @@ class ReactionHopsAnswer(Answer):
     transport: list[str]
     host: list[str]
     port: list[int]
+    node: list[str]
+    reflector_port: list[int]
 
 
 class ReactionRowsAnswer(Answer):
@@ -164,6 +196,7 @@ class ReactionPlanAnswer(Answer):
     hops: ReactionHopsAnswer
     paths: list[list[int]]
     rows: ReactionRowsAnswer
+    drained: list[int]
     version: int
 
 
