@@ -58,8 +58,8 @@ from probes.wire.report import (
 from probes.wire.sketch import GAMMA, MAX_BUCKETS, bucket_of, bucket_value, merge_sketches, sketch_quantile
 
 __all__ = [
-    "GAMMA", "KINDS", "MAX_BUCKETS", "MAX_CHOICES", "MAX_COUNT", "MAX_DELAY_US", "MAX_KEY_ID", "MAX_RAW_US", "MAX_ROWS", "MAX_TEXT",
-    "MAX_WEIGHT", "TIERS", "WIRE_VERSION", "Budget", "PlanPeer", "PlanVantage", "ProbePlan", "ProbeReport",
+    "GAMMA", "KINDS", "MAX_BUCKETS", "MAX_CHOICES", "MAX_COUNT", "MAX_DELAY_US", "MAX_KEY_ID", "MAX_RAW_US", "MAX_ROWS",
+    "MAX_TEXT", "MAX_WEIGHT", "TIERS", "WIRE_VERSION", "Budget", "PlanPeer", "PlanVantage", "ProbePlan", "ProbeReport",
     "ReactionHops", "ReactionPlan", "ReactionRows", "ReflexEvent", "ReportRows", "Triggers", "WireError", "bucket_of",
     "bucket_value", "decode_plan", "decode_reaction_plan", "decode_report", "encode", "merge_sketches",
     "sketch_quantile",

@@ -85,7 +85,7 @@ class _Shared:
         self._view = view
         self._node = node_id
         self._hops: dict[tuple[int, int], int] = {}
-        self._addresses: list[tuple[int, str, str, int]] = []
+        self._addresses: list[tuple[int, str, str, int, str, int]] = []
         self.paths: dict[Path, int] = {}
 
     def path(self, table: RouteTable, c: int, vertices: Path) -> int:
@@ -106,14 +106,14 @@ class _Shared:
             self._addresses.append((vertex, name, *self._address(table, vertex, name)))
         return number
 
-    def _address(self, table: RouteTable, vertex: int, transport: str) -> tuple[str, int]:
+    def _address(self, table: RouteTable, vertex: int, transport: str) -> tuple[str, int, str, int]:
         """The relay that this node uses there: rendezvous hashing spreads the nodes over a data center's relays."""
         there = self._view.inventory.nodes_by_data_center.get(table.snapshot.data_centers[vertex], ())
         relays = [node for node in there if node.relay_port and node.addresses.get(transport)]
         if not relays:
-            return "", 0
+            return "", 0, "", 0
         best = max(relays, key=lambda n: hashlib.blake2b(f"{self._node}>{n.id}".encode(), digest_size=8).digest())
-        return best.addresses[transport], best.relay_port
+        return best.addresses[transport], best.relay_port, best.id, best.reflector_port
 
 
 def _rows(view: View, table: RouteTable, c: int, u: int, shared: _Shared) -> tuple[Row, ...]:

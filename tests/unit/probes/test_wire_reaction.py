@@ -29,7 +29,7 @@ PLAN = ReactionPlan(
     contexts=("voice", "voice/eu"),
     tables=(0, 0),
     data_centers=("a", "b", "c"),
-    hops=ReactionHops((1, 2), ("internet", "internet"), ("", "198.51.100.7"), (0, 7422)),
+    hops=ReactionHops((1, 2), ("internet", "internet"), ("", "198.51.100.7"), (0, 7422), ("", "c-1"), (0, 7421)),
     paths=((0,), (1, 0)),
     rows=ReactionRows((0,), (1,), ((0, 1),), ("p",), (90_000,)),
 )
