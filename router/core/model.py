@@ -23,6 +23,8 @@ PolicyId = NewType("PolicyId", str)
 PoolId = NewType("PoolId", str)
 AgentId = NewType("AgentId", str)
 SessionId = NewType("SessionId", str)
+LegId = NewType("LegId", str)
+WebhookId = NewType("WebhookId", str)
 DrainId = NewType("DrainId", str)
 KeyId = NewType("KeyId", str)
 
@@ -172,6 +174,23 @@ class Pool:
     max_rtt_us: int | None = None  # cap on user -> agent round trip at placement; None: best effort
     labels: Mapping[str, str] = field(default_factory=dict)
     revision: int = 0
+    queue_s: int = 0  # how long a session may wait for an agent; 0: it is refused at once
+    agent_grace_s: int = 5  # a session whose agent is lost waits so long for it before it gets another one
+    wrap_s: int = 0  # how long an agent may finish up after its session; 0: it is free at once
+    reset: bool = False  # an agent must attest that it forgot its last session before it is ready again
+    max_sessions: int = 0  # sessions after which an agent retires; 0: never
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """An address that is told of events, signed by the Standard Webhooks scheme."""
+
+    id: WebhookId
+    url: str
+    secret: str  # ``whsec_`` and base64
+    events: tuple[str, ...] = ()  # kinds, or their first part (``session``); none: all
+    enabled: bool = True
+    revision: int = 0
 
 
 Resource = Provider | Region | DataCenter | Node | Link | Policy | Pool
@@ -234,6 +253,7 @@ class Inventory:
 class SessionState(StrEnum):
     """Where a session is in its life; the table is ``pools.SESSION_TRANSITIONS``."""
 
+    QUEUED = "queued"  # waits for an agent of its pool
     ATTACHING = "attaching"  # placed, the user has not arrived at the edge yet
     ACTIVE = "active"
     MOVING = "moving"  # another edge is chosen; the user is still at the old one
@@ -247,12 +267,19 @@ class SessionState(StrEnum):
 
 
 class AgentState(StrEnum):
-    """Life of a stateful agent (steering counts only ``ready``)."""
+    """Life of a stateful agent; the table is ``pools.AGENT_TRANSITIONS``. Only ``ready`` ones are taken."""
 
-    READY = "ready"
-    BUSY = "busy"
-    LOST = "lost"
-    RETIRED = "retired"
+    ANNOUNCED = "announced"  # known, has not said that it is coming up
+    WARMING = "warming"  # loads its model
+    READY = "ready"  # has room for a session
+    RESERVED = "reserved"  # taken; the user has not arrived yet
+    BUSY = "busy"  # talks, and has no room left
+    WRAPPING = "wrapping"  # the user is gone, it finishes up
+    RESETTING = "resetting"  # forgets its last session, and must attest it
+    BROKEN = "broken"  # did not warm up or reset in time
+    SUSPECT = "suspect"  # was not heard of lately
+    LOST = "lost"  # was not heard of for too long; fenced
+    RETIRED = "retired"  # will not come back
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +317,14 @@ class Agent:
     session: SessionId | None = None
     address: str = ""  # where edges send its media, e.g. ``127.2.0.4:7423``
     seen_at: Micros = 0
+    capacity: int = 1  # sessions it can hold at once
+    held: int = 0  # sessions it holds
+    served: int = 0  # sessions it has held since it registered
+    cordoned: bool = False  # keeps what it holds, takes no more
+    nonce: str = ""  # of its present instance; a reset is attested by another one
+    agent_version: str = ""  # of its software, for canaries
+    since: Micros = 0  # when it came into its state
+    deadline_at: Micros | None = None  # when its state must have ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +346,32 @@ class Session:
     agent_data_center: DataCenterId | None = None
     moved_from: DataCenterId | None = None  # while MOVING: the edge that still carries the user
     constraints: Constraints = field(default_factory=Constraints)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    ended_at: Micros | None = None
+    end_reason: str | None = None
+    agent_epoch: int = 0  # of the agent's lease on this session
+    queued_until: Micros | None = None  # while QUEUED: when it is refused
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A further participant of a session: a person at an edge of their own, or another agent."""
+
+    session: SessionId
+    id: LegId
+    client: Client
+    edge: DataCenterId | None
+    edge_node: NodeId | None
+    edges: tuple[DataCenterId, ...]
+    state: SessionState
+    epoch: int
+    created_at: Micros
+    lease_expires_at: Micros
+    pool: PoolId | None = None  # of an agent's leg
+    agent: AgentId | None = None
+    agent_data_center: DataCenterId | None = None
+    agent_epoch: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     ended_at: Micros | None = None

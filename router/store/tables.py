@@ -29,7 +29,9 @@ from sqlalchemy import (
     Table,
     TypedColumns,
     UniqueConstraint,
+    false,
     literal_column,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.schema import SchemaItem
@@ -136,6 +138,32 @@ class PoolColumns(LabelledColumns):
 
     traffic_class: Named[str] = Column(String)
     max_rtt_us: Named[int | None] = Column(BigInteger)
+    queue_s: Named[int] = Column(Integer, server_default="0")
+    agent_grace_s: Named[int] = Column(Integer, server_default="5")
+    wrap_s: Named[int] = Column(Integer, server_default="0")
+    reset: Named[bool] = Column(Boolean, server_default=false())
+    max_sessions: Named[int] = Column(Integer, server_default="0")
+
+
+class WebhookColumns(ResourceColumns):
+    """See :class:`router.core.model.Webhook`; the secret must be readable, because it signs."""
+
+    url: Named[str] = Column(String)
+    secret: Named[str] = Column(String)
+    events: Named[list[str]] = Column(Json)
+    enabled: Named[bool] = Column(Boolean)
+
+
+class OutboxColumns(TypedColumns):
+    """A message to a webhook that has not been delivered yet; written in the transaction of its event."""
+
+    id = Column(Serial, primary_key=True, autoincrement=True)
+    webhook: Named[str] = Column(String, ForeignKey("webhooks.id", ondelete="CASCADE"), index=True)
+    event: Named[int] = Column(BigInteger)
+    created_at: Named[int] = Column(BigInteger)
+    attempts: Named[int] = Column(Integer)
+    next_at: Named[int] = Column(BigInteger, index=True)
+    last_error: Named[str] = Column(String)
 
 
 class AgentColumns(TypedColumns):
@@ -150,6 +178,14 @@ class AgentColumns(TypedColumns):
     session: Named[str | None] = Column(String, unique=True)
     address: Named[str] = Column(String)
     seen_at: Named[int] = Column(BigInteger)
+    capacity: Named[int] = Column(Integer, server_default="1")
+    held: Named[int] = Column(Integer, server_default="0")
+    served: Named[int] = Column(BigInteger, server_default="0")
+    cordoned: Named[bool] = Column(Boolean, server_default=false())
+    nonce: Named[str] = Column(String, server_default=text("''"))
+    agent_version: Named[str] = Column(String, server_default=text("''"))
+    since: Named[int] = Column(BigInteger, server_default="0")
+    deadline_at: Named[int | None] = Column(BigInteger)
 
 
 class SessionColumns(TypedColumns):
@@ -174,6 +210,35 @@ class SessionColumns(TypedColumns):
     agent_data_center: Named[str | None] = Column(String)
     moved_from: Named[str | None] = Column(String)
     constraints: Named[dict[str, Any]] = Column(Json)
+    metadata: Named[dict[str, str]] = Column(Json)
+    reasons: Named[list[str]] = Column(Json)
+    ended_at: Named[int | None] = Column(BigInteger)
+    end_reason: Named[str | None] = Column(String)
+    agent_epoch: Named[int] = Column(BigInteger, server_default="0")
+    queued_until: Named[int | None] = Column(BigInteger)
+
+
+class LegColumns(TypedColumns):
+    """See :class:`router.core.model.Leg`; the client is flattened."""
+
+    session = Column(String, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True)
+    id = Column(String, primary_key=True)
+    state: Named[str] = Column(String)
+    client_prefix: Named[str | None] = Column(String)
+    client_asn: Named[int | None] = Column(BigInteger)
+    client_country: Named[str | None] = Column(String)
+    client_latitude: Named[float | None] = Column(Double)
+    client_longitude: Named[float | None] = Column(Double)
+    edge: Named[str | None] = Column(String)
+    edge_node: Named[str | None] = Column(String)
+    edges: Named[list[str]] = Column(Json)
+    epoch: Named[int] = Column(BigInteger)
+    created_at: Named[int] = Column(BigInteger)
+    lease_expires_at: Named[int] = Column(BigInteger)
+    pool: Named[str | None] = Column(String)
+    agent: Named[str | None] = Column(String)
+    agent_data_center: Named[str | None] = Column(String)
+    agent_epoch: Named[int] = Column(BigInteger)
     metadata: Named[dict[str, str]] = Column(Json)
     reasons: Named[list[str]] = Column(Json)
     ended_at: Named[int | None] = Column(BigInteger)
@@ -306,6 +371,13 @@ _SESSION_INDEXES: tuple[SchemaItem, ...] = (
     Index("ix_sessions_live_moved_from", "moved_from", **_where("moved_from IS NOT NULL")),
     Index("ix_sessions_live_pool", "pool", **_LIVE),
     Index("ix_sessions_live_lease_expires_at", "lease_expires_at", **_LIVE),
+    Index("ix_sessions_queued", "pool", "created_at", "id", **_where("state = 'queued'")),
+    Index("ix_sessions_live_agent", "agent", **_LIVE),
+)
+_LEG_INDEXES: tuple[SchemaItem, ...] = (
+    Index("ix_legs_live_edge_node", "edge_node", **_LIVE),
+    Index("ix_legs_live_lease_expires_at", "lease_expires_at", **_LIVE),
+    Index("ix_legs_live_agent", "agent", **_LIVE),
 )
 
 providers = Table("providers", metadata, ProviderColumns)
@@ -319,6 +391,9 @@ agents = Table(
     "agents", metadata, AgentColumns, Index("ix_agents_ready", "pool", "data_center", "id", **_where("state = 'ready'"))
 )
 sessions = Table("sessions", metadata, SessionColumns, *_SESSION_INDEXES)
+legs = Table("legs", metadata, LegColumns, *_LEG_INDEXES)
+webhooks = Table("webhooks", metadata, WebhookColumns)
+outbox = Table("outbox", metadata, OutboxColumns, sqlite_autoincrement=True)
 departures = Table("departures", metadata, DepartureColumns, Index("ix_departures_session", "session"))
 idempotency = Table("idempotency_keys", metadata, IdempotencyColumns)
 drains = Table("drains", metadata, DrainColumns)

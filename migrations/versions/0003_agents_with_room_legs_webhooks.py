@@ -1,0 +1,136 @@
+"""Agents with room for several sessions and timed states, queues, further legs of a session, webhooks.
+
+Revision ID: 0003
+Revises: 0002
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+LIVE = sa.text("state <> 'ended'")
+QUEUED = sa.text("state = 'queued'")
+
+
+def _added() -> dict[str, tuple[sa.Column[Any], ...]]:
+    """Columns are made anew for each use: one belongs to one table."""
+    return {
+        "pools": (
+            sa.Column("queue_s", sa.Integer(), server_default="0", nullable=False),
+            sa.Column("agent_grace_s", sa.Integer(), server_default="5", nullable=False),
+            sa.Column("wrap_s", sa.Integer(), server_default="0", nullable=False),
+            sa.Column("reset", sa.Boolean(), server_default=sa.false(), nullable=False),
+            sa.Column("max_sessions", sa.Integer(), server_default="0", nullable=False),
+        ),
+        "agents": (
+            sa.Column("capacity", sa.Integer(), server_default="1", nullable=False),
+            sa.Column("held", sa.Integer(), server_default="0", nullable=False),
+            sa.Column("served", sa.BigInteger(), server_default="0", nullable=False),
+            sa.Column("cordoned", sa.Boolean(), server_default=sa.false(), nullable=False),
+            sa.Column("nonce", sa.String(), server_default=sa.text("''"), nullable=False),
+            sa.Column("agent_version", sa.String(), server_default=sa.text("''"), nullable=False),
+            sa.Column("since", sa.BigInteger(), server_default="0", nullable=False),
+            sa.Column("deadline_at", sa.BigInteger(), nullable=True),
+        ),
+        "sessions": (
+            sa.Column("agent_epoch", sa.BigInteger(), server_default="0", nullable=False),
+            sa.Column("queued_until", sa.BigInteger(), nullable=True),
+        ),
+    }
+
+
+def upgrade() -> None:
+    for table, columns in _added().items():
+        for column in columns:
+            op.add_column(table, column)
+    op.execute("UPDATE agents SET held = 1 WHERE session IS NOT NULL AND state = 'busy'")
+    op.execute(
+        "UPDATE sessions SET agent_epoch = COALESCE((SELECT epoch FROM agents WHERE agents.id = sessions.agent), 0)"
+        " WHERE state <> 'ended' AND agent IS NOT NULL"
+    )
+    _index("ix_sessions_queued", "sessions", ["pool", "created_at", "id"], QUEUED)
+    _index("ix_sessions_live_agent", "sessions", ["agent"], LIVE)
+    _create_legs()
+    op.create_table(
+        "webhooks",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("url", sa.String(), nullable=False),
+        sa.Column("secret", sa.String(), nullable=False),
+        sa.Column("events", JSON, nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_webhooks"),
+    )
+    op.create_table(
+        "outbox",
+        sa.Column("id", SERIAL, autoincrement=True, nullable=False),
+        sa.Column("webhook", sa.String(), nullable=False),
+        sa.Column("event", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("next_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_error", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["webhook"], ["webhooks.id"], name="fk_outbox_webhook_webhooks", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name="pk_outbox"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_outbox_webhook", "outbox", ["webhook"], unique=False)
+    op.create_index("ix_outbox_next_at", "outbox", ["next_at"], unique=False)
+
+
+def _create_legs() -> None:
+    op.create_table(
+        "legs",
+        sa.Column("session", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("client_prefix", sa.String(), nullable=True),
+        sa.Column("client_asn", sa.BigInteger(), nullable=True),
+        sa.Column("client_country", sa.String(), nullable=True),
+        sa.Column("client_latitude", sa.Double(), nullable=True),
+        sa.Column("client_longitude", sa.Double(), nullable=True),
+        sa.Column("edge", sa.String(), nullable=True),
+        sa.Column("edge_node", sa.String(), nullable=True),
+        sa.Column("edges", JSON, nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("lease_expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("pool", sa.String(), nullable=True),
+        sa.Column("agent", sa.String(), nullable=True),
+        sa.Column("agent_data_center", sa.String(), nullable=True),
+        sa.Column("agent_epoch", sa.BigInteger(), nullable=False),
+        sa.Column("metadata", JSON, nullable=False),
+        sa.Column("reasons", JSON, nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("end_reason", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(["session"], ["sessions.id"], name="fk_legs_session_sessions", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("session", "id", name="pk_legs"),
+    )
+    _index("ix_legs_live_edge_node", "legs", ["edge_node"], LIVE)
+    _index("ix_legs_live_lease_expires_at", "legs", ["lease_expires_at"], LIVE)
+    _index("ix_legs_live_agent", "legs", ["agent"], LIVE)
+
+
+def _index(name: str, table: str, columns: list[str], where: sa.TextClause) -> None:
+    op.create_index(name, table, columns, unique=False, sqlite_where=where, postgresql_where=where)
+
+
+def downgrade() -> None:
+    for name in ("outbox", "webhooks", "legs"):
+        op.drop_table(name)
+    op.drop_index("ix_sessions_live_agent", "sessions")
+    op.drop_index("ix_sessions_queued", "sessions")
+    for table, columns in _added().items():
+        for column in columns:
+            op.drop_column(table, column.name)
