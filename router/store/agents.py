@@ -11,42 +11,31 @@ Errors: ``unknown_agent``, ``unknown_pool``, ``unknown_data_center``, ``unknown_
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from router.core.errors import InputRejected
-from router.core.model import Agent, AgentState, DataCenterId, Event, Micros, PoolId, Session, SessionId
+from router.core.model import Agent, AgentState, Event, Micros, PoolId, Session
 from router.core.pools import next_agent_state
 from router.store import events
 from router.store.commit import Commit, Tally
 from router.store.resources import unknown
 from router.store.rows import read_agent, row_of
-from router.store.tables import READY, agents, data_centers, nodes, pools
+from router.store.tables import agents, data_centers, nodes, pools
 
 # The statements of every start and end of a session are built once: building costs as much as running them.
-_FREE_AGENT = (
-    select(agents.c.id)
-    .where(agents.c.pool == bindparam("in_pool"), agents.c.data_center == bindparam("in_hub"), READY)
-    .order_by(agents.c.id)
-    .limit(1)
-    .with_for_update(skip_locked=True)
-)
-_TAKE = (
-    update(agents)
-    .where(agents.c.id == _FREE_AGENT.scalar_subquery(), READY)
-    .values(state=AgentState.BUSY, epoch=agents.c.epoch + 1, session=bindparam("for_session"))
-    .returning(*agents.c)
-)
 _OF_ENDED = agents.c.session.in_(bindparam("ended", expanding=True))
+_HOLDING = (
+    select(agents).where(agents.c.id.in_(bindparam("ids", expanding=True))).order_by(agents.c.id).with_for_update()
+)
 _FREE = (
     update(agents)
-    .where(_OF_ENDED, agents.c.state == AgentState.BUSY)
-    .values(state=next_agent_state(AgentState.BUSY, "released"), session=None)
-    .returning(*agents.c)
+    .where(agents.c.id == bindparam("of_agent"))
+    .values(state=bindparam("to_state"), held=bindparam("now_held"), session=None, since=bindparam("at"))
 )
-_FORGET = update(agents).where(_OF_ENDED).values(session=None)
 _HELD = agents.c.state.in_([AgentState.READY, AgentState.BUSY])
 
 
@@ -75,8 +64,19 @@ def register(connection: Connection, agent: Agent, now: Micros) -> Commit[Agent]
     _check_place(connection, agent)
     old = get(connection, agent.id, lock=True)
     state = _standing(agent, old)
-    epoch, session = (0, None) if old is None else (old.epoch, old.session)
-    new = replace(agent, seen_at=now, state=state, epoch=epoch, session=session)
+    kept = old or replace(agent, epoch=0, session=None, held=0, served=0, cordoned=False)
+    new = replace(
+        agent,
+        seen_at=now,
+        state=state,
+        epoch=kept.epoch,
+        session=kept.session,
+        held=kept.held,
+        served=kept.served,
+        cordoned=kept.cordoned,
+        since=kept.since if old is not None and old.state is state else now,
+        deadline_at=None,
+    )
     if old is None:
         connection.execute(insert(agents), row_of(new))
     else:
@@ -138,28 +138,22 @@ def fenced(agent: Agent) -> InputRejected:
     return InputRejected("fenced", message, field="epoch", rule="the current epoch", limit=agent.epoch)
 
 
-def take(connection: Connection, pool: PoolId, hubs: Sequence[DataCenterId], session: SessionId) -> Agent | None:
-    """Bind one ready agent in the first hub that has one; None if there is none.
-
-    PostgreSQL skips rows that another take has locked, so that takers of one pool do not queue behind each other.
-    """
-    for hub in hubs:
-        row = connection.execute(_TAKE, {"in_pool": pool, "in_hub": hub, "for_session": session}).mappings().first()
-        if row is not None:
-            return read_agent(row)
-    return None
-
-
-def free(connection: Connection, ended: Sequence[Session], tally: Tally) -> None:
-    """Unbind the agents of sessions that ended: busy ones are ready again, lost ones stay lost."""
-    ids = [session.id for session in ended if session.agent is not None]
-    if not ids:
+def free(connection: Connection, ended: Sequence[Session], tally: Tally, now: Micros) -> None:
+    """Give back the places of agents whose sessions ended; lost ones stay lost, but hold nothing to come back to."""
+    places = Counter(session.agent for session in ended if session.agent is not None)
+    if not places:
         return
-    freed = connection.execute(_FREE, {"ended": ids}).mappings().all()
-    for agent in map(read_agent, freed):
-        tally.agent(replace(agent, state=AgentState.BUSY), agent)
-    if len(freed) < len(ids):
-        connection.execute(_FORGET, {"ended": ids})
+    changed = []
+    for agent in map(read_agent, connection.execute(_HOLDING, {"ids": sorted(places)}).mappings()):
+        held = max(0, agent.held - places[agent.id])
+        state = agent.state
+        if state is AgentState.BUSY and held < agent.capacity:
+            state = next_agent_state(state, "released")
+        after = replace(agent, state=state, held=held, session=None)
+        tally.agent(agent, after)
+        changed.append({"of_agent": agent.id, "to_state": state.value, "now_held": held, "at": now})
+    if changed:
+        connection.execute(_FREE, changed)
 
 
 def expire(connection: Connection, seen_before: Micros, now: Micros) -> Commit[tuple[Agent, ...]]:

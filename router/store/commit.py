@@ -10,12 +10,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, case, func, select
 
 from router.core.messages import Change, SessionsChanged
 from router.core.model import Agent, AgentState, Counters, DataCenterId, PoolId
-from router.store.tables import LIVE, agents, sessions
+from router.store.tables import LIVE, READY, agents, sessions
 
+# Whose sessions are held, not lost; in the order of the enumeration, so that the statement is always the same text.
+COUNTED = tuple(state for state in AgentState if state in (AgentState.READY, AgentState.RESERVED, AgentState.BUSY))
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -45,10 +47,10 @@ class Tally:
     def agent(self, before: Agent | None, after: Agent | None) -> None:
         """An agent's row before and after; None while there is none."""
         for agent, sign in ((before, -1), (after, 1)):
-            if agent is not None and agent.state is AgentState.READY:
-                self._idle[agent.pool, agent.data_center] += sign
-            elif agent is not None and agent.state is AgentState.BUSY:
-                self._busy[agent.pool, agent.data_center] += sign
+            if agent is not None and agent.state in COUNTED:
+                self._busy[agent.pool, agent.data_center] += sign * agent.held
+                if agent.state is AgentState.READY and not agent.cordoned:
+                    self._idle[agent.pool, agent.data_center] += sign * (agent.capacity - agent.held)
 
     def changes(self) -> tuple[Change, ...]:
         """The differences that are not zero, in id order; nothing if nothing moved."""
@@ -61,16 +63,14 @@ class Tally:
 
 
 def count_all(connection: Connection) -> Counters:
-    """Count live sessions per edge, and idle and busy agents per pool and data center."""
+    """Count live sessions per edge, and free and held places of agents per pool and data center."""
     per_edge = select(sessions.c.edge, func.count()).where(LIVE).group_by(sessions.c.edge)
-    held = agents.c.state.in_([AgentState.READY, AgentState.BUSY])
-    place = (agents.c.pool, agents.c.data_center, agents.c.state)
-    found = [
-        ((PoolId(pool), DataCenterId(dc)), state, n)
-        for pool, dc, state, n in connection.execute(select(*place, func.count()).where(held).group_by(*place))
-    ]
+    place = (agents.c.pool, agents.c.data_center)
+    free = case((and_(READY, ~agents.c.cordoned), agents.c.capacity - agents.c.held), else_=0)
+    query = select(*place, func.sum(free), func.sum(agents.c.held)).where(agents.c.state.in_(COUNTED)).group_by(*place)
+    found = sorted(((PoolId(pool), DataCenterId(dc)), int(n), int(m)) for pool, dc, n, m in connection.execute(query))
     return Counters(
         {DataCenterId(edge): n for edge, n in sorted(connection.execute(per_edge))},
-        {where: n for where, state, n in sorted(found) if state == AgentState.READY},
-        {where: n for where, state, n in sorted(found) if state == AgentState.BUSY},
+        {where: n for where, n, _ in found if n},
+        {where: n for where, _, n in found if n},
     )

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
 
 from router.core.errors import InputRejected
 from router.core.model import (
@@ -31,13 +31,12 @@ from router.core.model import (
     SessionState,
 )
 from router.core.pools import next_session_state
-from router.store import agents, departures, events
+from router.store import agents, departures, events, takes
 from router.store.commit import Commit, Tally
 from router.store.resources import unknown
 from router.store.rows import read_session, session_row
 from router.store.tables import LIVE, data_centers, idempotency, nodes, sessions
 
-IDEMPOTENCY_US = 24 * 3600 * 1_000_000  # longer than any client retries, short enough to keep the table small
 _CHUNK = 500  # ids per IN list
 
 # The statements of every start are built once: building costs as much as running them.
@@ -46,8 +45,6 @@ _HOLD_EDGE = select(data_centers.c.id).where(data_centers.c.id == bindparam("at_
 _HOLD_EDGE = _HOLD_EDGE.with_for_update(read=True, key_share=True)
 _HOLD_NODE = select(nodes.c.id).where(nodes.c.id == bindparam("at_node"), nodes.c.data_center == bindparam("at_edge"))
 _HOLD_NODE = _HOLD_NODE.with_for_update(read=True, key_share=True)
-_START = insert(sessions)
-_REMEMBER = insert(idempotency)
 
 
 def get(connection: Connection, id: str, *, lock: bool = False) -> Session | None:
@@ -75,27 +72,12 @@ def start(
     now: Micros,
 ) -> Commit[Session | None]:
     """Take an agent if a pool is asked for, and write the session; None, and nothing written, if there is no agent."""
-    if idempotency_key is not None:
-        replayed = replayed_session(connection, idempotency_key, request_hash, now)
-        if replayed is not None:
-            return Commit(replayed)
-    _hold_place(connection, session.edge, session.edge_node)
-    tally = Tally()
-    if session.pool is not None:
-        agent = agents.take(connection, session.pool, hubs, session.id)
-        if agent is None:
-            agents.check_pool(connection, session.pool)
-            return Commit(None)
-        tally.agent(replace(agent, state=AgentState.READY), agent)
-        session = replace(session, agent=agent.id, agent_data_center=agent.data_center)
-    connection.execute(_START, session_row(session))
-    tally.session(None, session.edge)
-    if idempotency_key is not None:
-        record = {"key": idempotency_key, "request_hash": request_hash, "session": session.id}
-        connection.execute(_REMEMBER, record | {"expires_at": now + IDEMPOTENCY_US})
-    detail: dict[str, events.Scalar] = {"edge": session.edge, "agent": session.agent, "epoch": session.epoch}
-    events.append(connection, [_event(session, "started", now, detail)])
-    return Commit(session, tally.changes())
+    asked = takes.Start(session, tuple(hubs), idempotency_key, request_hash)
+    done = takes.start_many(connection, [asked], now)
+    (outcome,) = done.result
+    if isinstance(outcome, InputRejected):
+        raise outcome
+    return Commit(outcome, done.changes)
 
 
 def replayed_session(connection: Connection, key: str, request_hash: bytes, now: Micros) -> Session | None:
@@ -215,7 +197,7 @@ def end_where(
         tally.session(session.edge, None)
     for start in range(0, len(ended), _CHUNK):
         chunk = ended[start : start + _CHUNK]
-        agents.free(connection, chunk, tally)
+        agents.free(connection, chunk, tally, now)
         departures.note_ends(connection, chunk, now, told)
     events.append(connection, [replace(_event(session, "ended", now, {}), reason=reason) for session in ended])
     return ended

@@ -45,9 +45,11 @@ from router.store import (
     resources,
     session_queries,
     sessions,
+    takes,
 )
 from router.store.commit import Commit, count_all
 from router.store.engine import Database
+from router.store.takes import Outcome, Start
 
 
 class Store:
@@ -158,6 +160,10 @@ class Store:
                 c, session, hubs, idempotency_key=idempotency_key, request_hash=request_hash, now=now
             )
         )
+
+    def start_sessions(self, starts: Sequence[Start], now: Micros) -> Commit[tuple[Outcome, ...]]:
+        """Start many sessions in one transaction; each has an answer of its own, see :mod:`router.store.takes`."""
+        return self._write(lambda c: takes.start_many(c, starts, now))
 
     def replayed(self, idempotency_key: str, request_hash: bytes, now: Micros) -> Commit[Session | None]:
         """Return the session that this very request has started before, if it has."""

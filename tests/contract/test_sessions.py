@@ -39,7 +39,7 @@ def kinds(store: Store, id: str) -> list[str]:
 def test_a_session_comes_back_as_it_was_started_with_its_agent(store: Store, seeded: Any) -> None:
     asked = seeded.session("s-1")
     started = seeded.start(asked)
-    assert started == replace(asked, agent="a-000", agent_data_center="oracle-iad")
+    assert started == replace(asked, agent="a-000", agent_data_center="oracle-iad", agent_epoch=1)
     assert store.session("s-1") == started
     agent = store.agent("a-000")
     assert (agent.state, agent.epoch, agent.session) == (AgentState.BUSY, 1, "s-1")
