@@ -58,7 +58,7 @@ def existing(connection: Connection, id: str) -> Session:
     """Return one session, locked. Raises ``unknown_session``."""
     session = get(connection, id, lock=True)
     if session is None:
-        raise InputRejected("unknown_session", f"there is no session called {id}", field="id")
+        raise _unknown(id)
     return session
 
 
@@ -78,6 +78,30 @@ def start(
     if isinstance(outcome, InputRejected):
         raise outcome
     return Commit(outcome, done.changes)
+
+
+def exchange(
+    connection: Connection, starts: Sequence[takes.Start], ends: Sequence[takes.End], now: Micros
+) -> Commit[tuple[tuple[takes.Outcome, ...], tuple[takes.Outcome, ...]]]:
+    """End sessions, then start others, all in one transaction; each request has an answer of its own."""
+    tally = Tally()
+    ended: dict[str, Session] = {}
+    for reason in sorted({end.reason for end in ends}):
+        which = sessions.c.id.in_(sorted({end.id for end in ends if end.reason == reason}))
+        ended |= {session.id: session for session in end_where(connection, which, reason, now, tally)}
+    others = sorted({end.id for end in ends} - set(ended))
+    before = {} if not others else {s.id: s for s in _of_ids(connection, others)}
+    answers: list[takes.Outcome] = [ended.get(end.id) or before.get(end.id) or _unknown(end.id) for end in ends]
+    started: Commit[tuple[takes.Outcome, ...]] = takes.start_many(connection, starts, now) if starts else Commit(())
+    return Commit((started.result, tuple(answers)), tally.changes() + started.changes)
+
+
+def _of_ids(connection: Connection, ids: Sequence[str]) -> list[Session]:
+    return [read_session(row) for row in connection.execute(select(sessions).where(sessions.c.id.in_(ids))).mappings()]
+
+
+def _unknown(id: str) -> InputRejected:
+    return InputRejected("unknown_session", f"there is no session called {id}", field="id")
 
 
 def replayed_session(connection: Connection, key: str, request_hash: bytes, now: Micros) -> Session | None:

@@ -45,11 +45,10 @@ from router.store import (
     resources,
     session_queries,
     sessions,
-    takes,
 )
 from router.store.commit import Commit, count_all
 from router.store.engine import Database
-from router.store.takes import Outcome, Start
+from router.store.takes import End, Outcome, Start
 
 
 class Store:
@@ -161,9 +160,11 @@ class Store:
             )
         )
 
-    def start_sessions(self, starts: Sequence[Start], now: Micros) -> Commit[tuple[Outcome, ...]]:
-        """Start many sessions in one transaction; each has an answer of its own, see :mod:`router.store.takes`."""
-        return self._write(lambda c: takes.start_many(c, starts, now))
+    def exchange(
+        self, starts: Sequence[Start], ends: Sequence[End], now: Micros
+    ) -> Commit[tuple[tuple[Outcome, ...], tuple[Outcome, ...]]]:
+        """End and start many sessions in one transaction; each has an answer of its own, see ``store.takes``."""
+        return self._write(lambda c: sessions.exchange(c, starts, ends, now))
 
     def replayed(self, idempotency_key: str, request_hash: bytes, now: Micros) -> Commit[Session | None]:
         """Return the session that this very request has started before, if it has."""

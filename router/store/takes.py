@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, bindparam, case, delete, insert, select, update
 
 from router.core.errors import InputRejected
-from router.core.model import Agent, AgentState, DataCenterId, Event, Micros, NodeId, PoolId, Session
+from router.core.model import Agent, AgentState, DataCenterId, Event, Micros, NodeId, PoolId, Session, SessionId
 from router.store import events
 from router.store.commit import Commit, Tally
 from router.store.resources import unknown
@@ -71,6 +71,14 @@ class Start:
     hubs: tuple[DataCenterId, ...] = ()
     idempotency_key: str | None = None
     request_hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A session to end; ending it again changes nothing."""
+
+    id: SessionId
+    reason: str
 
 
 def start_many(connection: Connection, starts: Sequence[Start], now: Micros) -> Commit[tuple[Outcome, ...]]:
