@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from router.core.model import DataCenter
+from router.core.tables import F64
 
 EARTH_RADIUS_KM = 6371.0
 FIBRE_US_PER_KM = 5.0  # light in glass: about 200 km per millisecond
@@ -16,6 +19,14 @@ def distance_km(latitude_a: float, longitude_a: float, latitude_b: float, longit
     h = math.sin((b - a) / 2) ** 2
     h += math.cos(a) * math.cos(b) * math.sin(math.radians(longitude_b - longitude_a) / 2) ** 2
     return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(h)))
+
+
+def distances_km(latitude: float, longitude: float, latitudes: F64, longitudes: F64) -> F64:
+    """Great-circle distances float64 ``[place]`` from one position to many (degrees, NaN in, NaN out)."""
+    a, b = np.radians(latitude), np.radians(latitudes)
+    h = np.sin((b - a) / 2) ** 2 + np.cos(a) * np.cos(b) * np.sin(np.radians(longitudes - longitude) / 2) ** 2
+    found: F64 = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(1.0, h)))
+    return found
 
 
 def light_floor_us(a: DataCenter, b: DataCenter) -> int:

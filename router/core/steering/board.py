@@ -1,0 +1,196 @@
+"""The View as arrays for placements, made once and shared by all placements of a moment.
+
+Three layers change at three speeds: the places (with the inventory), what is known of them (with health and routes,
+about once a second), and how full they are (with every session). Each is kept as long as what it was made from is the
+very same object; nothing here changes an answer, only how fast it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from router.core.kernel import UNREACHABLE
+from router.core.model import DataCenter, DataCenterId, Inventory, NodeId, Policy, PolicyId, PoolId, Role
+from router.core.policy import forbids
+from router.core.tables import I64, U8, Bool, Context, Health, RouteTable, View
+
+T = TypeVar("T")
+ROLE, INTENT, EXCLUDE, POLICY, DOWN, CAPACITY, UNMEASURED = range(1, 8)
+"""Filters in the order in which they are asked; 0: none of them objects."""
+RULES = ("", "role", "intent", "exclude", "policy", "health", "capacity", "health")
+_STATES = {Health.UP: 0, Health.DEGRADED: 1, Health.UNKNOWN: 2, Health.DOWN: 3}
+DEGRADED_STATE, UNKNOWN_STATE, DOWN_STATE = 1, 2, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """What the inventory says; arrays ``[vertex]``."""
+
+    inventory: Inventory
+    data_centers: tuple[DataCenter, ...]
+    ids: tuple[DataCenterId, ...]
+    node: tuple[NodeId | None, ...]
+    url: tuple[str, ...]
+    capacity: I64  # 0: no limit
+    fixed: U8  # ROLE, INTENT or 0
+    under: dict[PolicyId | None, U8] = field(default_factory=dict)  # ``fixed``, or POLICY
+
+    def rules(self, policy: Policy | None) -> U8:
+        """What speaks against each vertex under a policy, whoever asks."""
+        key = None if policy is None else policy.id
+        known = self.under.get(key)
+        if known is None:
+            known = self.fixed.copy()
+            for i, dc in enumerate(self.data_centers):
+                if not known[i] and forbids(policy, dc) is not None:
+                    known[i] = POLICY
+            self.under[key] = known
+        return known
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What measurement says: health as a code ``[vertex]``, and the ways over the routes in force."""
+
+    health: object
+    routes: RouteTable | None
+    places: Places
+    state: U8
+    ways: dict[tuple[Context, tuple[int, ...]], Ways] = field(default_factory=dict)
+    there: dict[Context, I64] = field(default_factory=dict)
+
+    def cost(self, context: Context) -> I64:
+        """Cost int64 ``[from, to]`` of the routes in force in inventory order; 0 on the diagonal (edge is the hub)."""
+        found = self.there.get(context)
+        if found is None:
+            found = self.there[context] = _cost(self.places.inventory, self.routes, context)
+        return found
+
+    def ways_to(self, context: Context, hubs: tuple[int, ...]) -> Ways:
+        """The best hub of each edge."""
+        found = self.ways.get((context, hubs))
+        if found is None:
+            found = self.ways[context, hubs] = _ways(self.cost(context), hubs)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Ways:
+    """Per edge, ``[vertex]``: the way to its best hub and back, and which hub that is (-1: none)."""
+
+    round_trip_us: I64
+    hub: I64
+
+
+@dataclass(frozen=True, eq=False)
+class Full:
+    """How full the places are; ``sessions`` int64 ``[vertex]``."""
+
+    counters: object
+    places: Places
+    sessions: I64
+    full: Bool
+    idle: dict[PoolId, Mapping[int, int]] = field(default_factory=dict)  # pool -> vertex -> free places
+
+
+class _Last(Generic[T]):
+    """The last value made; a tuple is swapped whole, so that readers in other threads see one or the other."""
+
+    def __init__(self) -> None:
+        self.value: T | None = None
+
+
+_PLACES: _Last[Places] = _Last()
+_KNOWN: _Last[Known] = _Last()
+_FULL: _Last[Full] = _Last()
+
+
+def places_of(inventory: Inventory) -> Places:
+    """The places of an inventory."""
+    last = _PLACES.value
+    if last is None or last.inventory is not inventory:
+        last = _PLACES.value = _places(inventory)
+    return last
+
+
+def known_of(view: View) -> Known:
+    """What is measured of the places of a View."""
+    places, last = places_of(view.inventory), _KNOWN.value
+    if last is None or last.health is not view.health or last.routes is not view.routes or last.places is not places:
+        state = np.array([_STATES[health.state] for health in view.health], np.uint8)
+        last = _KNOWN.value = Known(view.health, view.routes, places, state)
+    return last
+
+
+def full_of(view: View) -> Full:
+    """How full the places of a View are."""
+    places, last = places_of(view.inventory), _FULL.value
+    if last is None or last.counters is not view.counters or last.places is not places:
+        live = view.counters.sessions
+        sessions = np.fromiter((live.get(dc, 0) for dc in places.ids), np.int64, len(places.ids))
+        full = (places.capacity > 0) & (sessions >= places.capacity)
+        last = _FULL.value = Full(view.counters, places, sessions, full)
+    return last
+
+
+def idle_of(view: View, pool: PoolId) -> Mapping[int, int]:
+    """Free places of a pool's agents per vertex, in vertex order, those with none left out."""
+    full = full_of(view)
+    found = full.idle.get(pool)
+    if found is None:
+        index = view.inventory.index
+        mine = (
+            (index[dc], n) for (name, dc), n in view.counters.idle.items() if name == pool and n > 0 and dc in index
+        )
+        found = full.idle[pool] = dict(sorted(mine))
+    return found
+
+
+def _places(inventory: Inventory) -> Places:
+    data_centers = tuple(inventory.data_centers.values())
+    first = [next(iter(inventory.nodes_by_data_center[dc.id]), None) for dc in data_centers]
+    fixed = [
+        ROLE if Role.EDGE not in dc.roles else 0 if dc.intent.takes_new_sessions else INTENT for dc in data_centers
+    ]
+    return Places(
+        inventory,
+        data_centers,
+        tuple(dc.id for dc in data_centers),
+        tuple(None if node is None else node.id for node in first),
+        tuple((node.media_url if node else "") or dc.media_url for dc, node in zip(data_centers, first, strict=True)),
+        np.array([dc.capacity_sessions for dc in data_centers], np.int64),
+        np.array(fixed, np.uint8),
+    )
+
+
+def _cost(inventory: Inventory, table: RouteTable | None, context: Context) -> I64:
+    n = len(inventory.data_centers)
+    if table is None or context not in table.snapshot.contexts:
+        cost = np.full((n, n), UNREACHABLE, np.int64)
+    else:
+        cost = table.cost[table.snapshot.contexts.index(context)].astype(np.int64)
+        if table.snapshot.data_centers != tuple(inventory.data_centers):
+            index = inventory.index
+            pairs = [(index[dc], j) for j, dc in enumerate(table.snapshot.data_centers) if dc in index]
+            here, there = [p[0] for p in pairs], [p[1] for p in pairs]
+            wide = np.full((n, n), UNREACHABLE, np.int64)
+            wide[np.ix_(here, here)] = cost[np.ix_(there, there)]
+            cost = wide
+    np.fill_diagonal(cost, 0)
+    return cost
+
+
+def _ways(cost: I64, hubs: tuple[int, ...]) -> Ways:
+    n = len(cost)
+    if not hubs:
+        return Ways(np.full(n, UNREACHABLE, np.int64), np.full(n, -1, np.int64))
+    at = np.array(hubs)
+    both = cost[:, at] + cost[at, :].T
+    best = both.argmin(axis=1)  # hubs are in vertex order: ties go to the smaller id
+    trip = both[np.arange(n), best]
+    reachable = trip < UNREACHABLE
+    return Ways(np.where(reachable, trip, UNREACHABLE), np.where(reachable, at[best], -1))

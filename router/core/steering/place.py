@@ -1,0 +1,273 @@
+"""The decision itself: filters, the ladder, scores, near-equals, stickiness."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from router.core import policy as rules
+from router.core.clients import Access, access_legs
+from router.core.kernel import UNREACHABLE
+from router.core.model import Constraints, DataCenter, DataCenterId, Micros, Policy
+from router.core.steering.board import (
+    CAPACITY,
+    DEGRADED_STATE,
+    DOWN,
+    DOWN_STATE,
+    EXCLUDE,
+    INTENT,
+    POLICY,
+    ROLE,
+    RULES,
+    UNKNOWN_STATE,
+    UNMEASURED,
+    Known,
+    Places,
+    full_of,
+    idle_of,
+    known_of,
+)
+from router.core.steering.request import Placement, PlaceRequest, RankedEdge, Refused, Rejected
+from router.core.tables import I64, U8, UNKNOWN, Context, View
+
+NEAR_EQUAL_US = 2_000  # edges whose whole way differs by less are equally good; load decides
+RANKED = 5  # edges handed to the client to race
+DEGRADED_PENALTY_US = 50_000  # a degraded edge is a choice only where nothing healthy is within 50 ms
+NO_IDEA_US = 10_000_000  # an access leg nobody knows, beside others that are known
+PANIC_SHARE = 0.5  # more edges than this down at once: rather our eyes than the world
+_NOWHERE = (ROLE, INTENT, EXCLUDE, POLICY)  # what the ladder never gives up
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """One request before the arrays of its moment."""
+
+    view: View
+    request: PlaceRequest
+    policy: Policy | None
+    context: Context
+    known: Known
+    access: Access
+    verdict: U8  # rule number per vertex, 0 where none objects
+
+    @property
+    def places(self) -> Places:
+        """The data centers."""
+        return self.known.places
+
+    def rejected(self) -> tuple[Rejected, ...]:
+        """Every vertex with a verdict, in words."""
+        return tuple(
+            Rejected(self.places.ids[i], RULES[self.verdict[i]], self._detail(int(i)))
+            for i in np.flatnonzero(self.verdict)
+        )
+
+    def _detail(self, i: int) -> str:
+        dc = self.places.data_centers[i]
+        match self.verdict[i]:
+            case x if x == ROLE:
+                return "is not an edge"
+            case x if x == INTENT:
+                return f"is {dc.intent.value}"
+            case x if x == EXCLUDE:
+                return "the session is leaving it"
+            case x if x == POLICY:
+                return rules.forbids(self.policy, dc) or against_wish(self.request.constraints, dc) or ""
+            case x if x == DOWN:
+                return "is down"
+            case x if x == CAPACITY:
+                return f"has {self.view.counters.sessions.get(dc.id, 0)} sessions, limit {dc.capacity_sessions}"
+        return "has not been measured yet"
+
+
+def place(view: View, request: PlaceRequest, now: Micros) -> Placement | Refused:
+    """Choose edges and hubs for a new or moving session."""
+    policy_id = rules.matching(view.inventory, request.traffic_class, request.pool, request.labels)
+    policy = view.inventory.policies[policy_id] if policy_id is not None else None
+    known = known_of(view)
+    verdict = _verdicts(view, request, policy, known)
+    context = Context(request.traffic_class, policy_id)
+    scene = _Scene(view, request, policy, context, known, access_legs(view, request.client), verdict)
+    fit = _fit(verdict)
+    if not fit.size:
+        return Refused("no_edge", "no data center may take this session; see rejected for each rule", scene.rejected())
+    hubs = _hubs(scene)
+    if hubs is not None and not hubs:
+        message = f"pool {request.pool} has no idle agent in an allowed data center"
+        return Refused("no_idle_agent", message, scene.rejected())
+    return _choose(scene, fit, hubs)
+
+
+def _choose(scene: _Scene, fit: I64, hubs: tuple[int, ...] | None) -> Placement | Refused:
+    total, hub = _scores(scene, hubs)
+    order = fit[np.argsort(total[fit], kind="stable")]  # vertices are in id order: ties go to the smaller id
+    order = order[total[order] < UNREACHABLE]
+    if not order.size:
+        return Refused("no_path", "no allowed edge has a path to the agent both ways", scene.rejected())
+    cap = _cap_us(scene.view, scene.request)
+    if cap is not None:
+        within = order[total[order] <= cap]
+        if not within.size:
+            best = total[order[0]] / 1000
+            return Refused(
+                "max_rtt", f"best whole way is {best:.1f} ms, the limit is {cap / 1000:.1f} ms", scene.rejected()
+            )
+        order = within
+    ranked = _prefer_sticky(scene, _spread(scene, order, total), total)[:RANKED]
+    edges = tuple(_ranked(scene, i, int(hub[i]), int(total[i]), hubs is not None) for i in ranked)
+    return Placement(
+        edges, _hub_order(scene, ranked[0], hubs), scene.rejected, _reasons(scene, edges), scene.view.generation
+    )
+
+
+def _verdicts(view: View, request: PlaceRequest, policy: Policy | None, known: Known) -> U8:
+    """The first rule of the chain that objects to each vertex."""
+    verdict = known.places.rules(policy).copy()
+    index = view.inventory.index
+    for dc in request.exclude:
+        i = index.get(dc)
+        if i is not None and verdict[i] in (0, POLICY):
+            verdict[i] = EXCLUDE
+    wish = request.constraints
+    if wish.allow_providers is not None or wish.allow_regions is not None or wish.deny_providers or wish.deny_regions:
+        for j in np.flatnonzero(verdict == 0):
+            if against_wish(wish, known.places.data_centers[j]) is not None:
+                verdict[j] = POLICY
+    passed = verdict == 0
+    verdict[passed & (known.state == UNKNOWN_STATE)] = UNMEASURED
+    verdict[passed & full_of(view).full] = CAPACITY
+    verdict[passed & (known.state == DOWN_STATE)] = DOWN
+    return verdict
+
+
+def _fit(verdict: U8) -> I64:
+    """Vertices to choose from, by the ladder."""
+    for given_up in (0, UNMEASURED, CAPACITY):
+        found = np.flatnonzero(verdict == given_up)
+        if found.size:
+            return found
+    possible = int(np.count_nonzero(~np.isin(verdict, _NOWHERE)))
+    down = np.flatnonzero(verdict == DOWN)
+    return down if down.size > PANIC_SHARE * possible else np.empty(0, np.int64)
+
+
+def against_wish(wish: Constraints, dc: DataCenter) -> str | None:
+    """Why a request's own constraints keep it out of a data center, ``None`` if they do not."""
+    if wish.allow_providers is not None and dc.provider not in wish.allow_providers:
+        return f"the request allows only providers {', '.join(wish.allow_providers)}"
+    if dc.provider in wish.deny_providers:
+        return f"the request denies provider {dc.provider}"
+    if wish.allow_regions is not None and dc.region not in wish.allow_regions:
+        return f"the request allows only regions {', '.join(wish.allow_regions)}"
+    if dc.region in wish.deny_regions:
+        return f"the request denies region {dc.region}"
+    return None
+
+
+def _hubs(scene: _Scene) -> tuple[int, ...] | None:
+    """Vertices the far end may be in; ``None`` when the session has no far end."""
+    view, request = scene.view, scene.request
+    fixed = request.agent_data_center or request.to
+    if fixed is not None:
+        i = view.inventory.index.get(fixed)
+        return () if i is None else (i,)
+    if request.pool is None:
+        return None
+    found = []
+    for i in idle_of(view, request.pool):
+        dc = scene.places.data_centers[i]
+        allowed = rules.forbids(scene.policy, dc) is None and against_wish(request.constraints, dc) is None
+        if allowed and dc.intent.takes_new_sessions and scene.known.state[i] != DOWN_STATE:
+            found.append(i)
+    return tuple(found)
+
+
+def _scores(scene: _Scene, hubs: tuple[int, ...] | None) -> tuple[I64, I64]:
+    """Whole way there and back int64 ``[vertex]``, ``UNREACHABLE`` without a path, and the hub it leads to."""
+    leg = scene.access.one_way_us
+    unknown = leg == UNKNOWN
+    far = np.where(unknown, 0 if unknown.all() else NO_IDEA_US, leg)
+    total = 2 * far + np.where(scene.known.state == DEGRADED_STATE, DEGRADED_PENALTY_US, 0)
+    if hubs is None:
+        return total, np.full(len(leg), -1, np.int64)
+    ways = scene.known.ways_to(scene.context, hubs)
+    return np.where(ways.round_trip_us < UNREACHABLE, total + ways.round_trip_us, UNREACHABLE), ways.hub
+
+
+def _cap_us(view: View, request: PlaceRequest) -> float | None:
+    """The tightest limit on the whole way; a pool's own limit binds new sessions, never one that has its agent."""
+    pool = view.inventory.pools.get(request.pool) if request.pool is not None else None
+    caps: list[float] = []
+    if request.constraints.max_rtt_us is not None:
+        caps.append(request.constraints.max_rtt_us)
+    if pool is not None and pool.max_rtt_us is not None and request.agent_data_center is None:
+        caps.append(pool.max_rtt_us * request.cap_factor)
+    return min((cap for cap in caps if math.isfinite(cap)), default=None)
+
+
+def _spread(scene: _Scene, order: I64, total: I64) -> list[int]:
+    """Put the emptier of two near-equals at the top; the rest stays by quality."""
+    listed: list[int] = order[: max(RANKED, 64)].tolist()
+    limit = total[listed[0]] + NEAR_EQUAL_US
+    near = [i for i in listed if total[i] <= limit]
+    if len(near) > 1:
+        near.sort(key=lambda i: _rendezvous(scene.request.seed, scene.places.ids[i]))
+        chosen = min(near[:2], key=lambda i: _load(scene, i))  # the first of two equals: the hash decides
+        listed.remove(chosen)
+        listed.insert(0, chosen)
+    return listed
+
+
+def _load(scene: _Scene, i: int) -> int:
+    """Load in tenths of capacity, so that tiny differences do not herd."""
+    capacity = int(scene.places.capacity[i])
+    return 10 * int(full_of(scene.view).sessions[i]) // capacity if capacity else 0
+
+
+def _rendezvous(seed: str, dc: DataCenterId) -> bytes:
+    return hashlib.blake2b(f"{seed}|{dc}".encode(), digest_size=8).digest()
+
+
+def _prefer_sticky(scene: _Scene, listed: list[int], total: I64) -> list[int]:
+    """Keep the edge a session has while it costs at most a tenth more than the best."""
+    held = None if scene.request.sticky is None else scene.view.inventory.index.get(scene.request.sticky)
+    if held is None or held not in listed or total[held] > total[listed[0]] * 1.1 + NEAR_EQUAL_US:
+        return listed
+    return [held, *(i for i in listed if i != held)]
+
+
+def _ranked(scene: _Scene, i: int, hub: int, total: int, routed: bool) -> RankedEdge:
+    places, access = scene.places, scene.access
+    leg, dc = int(access.one_way_us[i]), places.ids[i]
+    provenance = access.provenance_of(i)
+    text = "access unknown" if leg == UNKNOWN else f"access {2 * leg / 1000:.1f} ms ({provenance})"
+    forward = backward = far = None
+    if routed:
+        cost, far = scene.known.cost(scene.context), places.ids[hub]
+        forward, backward = int(cost[i, hub]), int(cost[hub, i])
+        text += f" + route to {far} {(forward + backward) / 1000:.1f} ms"
+    reason = f"{dc}: {text} = {total / 1000:.1f} ms round trip"
+    return RankedEdge(dc, places.node[i], places.url[i], far, leg, provenance, forward, backward, total, reason)
+
+
+def _hub_order(scene: _Scene, chosen: int, hubs: tuple[int, ...] | None) -> tuple[DataCenterId, ...]:
+    """Hubs from best to worst as seen from the chosen edge, for the store to take an agent from."""
+    if hubs is None:
+        return ()
+    cost, at = scene.known.cost(scene.context), np.array(hubs)
+    ways = cost[chosen, at] + cost[at, chosen]
+    return tuple(scene.places.ids[hubs[k]] for k in np.argsort(ways, kind="stable") if ways[k] < UNREACHABLE)
+
+
+def _reasons(scene: _Scene, edges: tuple[RankedEdge, ...]) -> tuple[str, ...]:
+    lines = [f"chose {edges[0].reason}"]
+    if len(edges) > 1:
+        lines.append(f"next best {edges[1].reason}")
+    if scene.verdict[scene.view.inventory.index[edges[0].data_center]]:
+        lines.append("no edge passes every rule; this one is the last resort")
+    if scene.policy is not None:
+        lines.append(f"under policy {scene.policy.id}")
+    return tuple(lines)
