@@ -13,25 +13,32 @@ import logging
 import random
 import secrets
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
-from probes.clock import Clock
+from probes.backoff import Backoff
+from probes.clock import Clock, ClockError
+from probes.clock_file import ClockFile
+from probes.local_api import LocalApi, LocalApiError
+from probes.local_routes import LocalRoutes
 from probes.prober import Prober
-from probes.relay import MEDIA_PORTS
-from probes.sockets import monotonic_us
+from probes.reactions import Reactions
+from probes.reflex import Flip, Reflex, Way
+from probes.relay import MEDIA_PORTS, Tunnel, TunnelError
+from probes.sockets import Address, monotonic_us
 from probes.state import Identity, StateDir, StateError
 from probes.uplink import Refused, Unreachable, Uplink, token_digest
-from probes.wire import ProbePlan, ProbeReport, WireError
+from probes.wire import ProbePlan, ProbeReport, ReflexEvent, WireError
+from probes.wire.report import MAX_REFLEXES
 
 log = logging.getLogger("probes.agent")
 
-FIRST_RETRY_S = 1.0
-LAST_RETRY_S = 2.0  # a control plane that comes back hears from everybody within this time
+EARLY_REPORT_S = 0.01  # from the first alarm to the report about it: a cause that hits one path often hits others
+LEAST_REPORT_GAP_S = 0.1  # between reports
 RESOLVE_AGAIN_US = 30_000_000  # for peers whose name did not resolve
 DEFAULT_INTERVAL_US = 1_000_000  # between reports before the first plan
 
@@ -45,15 +52,20 @@ class AgentConfig:
     state_dir: Path
     bind_host: str = "0.0.0.0"
     probe_port: int = 7420
+    confirm_ports: tuple[int, ...] = ()  # further source ports, by which other parallel links are tried
     reflector_port: int = 7421
     relay_port: int | None = None
     join_token: str | None = None
     clock_offset_us: int = 0  # this and the next are injected clock errors, for the demo and for tests
     clock_skew_ppm: int = 0
+    clock_file: Path | None = None  # the same from a file, and steps while it runs
     advertise_addresses: Mapping[str, str] = field(default_factory=dict)  # transport -> host others reach it at
     media_url: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     relay_delivers: frozenset[int] = MEDIA_PORTS  # besides the reflector's port
+    local_api: Address | None = None  # loopback address and port; with it also a Unix socket in the state folder
+    tunnel: Address | None = None  # a relay's ingress for the media server: likewise, with a Unix socket
+    relay_open: bool = False  # also take relayed packets that prove nothing, from addresses in the plan
 
 
 class AgentError(Exception):
@@ -77,9 +89,18 @@ class ProbeAgent:
         self._uplink = Uplink(self._client, config.control_url)
         self._clock = Clock(config.clock_offset_us, config.clock_skew_ppm, time.time_ns() // 1_000)
         self._prober: Prober | None = None
+        self.reflex = Reflex(config.node)
+        self._flips: deque[ReflexEvent] = deque(maxlen=MAX_REFLEXES)  # not yet told to the control plane
+        self._alarm = asyncio.Event()
+        self._joined = asyncio.Event()
         self._control: asyncio.Task[None] | None = None
+        self._routing: asyncio.Task[None] | None = None
+        self.local: LocalApi | None = None
+        self.tunnel: Tunnel | None = None
+        self._clock_watch: asyncio.Task[None] | None = None
         self._backoff = Backoff(self._rng)
         self._sequence = 0
+        self._stopped = False
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -92,13 +113,33 @@ class ProbeAgent:
             raise AgentError(str(error)) from error
         if self.identity is None and not self.config.join_token:
             raise AgentError(f"node {self.config.node} has not joined, and no join token is given")
+        self._follow_clock_file()
         config = self.config
         ports = (config.probe_port, config.reflector_port, config.relay_port)
         try:
-            self._prober = Prober(config.bind_host, ports, self._clock, self._rng, config.relay_delivers)
+            self._prober = Prober(
+                config.bind_host,
+                ports,
+                self._clock,
+                self._rng,
+                config.relay_delivers,
+                relay_open=config.relay_open,
+                confirm_ports=config.confirm_ports,
+                reflex=self.reflex,
+                on_alarm=self._alarmed,
+            )
         except OSError as error:
             raise AgentError(f"cannot listen on {config.bind_host}, ports {ports}: {error.strerror}") from error
+        self.reactions = Reactions(config.node, self.reflex, self._uplink, self._state, Backoff(self._rng))
+        self.reactions.on_flips = self._flipped
+        self._may_rejoin = self._token_is_new()
+        if not self._may_rejoin:
+            self.reactions.boot()
         await self._follow_saved_plan(self._prober)
+        self._open_tunnel(self._prober)
+        await self._serve_locally()
+        self._routing = asyncio.create_task(self._route(), name=f"routes {config.node}")
+        self._routing.add_done_callback(self._ended)
         self._control = asyncio.create_task(self._talk(self._prober), name=f"agent {config.node}")
         self._control.add_done_callback(self._ended)
 
@@ -110,14 +151,63 @@ class ProbeAgent:
                 self._control.result()
 
     async def stop(self) -> None:
-        """Stop probing, answering and relaying, and close everything."""
-        if self._control is not None:
-            self._control.cancel()
-            await asyncio.wait([self._control])
+        """Stop probing, answering and relaying, and close everything; stopping again does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
+        for task in (self._control, self._routing):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        if self._clock_watch is not None:
+            self._clock_watch.cancel()
+        if self.local is not None:
+            await self.local.close()
+        if self.tunnel is not None:
+            self.tunnel.close()
         if self._prober is not None:
             self._prober.close()
         if self._owns_client:
             await self._client.aclose()
+
+    def _open_tunnel(self, prober: Prober) -> None:
+        config = self.config
+        if config.tunnel is None or prober.relay is None:
+            return
+        unix_path = self._state.path / "tunnel.sock"
+        try:
+            self.tunnel = Tunnel(
+                prober.relay,
+                lambda context, target: self.way(context, target).paths(),
+                bind=config.tunnel,
+                unix_path=unix_path,
+            )
+        except (OSError, TunnelError) as error:
+            prober.close()
+            raise AgentError(f"cannot open the tunnel on {config.tunnel} and {unix_path}: {error}") from error
+
+    async def _serve_locally(self) -> None:
+        if self.config.local_api is None:
+            return
+        local = LocalRoutes(self).api()
+        try:
+            await local.listen(*self.config.local_api, self._state.path / "local.sock")
+        except LocalApiError as error:
+            log.error("%s: %s; measuring and relaying go on without it", self.config.node, error)
+            return
+        self.local = local
+        self.reflex.on_change = local.changed
+
+    def _follow_clock_file(self) -> None:
+        path = self.config.clock_file
+        if path is None:
+            return
+        file = ClockFile(path, self._clock)
+        try:
+            file.read()
+        except (OSError, ClockError) as error:
+            raise AgentError(f"cannot take the clock's error from {path}: {error}") from error
+        self._clock_watch = asyncio.create_task(file.watch(), name=f"clock {self.config.node}")
 
     @property
     def prober(self) -> Prober:
@@ -126,9 +216,50 @@ class ProbeAgent:
             raise AgentError("the agent has not been started")
         return self._prober
 
+    @property
+    def failures(self) -> int:
+        """Reports in a row that did not reach the control plane."""
+        return self._backoff.failures
+
     def counters(self) -> Counter[str]:
         """Everything counted since the start."""
-        return self._counters + self.prober.counters()
+        routes = {f"reaction_plan.{name}": count for name, count in self.reactions.counters.items()}
+        if self.local is not None:
+            routes |= {f"local_api.{name}": count for name, count in self.local.counters.items()}
+        if self.tunnel is not None:
+            routes |= {f"tunnel.{name}": count for name, count in self.tunnel.counters.items()}
+        return self._counters + Counter(routes) + self.prober.counters()
+
+    def way(self, context: str, target: str) -> Way:
+        """Where to send packets of a context to a data center now."""
+        return self.reflex.way(context, target, monotonic_us())
+
+    # --- routes ------------------------------------------------------------------------------------------------------
+
+    async def _route(self) -> None:
+        await self._joined.wait()
+        if self.identity is not None:
+            await self.reactions.run(self.identity, self._plan_version)
+
+    def _alarmed(self) -> None:
+        """The prober's detectors have something to tell: routes changed, or a peer is down."""
+        self._flipped(self.prober.take_alarms().flips)
+        self._alarm.set()
+
+    def _flipped(self, flips: Sequence[Flip]) -> None:
+        if self.reflex.plan is not None:
+            self.prober.evidence.use(self.reflex.plan.triggers)
+        now_us = self._clock.read(time.time_ns() // 1_000)
+        for flip in flips:
+            level = logging.INFO if flip.by_plan else logging.WARNING
+            path = "nothing" if flip.after is None else " > ".join(flip.after.path)
+            log.log(
+                level, "%s: %s to %s goes along %s: %s", self.config.node, flip.context, flip.target, path, flip.cause
+            )
+            if not flip.by_plan:
+                if len(self._flips) == MAX_REFLEXES:
+                    self._counters["reflexes_forgotten"] += 1
+                self._flips.append(flip.event(now_us))
 
     # --- control plane -----------------------------------------------------------------------------------------------
 
@@ -139,8 +270,9 @@ class ProbeAgent:
         closed_us, resolved_us = monotonic_us(), monotonic_us()
         next_s = time.monotonic()
         while True:
-            next_s = max(next_s + self._interval_us() / 1e6, time.monotonic())
-            await asyncio.sleep(next_s - time.monotonic())
+            if time.monotonic() >= next_s:
+                next_s = max(next_s + self._interval_us() / 1e6, time.monotonic())
+            await self._interval_ends(next_s, closed_us)
             now_us = monotonic_us()
             report = self._close_report(prober, min(now_us - closed_us, 3_600_000_000))
             closed_us = now_us
@@ -152,9 +284,30 @@ class ProbeAgent:
                 resolved_us = now_us
                 await prober.follow(self.plan)
 
-    async def _join_if_needed(self, prober: Prober) -> None:
+    async def _interval_ends(self, at_s: float, closed_us: int) -> None:
+        """Wait for the end of the interval, or for something that should be reported before."""
+        try:
+            async with asyncio.timeout(max(0.0, at_s - time.monotonic())):
+                await self._alarm.wait()
+                since_s = (monotonic_us() - closed_us) / 1e6
+                await asyncio.sleep(max(EARLY_REPORT_S, LEAST_REPORT_GAP_S - since_s))
+        except TimeoutError:
+            pass
+        else:
+            self._counters["reports_early"] += 1
+        self._alarm.clear()
+
+    def _token_is_new(self) -> bool:
         token = self.config.join_token
-        if token is None or (self.identity is not None and self.identity.token_digest == token_digest(token)):
+        return token is not None and (self.identity is None or self.identity.token_digest != token_digest(token))
+
+    async def _join_if_needed(self, prober: Prober) -> None:
+        await self._join(prober)
+        self._joined.set()
+
+    async def _join(self, prober: Prober) -> None:
+        token = self.config.join_token
+        if token is None or not self._may_rejoin:
             return
         while True:
             try:
@@ -163,12 +316,14 @@ class ProbeAgent:
                 if self.identity is None:
                     raise AgentError(f"cannot join as {self.config.node}: {error}") from error
                 log.error("%s: the join token is refused (%s); going on as before", self.config.node, error)
+                self.reactions.boot()
                 return
             except Unreachable as error:
                 self._failed("join", error)
                 await asyncio.sleep(self._backoff.wait_s())
                 continue
             self._keep(identity)
+            self.reactions.forget()
             self._succeeded()
             await self._adopt(prober, plan)
             return
@@ -187,6 +342,10 @@ class ProbeAgent:
         try:
             wanted = await self._uplink.report(self.identity, report)
             self._counters["reports_delivered"] += 1
+            told = set(report.reflexes)
+            while self._flips and self._flips[0] in told:
+                self._flips.popleft()
+            prober.confirm_plan()
             if self.plan is None or wanted != self.plan.plan_version:
                 await self._adopt(prober, await self._uplink.plan(self.identity))
         except (Refused, Unreachable) as error:
@@ -198,11 +357,24 @@ class ProbeAgent:
     async def _adopt(self, prober: Prober, plan: ProbePlan) -> None:
         self.plan = plan
         await prober.follow(plan)
+        await self._acknowledge(plan)
         try:
             self._state.save_plan(plan)
         except OSError as error:
             log.warning("%s: the plan cannot be kept on disk: %s", self.config.node, error)
         log.info("%s: plan %d with %d peers", self.config.node, plan.plan_version, len(plan.peers))
+
+    async def _acknowledge(self, plan: ProbePlan) -> None:
+        if self.identity is None:
+            return
+        generation = self.reflex.plan.generation if self.reactions.etag and self.reflex.plan is not None else 0
+        try:
+            await self._uplink.acknowledge(self.identity, plan.plan_version, generation, self.reactions.etag)
+        except (Refused, Unreachable):
+            self._counters["acknowledgements_failed"] += 1  # the next one says it all again
+
+    def _plan_version(self) -> int:
+        return self.plan.plan_version if self.plan is not None else 0
 
     async def _follow_saved_plan(self, prober: Prober) -> None:
         try:
@@ -214,14 +386,16 @@ class ProbeAgent:
 
     def _close_report(self, prober: Prober, interval_us: int) -> ProbeReport:
         self._sequence += 1
+        self._flipped(prober.take_alarms().flips)
         return ProbeReport(
             node=self.config.node,
             boot=self.boot,
             sequence=self._sequence,
-            plan_version=self.plan.plan_version if self.plan is not None else 0,
+            plan_version=self._plan_version(),
             sent_at_us=self._clock.read(time.time_ns() // 1_000),
             interval_us=interval_us,
             rows=prober.end_interval(),
+            reflexes=tuple(self._flips),
         )
 
     def _describe(self, prober: Prober) -> dict[str, object]:
@@ -258,33 +432,3 @@ class ProbeAgent:
         if self._backoff.failures:
             log.info("%s: the control plane is back after %d failures", self.config.node, self._backoff.failures)
         self._backoff.reset()
-
-
-class Backoff:
-    """When to try again: after twice as long each time, up to a limit, by chance up to half of it earlier."""
-
-    def __init__(self, rng: random.Random, first_s: float = FIRST_RETRY_S, last_s: float = LAST_RETRY_S) -> None:
-        self.failures = 0
-        self._rng = rng
-        self._first_s = first_s
-        self._last_s = last_s
-        self._again_s = 0.0
-
-    def fail(self) -> None:
-        """Note a failure."""
-        delay_s = min(self._last_s, self._first_s * 2.0 ** min(self.failures, 16))
-        self.failures += 1
-        self._again_s = time.monotonic() + delay_s * self._rng.uniform(0.5, 1.0)
-
-    def reset(self) -> None:
-        """Note a success."""
-        self.failures = 0
-        self._again_s = 0.0
-
-    def wait_s(self) -> float:
-        """Seconds until the next try."""
-        return max(0.0, self._again_s - time.monotonic())
-
-    def over(self) -> bool:
-        """Whether the next try may be made."""
-        return self.wait_s() == 0.0

@@ -16,11 +16,24 @@ import httpx
 
 from probes.agent import AgentConfig, AgentError, ProbeAgent
 from probes.clock import Clock
-from probes.once import OnceError, Place, Result, fetch_places, find, measure, nearest_candidates
-from probes.relay import MAX_HOPS, MEDIA_PORTS, RelayError
+from probes.netcheck import check_control
+from probes.once import (
+    OnceError,
+    Place,
+    Result,
+    Surroundings,
+    fetch_places,
+    find,
+    look_around,
+    measure,
+    nearest_candidates,
+)
+from probes.relay import MAX_HOPS, MEDIA_PORTS, TUNNEL_PORT, RelayError
 from probes.sockets import Address, Reflector, open_udp
 
 PROBE_PORT, REFLECTOR_PORT, RELAY_PORT = 7420, 7421, 7422
+CONFIRM_PORTS = (7430, 7431, 7432)
+LOCAL_API = ("127.0.0.1", 7401)
 ONCE_PORT = 7426  # the one-shot measurement's own fixed port, for firewalls (and the demo's emulator) that let it pass
 
 
@@ -62,13 +75,25 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--address", action="append", default=[], type=_address, metavar="TRANSPORT=HOST",
                      help="where others reach this node; once per transport")  # fmt: skip
     run.add_argument("--probe-port", type=_port, default=PROBE_PORT)
+    run.add_argument("--confirm-ports", type=_ports, default=CONFIRM_PORTS, metavar="A,B,C",
+                     help="further source ports, for the routers' parallel links; 0 is any free one, empty for none "
+                          f"(default {','.join(map(str, CONFIRM_PORTS))})")  # fmt: skip
     run.add_argument("--reflector-port", type=_port, default=REFLECTOR_PORT)
+    run.add_argument("--local-api", type=_local, default=LOCAL_API, metavar="HOST:PORT",
+                     help="where the media server on this node asks for routes: loopback only, empty for off "
+                          f"(default {LOCAL_API[0]}:{LOCAL_API[1]})")  # fmt: skip
     run.add_argument("--relay", action="store_true", help="also forward relayed packets (off by default)")
     run.add_argument("--relay-port", type=_port, default=RELAY_PORT)
     run.add_argument("--relay-delivers", action="append", type=_port, metavar="PORT",
                      help="local UDP port that relayed packets may reach, besides the reflector's; may be repeated "
                           f"(default: {', '.join(str(port) for port in sorted(MEDIA_PORTS))})")  # fmt: skip
+    run.add_argument("--relay-open", action="store_true",
+                     help="also take relayed packets that prove nothing, from addresses in the probe plan")  # fmt: skip
+    run.add_argument("--tunnel-port", type=_port, default=TUNNEL_PORT,
+                     help="loopback port of a relay's ingress for the media server on this node; 0: none")  # fmt: skip
     run.add_argument("--media-url", default="", help="where users reach the media server of this node")
+    run.add_argument("--inject-clock", type=Path, metavar="FILE",
+                     help="testbeds only: be as wrong about the time as this file says, whenever it changes")  # fmt: skip
     run.add_argument("--join-token", default=os.environ.get("TENDRIL_JOIN_TOKEN"),
                      help="single use; better given as TENDRIL_JOIN_TOKEN, where ps does not show it")  # fmt: skip
 
@@ -86,6 +111,8 @@ def _add_once(once: argparse.ArgumentParser) -> None:
                       help=f"measure from this node's local address, port {ONCE_PORT}, on its machine")  # fmt: skip
     once.add_argument("--bind", metavar="HOST", help="measure from this local address")
     once.add_argument("--port", type=_port, help="local port (default: any, with --as the port above)")
+    once.add_argument("--no-checks", action="store_true",
+                      help="only measure; do not look for what is blocked")  # fmt: skip
     once.add_argument("-o", "--output", choices=("table", "json"), default="table")
 
 
@@ -98,6 +125,19 @@ def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65_535:
         raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
     return int(text)
+
+
+def _ports(text: str) -> tuple[int, ...]:
+    return tuple(_port(part) for part in text.split(",")) if text else ()
+
+
+def _local(text: str) -> Address | None:
+    host, colon, port = text.rpartition(":")
+    if not text:
+        return None
+    if not (colon and host):
+        raise argparse.ArgumentTypeError(f"must be HOST:PORT, or empty for off, not {text!r}")
+    return host.strip("[]"), _port(port)
 
 
 def _positive(text: str) -> int:
@@ -143,9 +183,14 @@ async def _run(options: argparse.Namespace) -> int:
         reflector_port=options.reflector_port,
         relay_port=options.relay_port if options.relay else None,
         join_token=options.join_token,
+        clock_file=options.inject_clock,
         advertise_addresses=dict(options.address),
         media_url=options.media_url,
         relay_delivers=frozenset(options.relay_delivers or MEDIA_PORTS),
+        relay_open=options.relay_open,
+        tunnel=("127.0.0.1", options.tunnel_port) if options.tunnel_port else None,
+        confirm_ports=options.confirm_ports,
+        local_api=options.local_api,
     )
     stop = asyncio.create_task(_stop_signal().wait())
     agent = ProbeAgent(config)
@@ -177,12 +222,7 @@ async def _reflect(options: argparse.Namespace) -> int:
 
 
 async def _once(options: argparse.Namespace) -> int:
-    places: list[Place] = []
-    if options.url:
-        async with httpx.AsyncClient() as client:
-            places = await fetch_places(client, options.url, options.key)
-    elif options.as_node or options.via or not options.targets:
-        raise OnceError("names need a control plane: give --url and --key, or only targets of the form HOST:PORT")
+    places = await _places(options)
     bind, own = _bind(options, places)
     via = tuple(find(places, name) for name in options.via)
     targets = [find(places, name) for name in options.targets] or nearest_candidates(places)
@@ -190,11 +230,23 @@ async def _once(options: argparse.Namespace) -> int:
     paths: list[tuple[Place, tuple[Place, ...]]] = [(place, ()) for place in targets]
     if via:
         paths += [(place, via) for place in targets if place not in via]
-    results = await measure(
-        bind, paths, count=options.count, interval_s=options.interval / 1e3, timeout_s=options.timeout / 1e3
-    )
-    print(_json(results) if options.output == "json" else _table(results))
+    interval_s, timeout_s = options.interval / 1e3, options.timeout / 1e3
+    results = await measure(bind, paths, count=options.count, interval_s=interval_s, timeout_s=timeout_s)
+    found = None if options.no_checks else await look_around(bind, targets, results, options.url)
+    print(_json(results, found) if options.output == "json" else _table(results, found))
     return 0 if any(result.received for result in results) else 1
+
+
+async def _places(options: argparse.Namespace) -> list[Place]:
+    if not options.url:
+        if options.as_node or options.via or not options.targets:
+            raise OnceError("names need a control plane: give --url and --key, or only targets of the form HOST:PORT")
+        return []
+    try:
+        async with httpx.AsyncClient() as client:
+            return await fetch_places(client, options.url, options.key)
+    except OnceError as error:
+        raise OnceError(f"{error} ({await check_control(options.url)})") from error
 
 
 def _bind(options: argparse.Namespace, places: Sequence[Place]) -> tuple[Address, Place | None]:
@@ -226,9 +278,10 @@ def _ms(value_us: int | None) -> float | None:
     return None if value_us is None else value_us / 1_000
 
 
-def _json(results: Sequence[Result]) -> str:
+def _json(results: Sequence[Result], found: Surroundings | None = None) -> str:
     return json.dumps(
-        {
+        ({} if found is None else found.json())
+        | {
             "results": [
                 {
                     "data_center": result.place.data_center,
@@ -242,6 +295,7 @@ def _json(results: Sequence[Result]) -> str:
                     "received": result.received,
                     "saved_ms": _ms(_saved_us(result, results)),
                 }
+                | ({} if found is None or result.via else found.check_json(result.place.node))
                 for result in _nearest_first(results)
             ]
         },
@@ -249,8 +303,9 @@ def _json(results: Sequence[Result]) -> str:
     )
 
 
-def _table(results: Sequence[Result]) -> str:
-    lines: list[tuple[str, ...]] = [("TARGET", "NODE", "VIA", "RTT MS", "MIN MS", "JITTER MS", "LOSS %", "SAVED MS")]
+def _table(results: Sequence[Result], found: Surroundings | None = None) -> str:
+    heads = ("TARGET", "NODE", "VIA", "RTT MS", "MIN MS", "JITTER MS", "LOSS %", "SAVED MS")
+    lines: list[tuple[str, ...]] = [heads if found is None else (*heads, "CHECK")]
     for result in _nearest_first(results):
         figures = (result.rtt_us, result.rtt_min_us, result.jitter_us)
         saved_us = _saved_us(result, results)
@@ -261,8 +316,8 @@ def _table(results: Sequence[Result]) -> str:
             *("-" if value is None else f"{value / 1_000:.2f}" for value in figures),
             f"{result.loss_pct:.1f}",
             "" if saved_us is None else f"{saved_us / 1_000:+.2f}",
+            *(() if found is None else ("" if result.via else str(found.checks[result.place.node]),)),
         ))  # fmt: skip
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join(rows if found is None else [*rows, "", *found.lines()])

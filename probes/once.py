@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -15,10 +16,13 @@ from statistics import median
 import httpx
 
 from probes.clock import Clock
+from probes.netcheck import Check, Control, check_control, check_nodes
 from probes.relay import MAX_HOPS, RelayHeader, unwrap
-from probes.sockets import Address, ProbeSender, Target, monotonic_us, open_udp
+from probes.sockets import Address, ProbeSender, Stamping, Target, monotonic_us, open_udp, stamping
 from probes.summary import Summary
 
+RELAY_PROBES = 3
+CHECK_TIMEOUT_S = 0.9
 TIMEOUT_S = 10.0  # for the control plane's answers
 PAGE_LIMIT = 100  # pages of a collection; more is a server that repeats itself
 
@@ -127,7 +131,10 @@ async def measure(
     interval_s: float,
     timeout_s: float = 1.0,
 ) -> list[Result]:
-    """Probe every (target, relays on the way) ``count`` times, all paths in turn, and wait for the last answers."""
+    """Probe every (target, relays on the way) ``count`` times, all paths in turn, and wait for the last answers.
+
+    A target may be the last of its own relays: its reflector is then reached through its relay alone.
+    """
     summary = Summary(int(timeout_s * 1e6))
     try:
         sock = open_udp(*bind)
@@ -158,6 +165,66 @@ async def measure(
     return results
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What else a measurement found out, for whoever has to find the fault."""
+
+    bind: Address
+    at: str  # UTC
+    stamps: Stamping
+    checks: Mapping[str, Check]  # by node
+    control: Control | None
+
+    def lines(self) -> list[str]:
+        """For people, below the table."""
+        control = [f"control plane: {self.control}"] if self.control is not None else []
+        port = f" port {self.bind[1]}" if self.bind[1] else ""
+        return [f"measured {self.at} from {self.bind[0]}{port}", *control, f"stamps: {self.stamps}"]
+
+    def json(self) -> dict[str, object]:
+        """For programs, beside the results."""
+        control = self.control
+        return {
+            "at": self.at,
+            "from": {"host": self.bind[0], "port": self.bind[1]},
+            "stamps": {
+                "arrivals": self.stamps.arrivals,
+                "departures": self.stamps.departures,
+                "noise_us": self.stamps.noise_ns / 1_000,
+            },
+            "control": None
+            if control is None
+            else {"host": control.host, "port": control.port, "tcp": control.tcp, "rtt_ms": _ms(control.rtt_us)},
+        }
+
+    def check_json(self, node: str) -> dict[str, object]:
+        """What is added to a node's result."""
+        check = self.checks[node]
+        return {"udp": check.udp, "relay": check.relay, "ping_ms": _ms(check.ping_us), "check": str(check)}
+
+
+def _ms(value_us: int | None) -> float | None:
+    return None if value_us is None else value_us / 1_000
+
+
+async def look_around(bind: Address, targets: Sequence[Place], results: Sequence[Result], url: str) -> Surroundings:
+    """Find out what is blocked, and how well this machine stamps."""
+    direct = {result.place.node: result.received > 0 for result in results if not result.via}
+    relays = [place for place in targets if place.relay_port]
+    through = await measure(
+        bind, [(place, (place,)) for place in relays], count=RELAY_PROBES, interval_s=0.05, timeout_s=CHECK_TIMEOUT_S
+    )
+    relayed = {result.place.node for result in through if result.received}
+    where = {place.node: (await _resolve(place.host), place.reflector_port) for place in targets}
+    host = "" if bind[0] in ("0.0.0.0", "::") else bind[0]
+    answered = {where[place.node]: direct.get(place.node, False) for place in targets}
+    ports = {where[place.node]: (place.relay_port, place.node in relayed) for place in targets}
+    checks = await check_nodes(answered, ports, host)
+    control = await check_control(url, host) if url else None
+    at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
+    return Surroundings(bind, at, stamping(), {name: checks[address] for name, address in where.items()}, control)
+
+
 def _result(place: Place, via: Sequence[Place], sent: int, samples: Sequence[int], jitter_us: int) -> Result:
     relays = tuple(relay.node for relay in via)
     if not samples:
@@ -170,12 +237,12 @@ async def _target(summary: Summary, ssid: int, place: Place, via: tuple[Place, .
     host = await _resolve(place.host)
     if not via:
         return Target(row, (host, place.reflector_port), ssid)
-    hops = [*via, place]
+    hops = [*via] if via[-1] == place else [*via, place]
     if len(hops) > MAX_HOPS:
         raise OnceError(f"a path has at most {MAX_HOPS} hops, target included; this has {len(hops)}")
     for hop in hops:
         if not hop.relay_port:
-            raise OnceError(f"node {hop.node} does not relay; start its agent with --relay")
+            raise OnceError(f"node {hop.node} does not relay; start its agent with --relay --relay-open")
     addresses = [(await _resolve(hop.host), hop.relay_port) for hop in hops]
     envelope = RelayHeader.wrap(addresses, place.reflector_port, b"")
     return Target(row, addresses[0], ssid, envelope)

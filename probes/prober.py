@@ -1,38 +1,54 @@
 """The data path of one node: sender, reflector and relay, following a plan. Knows nothing of the control plane.
 
-One timer serves all peers: it fires at the next slot of the schedule, sends what is due and sets itself again. Replies,
-probes of others and relayed packets arrive in socket callbacks.
+One timer serves all peers and paths: it fires when the next probe is due or the next answer is overdue, sends, judges
+and sets itself again. Replies, probes of others and relayed packets arrive in socket callbacks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import calendar
 import ipaddress
 import logging
 import random
 import secrets
 import socket
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
+from probes.budget import Allowance
 from probes.clock import Clock
-from probes.relay import Relay
+from probes.detect import Verdict
+from probes.evidence import Alarms, Evidence, Watch
+from probes.hot import Envelopes, HotPaths
+from probes.reflex import Reflex
+from probes.relay import Keyring, Relay, neighbours_of
 from probes.schedule import Schedule
-from probes.sockets import ProbeSender, Reflector, Target, monotonic_us, open_udp
+from probes.sockets import Alarm, ProbeSender, Reflector, Target, monotonic_us, open_udp, stamping
+from probes.stamp import AUTHENTICATED_SIZE, BASE_SIZE, Key
 from probes.summary import Row, Summary
 from probes.wire import PlanPeer, ProbePlan, ReportRows
 
 log = logging.getLogger("probes.prober")
 
 MAX_PROBES_PER_S = 2_000  # the node's own cap, whatever a plan says; a plan beyond it is slowed down evenly
+IP_BYTES = 28  # IPv4 and UDP headers; the budget counts what a provider bills
+PEER_BYTES = AUTHENTICATED_SIZE + IP_BYTES
+PATH_BYTES = 110 + IP_BYTES  # the longest envelope with IPv4 addresses
 MAX_TICK_US = 5_000  # slots are served on this grid: agents of one process wake up together, a third less CPU
 _SSIDS = 1 << 16
 
 
 class Prober:
-    """Probes by the plan it follows; ``ports`` are probe, reflector and relay: 0 is any free one, no relay ``None``."""
+    """Probes by the plan it follows; ``ports`` are probe, reflector and relay: 0 is any free one, no relay ``None``.
+
+    ``confirm_ports`` are further source ports; what the probes say goes to ``reflex``, and ``on_alarm`` is called when
+    something is to be told at once.
+    """
 
     def __init__(
         self,
@@ -41,29 +57,47 @@ class Prober:
         clock: Clock,
         rng: random.Random,
         relay_delivers: frozenset[int],
+        *,
+        relay_open: bool = False,
+        confirm_ports: Sequence[int] = (),
+        reflex: Reflex | None = None,
+        on_alarm: Callable[[], None] = lambda: None,
     ) -> None:
         probe_port, reflector_port, relay_port = ports
         self._loop = asyncio.get_running_loop()
+        self.reflex = reflex or Reflex("")
+        self.evidence = Evidence(self.reflex, on_alarm, 1 + len(confirm_ports))
         with ExitStack() as opened:
-            self.sender = ProbeSender(open_udp(bind_host, probe_port), clock)
+            self.keyring = Keyring()
+            envelopes = Envelopes(self.keyring)
+            sources = [_open(opened, bind_host, port) for port in (probe_port, *confirm_ports)]
+            self.sender = ProbeSender(sources, clock, unwrap=envelopes.unwrap, on_answer=self._answered)
             opened.callback(self.sender.close)
             self.reflector = Reflector(open_udp(bind_host, reflector_port), clock, self._count_reflected)
             opened.callback(self.reflector.close)
             self.relay: Relay | None = None
             if relay_port is not None:
                 delivers = relay_delivers | {self.reflector.address[1]}
-                self.relay = Relay(open_udp(bind_host, relay_port), delivers)
+                self.relay = Relay(open_udp(bind_host, relay_port), delivers, open=relay_open, keyring=self.keyring)
             opened.pop_all()
+        self.stamping = stamping(socket.AF_INET6 if ":" in bind_host else socket.AF_INET)
         self._schedule = Schedule(rng)
         self._summary = Summary()
         self._targets: dict[tuple[str, str], Target] = {}
-        self._ssids: dict[tuple[str, str], int] = {}
+        self._ssids: dict[object, int] = {}  # of a (peer, transport), or of a path
         self._taken_ssids: set[int] = set()
+        self._keyed: dict[tuple[str, int], set[int]] = {}  # session ids of authenticated peers, by address
         self._next_ssid = secrets.randbelow(_SSIDS)  # new at every start: reflectors may remember the last one
         self._rows_of_host: dict[str, Row | None] = {}  # None: several peers share the address
         self._unresolved: tuple[str, ...] = ()
         self._tick_us = MAX_TICK_US
-        self._timer: asyncio.TimerHandle | None = None
+        self.allowance = Allowance(monotonic_us())
+        self._validity_us = 0  # of the plan, from when it was issued or confirmed
+        self._judged: dict[tuple[str, str], Verdict] = {}  # since the last report
+        self.hot = HotPaths(self.reflex, self.evidence, envelopes, rng, self._ssid, self._retarget)
+        self._alarm = Alarm(self._fire)
+        self._closed = False
+        self._arm()  # routes from disk may be in use before there is anybody to probe
 
     @property
     def unresolved(self) -> tuple[str, ...]:
@@ -78,31 +112,80 @@ class Prober:
     async def follow(self, plan: ProbePlan) -> None:
         """Probe by this plan from now on; peers that stay keep their phase, their row and their sequence."""
         peers = _capped([peer for peer in plan.peers if peer.node != plan.node], plan.node)
-        addresses = {host: await self._resolve(host) for host in {peer.host: None for peer in peers}}
+        hosts = dict.fromkeys([*(peer.host for peer in peers), *(relay.host for relay in plan.relays)])
+        addresses = {host: await self._resolve(host) for host in hosts}
         self._unresolved = tuple(host for host, address in addresses.items() if address is None)
         for host in self._unresolved:
             log.warning("%s: cannot resolve %s; its probes wait", plan.node, host)
         reachable = [(peer, address) for peer in peers if (address := addresses[peer.host]) is not None]
         self._summary.timeout_us = plan.timeout_us
         self._summary.retain({(peer.node, peer.transport) for peer, _ in reachable})
-        self._ssids = {key: ssid for key, ssid in self._ssids.items() if self._summary.knows(key)}
+        self.hot.follow(plan.timeout_us)
+        self._ssids = {key: ssid for key, ssid in self._ssids.items() if key in self._targets}
         self._taken_ssids = set(self._ssids.values())
+        self._keyed = {}
         self._targets = {(peer.node, peer.transport): self._target(peer, address) for peer, address in reachable}
         self._rows_of_host = {}
         for target in self._targets.values():
             host = target.address[0]
             self._rows_of_host[host] = None if host in self._rows_of_host else target.row
-        self.sender.replace(self._targets.values())
+        self.evidence.follow([peer for peer, _ in reachable], plan.timeout_us)
+        self._retarget()
+        if plan.own_key:
+            self.reflector.trust(bytes.fromhex(plan.own_key))
         self.reflector.refuse(target.address for target in self._targets.values())
+        neighbours = neighbours_of(plan, addresses)
+        self.keyring.install(plan.node, plan.own_key, neighbours)
         if self.relay is not None:
-            self.relay.allow((address, peer.relay_port) for peer, address in reachable)
+            self.relay.allow((neighbour.host, neighbour.port) for neighbour in neighbours)
         self._tick_us = min([MAX_TICK_US, *(peer.interval_us // 8 for peer, _ in reachable)])
-        self._schedule.replace([peer for peer, _ in reachable], monotonic_us())
+        now_us = monotonic_us()
+        self._validity_us = max(0, plan.expires_at_us - plan.issued_at_us)
+        self.allowance.follow(plan.budget, now_us)
+        self._month()
+        size = AUTHENTICATED_SIZE if any(peer.key for peer in peers) else BASE_SIZE
+        self._schedule.per_s = self.allowance.regular_per_s(size + IP_BYTES)
+        expires_us = now_us + self._validity_us if self._validity_us else None
+        self._schedule.replace([peer for peer, _ in reachable], now_us, plan.floor_interval_us, expires_us)
         self._arm()
 
+    def confirm_plan(self) -> None:
+        """The control plane has said that the plan is still the newest."""
+        if self._validity_us:
+            self._schedule.confirmed(monotonic_us() + self._validity_us)
+
+    def take_media(self, watch: Watch, answers: int, rtt_us: int | None) -> None:
+        """Take round trips of real media as answered probes, and save those that they make needless."""
+        self.evidence.passive(watch, answers, rtt_us, monotonic_us())
+        if watch.peer is not None:
+            self._schedule.covered((watch.peer.node, watch.peer.transport), watch.passive_until_us)
+
+    def _month(self) -> None:
+        """Tell the allowance which month it is, by the wall clock, and how much of it is left."""
+        now = time.gmtime()
+        ends_s = calendar.timegm((now.tm_year + now.tm_mon // 12, now.tm_mon % 12 + 1, 1, 0, 0, 0))
+        self.allowance.calendar(now.tm_year * 12 + now.tm_mon, (ends_s - calendar.timegm(now)) * 1_000_000)
+
     def end_interval(self) -> ReportRows:
-        """Rows of what was closed since the last call."""
-        return self._summary.close(monotonic_us())
+        """Rows of what was closed since the last call, and of peers about which the detectors changed their mind."""
+        self._month()
+        rows = self._summary.close(monotonic_us())
+        judged, self._judged = self._judged, {}
+        seen = set(zip(rows.peer, rows.transport, strict=True))
+        quiet = [_quiet_row(*key) for key in judged if key not in seen and key in self._targets]
+        columns = [column + more for column, more in zip(_columns(rows), _columns(_rows_of(quiet)), strict=True)]
+        watches = self.evidence.peers()
+        states = [
+            int(watch.detector.verdict) if (watch := watches.get(key)) is not None else 0
+            for key in zip(columns[0], columns[1], strict=True)
+        ]
+        return ReportRows(**dict(zip(_COLUMNS, columns, strict=True)), state=tuple(states))
+
+    def take_alarms(self) -> Alarms:
+        """Routes that changed, and peers about which the detectors changed their mind, since the last call."""
+        taken = self.evidence.take()
+        self._judged.update(taken.judged)
+        return taken
 
     def counters(self) -> Counter[str]:
         """Everything counted since the start, named by where it happened."""
@@ -111,32 +194,63 @@ class Prober:
             "summary.strays": self._summary.strays,
             "summary.clock_steps": self._summary.clock_steps,
             "summary.residences_refused": self._summary.residences_refused,
+            "stamping.arrivals": int(self.stamping.arrivals),  # as the self-test found: 1 if the kernel stamps them
+            "stamping.departures": int(self.stamping.departures),
+            "stamping.noise_ns": self.stamping.noise_ns,
         })  # fmt: skip
+        found.update({f"paths.{name}": count for name, count in self.hot.counters.items()})
+        found.update({f"verdicts.{verdict.name.lower()}": count for verdict, count in self.evidence.verdicts.items()})
+        found.update({f"reflex.{name}": count for name, count in self.reflex.counters.items()})
         for name, part in (("sender", self.sender), ("reflector", self.reflector), ("relay", self.relay)):
             if part is not None:
                 found.update({f"{name}.{key}": count for key, count in part.counters.items()})
         return found
 
+    def budget_json(self) -> dict[str, object]:
+        """What may be sent, and what had to stay or was saved."""
+        month = self.allowance.state()
+        return {
+            "routine_probes_per_s": self._schedule.per_s,
+            "month_sent_bytes": month.sent_bytes,
+            "refused": self.allowance.refused,
+            "probes_saved_by_media": self._schedule.suppressed + self.hot.counters["suppressed"],
+        }
+
     def close(self) -> None:
-        """Stop probing, answering and relaying."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Stop probing, answering and relaying; once is enough, twice does no harm."""
+        if self._closed:
+            return
+        self._closed = True
+        self._alarm.close()
         for part in (self.sender, self.reflector, self.relay):
             if part is not None:
                 part.close()
 
     def _target(self, peer: PlanPeer, address: str) -> Target:
         key = (peer.node, peer.transport)
-        return Target(self._summary.row(*key), (address, peer.reflector_port), self._ssid(key))
+        row, where = self._summary.row(*key), (address, peer.reflector_port)
+        if not peer.key:
+            return Target(row, where, self._ssid(key))
+        first = peer.key_id << 4  # the reflector knows by the upper bits whose key it is
+        taken = self._keyed.setdefault(where, set())
+        free = [ssid for ssid in range(max(1, first), first + 16) if ssid not in taken]
+        taken.add(free[0])  # a peer has at most a handful of transports
+        return Target(row, where, free[0], key=Key.of_hex(peer.key))
 
-    def _ssid(self, key: tuple[str, str]) -> int:
-        """The row's STAMP session id: never 0, its own for as long as the row lives."""
+    def _ssid(self, key: object) -> int:
+        """The STAMP session id of a row or a path: never 0, its own for as long as it lives."""
         if key not in self._ssids:
             while self._next_ssid == 0 or self._next_ssid in self._taken_ssids:  # fewer rows than ids: one is free
                 self._next_ssid = (self._next_ssid + 1) % _SSIDS
             self._ssids[key] = self._next_ssid
             self._taken_ssids.add(self._next_ssid)
         return self._ssids[key]
+
+    def _retarget(self) -> None:
+        """The peers or the paths have changed: tell the sender whose replies it may expect."""
+        for key in [key for key in self._ssids if key not in self._targets and key not in self.hot.targets]:
+            self._taken_ssids.discard(self._ssids.pop(key))
+        self.sender.replace([*self._targets.values(), *self.hot.targets.values()])
 
     async def _resolve(self, host: str) -> str | None:
         """Numeric form of a host in the family that the sockets speak."""
@@ -156,19 +270,79 @@ class Prober:
             row.reflect()
 
     def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        next_us = self._schedule.next_at()
-        if next_us is None:
-            self._timer = None
+        if self._closed:
             return
-        next_us += -next_us % self._tick_us
-        self._timer = self._loop.call_later(max(0, next_us - monotonic_us()) / 1e6, self._fire)
+        times = (self._schedule.next_at(), self.evidence.next_at(), self.hot.next_at())
+        next_us = min(at_us for at_us in times if at_us is not None)
+        self._alarm.set(next_us + -next_us % self._tick_us)
 
     def _fire(self) -> None:
-        for peer in self._schedule.due(monotonic_us()):
-            self.sender.send(self._targets[peer.node, peer.transport])
-        self._arm()
+        now_us = monotonic_us()
+        try:
+            self._probe_peers(now_us)
+            self.hot.due(now_us, self.sender, lambda: self.allowance.take(now_us, PATH_BYTES))
+            for watch, count in self.evidence.due(now_us):
+                self._confirm(watch, count, now_us)
+        finally:
+            self._arm()  # whatever goes wrong with one probe, the next is sent
+
+    def _probe_peers(self, now_us: int) -> None:
+        due = [(peer.node, peer.transport) for peer in self._schedule.due(now_us)]
+        targets = [self._targets[key] for key in due]
+        paid = [target for target in targets if self.allowance.take(now_us, _size(target))]
+        watches = self.evidence.peers()
+        for target, sequence in zip(paid, self.sender.send_all(paid) if paid else (), strict=True):
+            if sequence is not None:
+                watch = watches[target.row.peer, target.row.transport]
+                self.evidence.sent(watch, sequence, now_us, target.last_port)
+
+    def _confirm(self, watch: Watch, count: int, now_us: int) -> None:
+        for _ in range(count):
+            if not self.allowance.take(now_us, PATH_BYTES if watch.peer is None else PEER_BYTES, confirm=True):
+                return
+            port = watch.detector.confirm_port()
+            if watch.peer is None:
+                self.hot.send(watch, self.sender, port, now_us)
+                continue
+            target = self._targets.get((watch.peer.node, watch.peer.transport))
+            sequence = None if target is None else self.sender.send(target, port)
+            if sequence is not None:
+                self.evidence.sent(watch, sequence, now_us, port)
+
+    def _answered(self, target: Target, sequence: int, rtt_us: int, now_us: int) -> None:
+        row = target.row
+        if self._targets.get((row.peer, row.transport)) is target:
+            watch = self.evidence.peer(row.peer, row.transport)
+        else:
+            watch = self.hot.watch_of(target)
+        if watch is not None:
+            self.evidence.answered(watch, sequence, rtt_us, now_us)
+
+
+def _size(target: Target) -> int:
+    return (BASE_SIZE if target.key is None else AUTHENTICATED_SIZE) + IP_BYTES
+
+
+def _open(opened: ExitStack, host: str, port: int) -> socket.socket:
+    sock = open_udp(host, port)
+    opened.callback(sock.close)
+    return sock
+
+
+_COLUMNS = tuple(field.name for field in fields(ReportRows) if field.name != "state")
+
+
+def _columns(rows: ReportRows) -> list[tuple[Any, ...]]:
+    return [getattr(rows, name) for name in _COLUMNS]
+
+
+def _rows_of(rows: Sequence[tuple[object, ...]]) -> ReportRows:
+    return ReportRows(*zip(*rows, strict=True)) if rows else ReportRows()
+
+
+def _quiet_row(peer: str, transport: str) -> tuple[object, ...]:
+    """A row in which nothing was closed: it is there for its state."""
+    return (peer, transport, 0, 0, 0, 0, 0, -1, 0, 0, -1, 0, 0, (), (), ())
 
 
 def _capped(peers: Sequence[PlanPeer], node: str) -> Sequence[PlanPeer]:

@@ -1,18 +1,19 @@
-"""What an agent keeps on disk: who it is, and the last plan it got.
+"""What an agent keeps on disk: who it is, and the last plans it got.
 
-The identity is written once, right after joining, and synced, because the token that bought it is used up. The plan is
-rewritten with every change, so that a restart without a control plane goes on probing. Files replace each other
-atomically and are readable by their owner alone.
+The identity is written once, right after joining, and synced, because the token that bought it is used up. The plans
+are rewritten when they change, so that a restart without a control plane goes on probing and routing. Files replace
+each other atomically and are readable by their owner alone.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from probes.wire import ProbePlan, WireError, decode_plan, encode
+from probes.wire import ProbePlan, ReactionPlan, WireError, decode_plan, decode_reaction_plan, encode
 
 
 class StateError(Exception):
@@ -30,7 +31,7 @@ class Identity:
 
 
 class StateDir:
-    """The files ``identity.json`` and ``plan.json`` of one node."""
+    """The files ``identity.json``, ``plan.json`` and ``reaction-plan.json`` of one node."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,7 +64,7 @@ class StateDir:
             plan = decode_plan(json.loads((self.path / "plan.json").read_text()))
         except FileNotFoundError:
             return None
-        except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise WireError("plan", f"the copy on disk is not readable: {error}") from error
         if plan.node != node:
             raise WireError("node", f"the copy on disk must be the plan of {node}")
@@ -73,12 +74,37 @@ class StateDir:
         """Write the plan; losing it in a power cut costs nothing but a fetch."""
         self._write("plan.json", encode(plan), sync=False)
 
+    def load_reaction_plan(self) -> tuple[ReactionPlan, int] | None:
+        """The last reaction plan and the wall-clock time (microseconds) it came at. Raises :class:`WireError`."""
+        try:
+            record = json.loads((self.path / "reaction-plan.json").read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            raise WireError("reaction_plan", f"the copy on disk is not readable: {error}") from error
+        if not isinstance(record, dict) or type(record.get("received_at_us")) is not int:
+            raise WireError("received_at_us", "must be an integer in the copy on disk")
+        return decode_reaction_plan(record.get("plan")), record["received_at_us"]
+
+    def save_reaction_plan(self, plan: ReactionPlan, received_at_us: int) -> None:
+        """Write the reaction plan; losing it in a power cut costs nothing but a fetch."""
+        self._write("reaction-plan.json", {"received_at_us": received_at_us, "plan": encode(plan)}, sync=False)
+
+    def forget_reaction_plan(self) -> None:
+        """Remove the reaction plan: it is that of another control plane."""
+        (self.path / "reaction-plan.json").unlink(missing_ok=True)
+
     def _write(self, name: str, record: object, *, sync: bool) -> None:
         temporary = self.path / f".{name}.new"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(record, file)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(self.path / name)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(record, file)
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.replace(self.path / name)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()  # half a file on a full disk helps nobody
+            raise

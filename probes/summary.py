@@ -10,13 +10,16 @@ Two clocks. ``now_us`` is monotonic and decides about deadlines; the four stamps
 monotonic time that passed: a t4 beyond it, or before t1, is replaced. A reflector whose stamps claim that it kept the
 probe for less than nothing, or longer than the probe was away, is not believed: its residence counts as zero.
 
+Measured values are kept as they come and turned into sketches at the end of an interval, or after
+:data:`MAX_UNFOLDED` of them: equal values are then counted once, at a third of the cost.
+
 Jitter is RFC 3550's estimator (6.4.1 and A.8) over successive round trips, kept in sixteenths of a microsecond.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection
+from collections import Counter, deque
+from collections.abc import Collection, Iterable
 from enum import Enum, auto
 
 from probes.wire import MAX_BUCKETS, MAX_COUNT, MAX_ROWS, ReportRows, bucket_of
@@ -24,8 +27,12 @@ from probes.wire import MAX_BUCKETS, MAX_COUNT, MAX_ROWS, ReportRows, bucket_of
 MAX_OPEN = 65_536  # probes of all rows together; beyond it the oldest is given up as lost
 MAX_LOST_REMEMBERED = 256  # per row; an answer that comes more losses later than this is no longer known to be late
 MAX_AGE = 65_536  # sequence numbers further back than this are strays, not duplicates
+MAX_UNFOLDED = 1_024  # values of a row that wait for their sketch
 CLOCK_SLACK_US = 2_000  # wall and monotonic clock may disagree by this much within one probe
 _SEQUENCES = 1 << 32
+
+Probe = list[int]  # T1 as sent, monotonic time of sending, T1 as measured with, sequence number (-1 once it is closed)
+T1, SENT_AT, DEPARTED, SEQUENCE = range(4)
 
 
 class Outcome(Enum):
@@ -41,9 +48,10 @@ class Row:
     """The probes to one (peer, transport); made by :meth:`Summary.row`, lives as long as the process."""
 
     __slots__ = (
-        "_backward", "_backward_base_us", "_backward_min_us", "_duplicate", "_forward", "_forward_base_us",
-        "_forward_min_us", "_jitter_16", "_late", "_lost", "_open", "_opened", "_received", "_reflected", "_rtt",
-        "_rtt_min_us", "_sent", "_summary", "last_rtt_us", "next_sequence", "peer", "transport",
+        "_backward", "_backward_base_us", "_backward_min_us", "_duplicate", "_folded_rtt_us", "_forward",
+        "_forward_base_us", "_forward_min_us", "_jitter_16", "_late", "_lost", "_open", "_opened", "_received",
+        "_reflected", "_rtt", "_rtt_min_us", "_sent", "_summary", "_unfolded", "last_rtt_us", "next_sequence", "peer",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, summary: Summary, peer: str, transport: str, first_sequence: int) -> None:
@@ -53,9 +61,10 @@ class Row:
         self.next_sequence = first_sequence
         self.last_rtt_us = -1  # of the newest answered probe
         self._opened = 0  # probes since the start
-        self._open: dict[int, tuple[int, int]] = {}  # sequence -> (t1, monotonic time of sending)
+        self._open: dict[int, Probe] = {}  # by sequence
         self._lost: dict[int, None] = {}  # sequences, oldest first
         self._jitter_16 = 0
+        self._folded_rtt_us = -1  # of the newest probe in the sketches
         self._forward_base_us: int | None = None
         self._backward_base_us: int | None = None
         self._start_interval()
@@ -64,6 +73,7 @@ class Row:
         self._sent = self._received = self._reflected = self._late = self._duplicate = 0
         self._rtt_min_us = -1
         self._forward_min_us = self._backward_min_us = 0
+        self._unfolded: list[tuple[int, int, int]] = []  # round trip, forward, backward of answered probes
         self._rtt: dict[int, int] = {}  # bucket -> count; likewise the next two
         self._forward: dict[int, int] = {}
         self._backward: dict[int, int] = {}
@@ -75,19 +85,28 @@ class Row:
 
     def send(self, t1_us: int, now_us: int) -> int:
         """Open a probe stamped ``t1_us`` and return its sequence number."""
+        return self.launch(t1_us, now_us)[SEQUENCE]
+
+    def launch(self, t1_us: int, now_us: int) -> Probe:
+        """Open a probe stamped ``t1_us``; whoever learns when it really left sets its ``DEPARTED``."""
         sequence = self.next_sequence
         self.next_sequence = (sequence + 1) % _SEQUENCES
         self._opened += 1
-        self._open[sequence] = (t1_us, now_us)
-        self._summary.enqueue(now_us, self, sequence)
-        return sequence
+        probe = self._open[sequence] = [t1_us, now_us, t1_us, sequence]
+        self._summary.enqueue(probe, self)
+        return probe
+
+    def withdraw(self, probe: Probe) -> None:
+        """Forget a probe that was opened and then not sent."""
+        self._open.pop(probe[SEQUENCE], None)
+        probe[SEQUENCE] = -1
 
     def answer(self, sequence: int, t1_us: int, t2_us: int, t3_us: int, t4_us: int, now_us: int) -> Outcome:
         """Take a reply; ``t1_us`` is what it echoes and must be what was sent under that sequence number."""
         probe = self._open.get(sequence)
         if probe is None:
             return self._unexpected(sequence)
-        sent_t1_us, sent_at_us = probe
+        sent_t1_us, sent_at_us, departed_us, _ = probe
         if sent_t1_us != t1_us:
             return self._stray()
         away_us = now_us - sent_at_us
@@ -95,16 +114,22 @@ class Row:
             self.lose(sequence)
             return self._unexpected(sequence)
         del self._open[sequence]
-        elapsed_us = t4_us - t1_us
+        probe[SEQUENCE] = -1
+        elapsed_us = t4_us - departed_us
         if not 0 <= elapsed_us <= away_us + CLOCK_SLACK_US:
             self._summary.clock_steps += 1
-            elapsed_us = away_us
-            t4_us = t1_us + away_us
+            elapsed_us, departed_us = away_us, sent_t1_us
+            t4_us = sent_t1_us + away_us
         residence_us = t3_us - t2_us
         if not 0 <= residence_us <= elapsed_us:
             self._summary.residences_refused += 1
             residence_us, t3_us = 0, t2_us
-        self._count(elapsed_us - residence_us, t2_us - t1_us, t4_us - t3_us)
+        self._sent += 1
+        self._received += 1
+        self.last_rtt_us = elapsed_us - residence_us
+        self._unfolded.append((self.last_rtt_us, t2_us - departed_us, t4_us - t3_us))
+        if len(self._unfolded) >= MAX_UNFOLDED:
+            self._fold()
         return Outcome.ANSWERED
 
     def reflect(self) -> None:
@@ -113,30 +138,37 @@ class Row:
 
     def lose(self, sequence: int) -> None:
         """Close a probe as lost if it is still open."""
-        if self._open.pop(sequence, None) is None:
+        probe = self._open.pop(sequence, None)
+        if probe is None:
             return
+        probe[SEQUENCE] = -1
         self._sent += 1
         self._lost[sequence] = None
         if len(self._lost) > MAX_LOST_REMEMBERED:
             del self._lost[next(iter(self._lost))]
 
-    def _count(self, rtt_us: int, forward_us: int, backward_us: int) -> None:
+    def _fold(self) -> None:
+        """Count the values that came since the last time."""
+        if not self._unfolded:
+            return
+        rtts, forwards, backwards = zip(*self._unfolded, strict=True)
         if self._forward_base_us is None or self._backward_base_us is None:
-            self._forward_base_us, self._backward_base_us = forward_us, backward_us
-        if self._received == 0:
-            self._rtt_min_us, self._forward_min_us, self._backward_min_us = rtt_us, forward_us, backward_us
-        else:
-            self._rtt_min_us = min(self._rtt_min_us, rtt_us)
-            self._forward_min_us = min(self._forward_min_us, forward_us)
-            self._backward_min_us = min(self._backward_min_us, backward_us)
-        self._sent += 1
-        self._received += 1
-        if self.last_rtt_us >= 0:
-            self._jitter_16 += abs(rtt_us - self.last_rtt_us) - ((self._jitter_16 + 8) >> 4)
-        self.last_rtt_us = rtt_us
-        _add(self._rtt, rtt_us)
-        _add(self._forward, forward_us - self._forward_base_us)
-        _add(self._backward, backward_us - self._backward_base_us)
+            self._forward_base_us, self._backward_base_us = forwards[0], backwards[0]
+        minima = min(rtts), min(forwards), min(backwards)
+        if self._rtt_min_us >= 0:
+            before = self._rtt_min_us, self._forward_min_us, self._backward_min_us
+            minima = min(minima[0], before[0]), min(minima[1], before[1]), min(minima[2], before[2])
+        self._rtt_min_us, self._forward_min_us, self._backward_min_us = minima
+        last_us, jitter_16 = self._folded_rtt_us, self._jitter_16
+        for rtt_us in rtts:
+            if last_us >= 0:
+                jitter_16 += abs(rtt_us - last_us) - ((jitter_16 + 8) >> 4)
+            last_us = rtt_us
+        self._folded_rtt_us, self._jitter_16 = last_us, jitter_16
+        _add(self._rtt, rtts, 0)
+        _add(self._forward, forwards, self._forward_base_us)
+        _add(self._backward, backwards, self._backward_base_us)
+        self._unfolded.clear()
 
     def _unexpected(self, sequence: int) -> Outcome:
         if sequence in self._lost:
@@ -157,6 +189,7 @@ class Row:
         """The finished interval in the column order of ``ReportRows``, ``None`` if nothing happened in it."""
         if not (self._sent or self._reflected or self._late or self._duplicate):
             return None
+        self._fold()
         values = (
             self.peer, self.transport, self._sent, self._received, min(self._reflected, MAX_COUNT), self._late,
             min(self._duplicate, MAX_COUNT), self._rtt_min_us, self._forward_min_us, self._backward_min_us,
@@ -177,7 +210,7 @@ class Summary:
         self.residences_refused = 0
         self._first_sequence = first_sequence
         self._rows: dict[tuple[str, str], Row] = {}
-        self._sent: deque[tuple[int, Row, int]] = deque()  # in order of sending; may name probes closed meanwhile
+        self._sent: deque[tuple[Probe, Row]] = deque()  # in order of sending; open ones, and closed ones among them
 
     def row(self, peer: str, transport: str) -> Row:
         """The row of a (peer, transport), made on first use."""
@@ -201,19 +234,22 @@ class Summary:
         """Probes of all rows that are neither answered nor counted as lost."""
         return sum(row.open for row in self._rows.values())
 
-    def enqueue(self, now_us: int, row: Row, sequence: int) -> None:
-        """Note when a probe was sent; only :meth:`Row.send` calls this."""
-        self._sent.append((now_us, row, sequence))
-        if len(self._sent) > MAX_OPEN:
-            _, oldest, its_sequence = self._sent.popleft()
-            oldest.lose(its_sequence)
+    def enqueue(self, probe: Probe, row: Row) -> None:
+        """Note that a probe was sent; only :meth:`Row.launch` calls this."""
+        sent = self._sent
+        sent.append((probe, row))
+        while sent[0][0][SEQUENCE] < 0:
+            sent.popleft()
+        if len(sent) > MAX_OPEN:
+            oldest, its_row = sent.popleft()
+            its_row.lose(oldest[SEQUENCE])
 
     def expire(self, now_us: int) -> None:
         """Count as lost what is overdue."""
-        before = now_us - self.timeout_us
-        while self._sent and self._sent[0][0] < before:
-            _, row, sequence = self._sent.popleft()
-            row.lose(sequence)
+        before, sent = now_us - self.timeout_us, self._sent
+        while sent and (sent[0][0][SEQUENCE] < 0 or sent[0][0][SENT_AT] < before):
+            probe, row = sent.popleft()
+            row.lose(probe[SEQUENCE])
 
     def close(self, now_us: int) -> ReportRows:
         """End the interval: rows of everything that happened since the last call, in order of first use."""
@@ -222,9 +258,10 @@ class Summary:
         return ReportRows(*zip(*found, strict=True)) if found else ReportRows()
 
 
-def _add(sketch: dict[int, int], value_us: int) -> None:
-    bucket = bucket_of(value_us)
-    sketch[bucket] = sketch.get(bucket, 0) + 1
+def _add(sketch: dict[int, int], values_us: Iterable[int], base_us: int) -> None:
+    for value_us, count in Counter(values_us).items():
+        bucket = bucket_of(value_us - base_us)
+        sketch[bucket] = sketch.get(bucket, 0) + count
 
 
 def _flat(sketch: dict[int, int]) -> tuple[int, ...]:

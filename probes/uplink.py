@@ -1,4 +1,4 @@
-"""The agent's HTTP calls to the control plane: join, fetch the plan, report.
+"""The agent's HTTP calls to the control plane: join, fetch the plans, acknowledge them, report.
 
 Two ways to fail, because the agent reacts differently: :class:`Refused` (the control plane understood and said no:
 trying the same again is pointless for a while) and :class:`Unreachable` (no answer, or not one that makes sense).
@@ -9,12 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import httpx
 
 from probes.state import Identity
-from probes.wire import ProbePlan, ProbeReport, ReportRows, WireError, decode_plan
+from probes.wire import (
+    ProbePlan,
+    ProbeReport,
+    ReactionPlan,
+    ReportRows,
+    WireError,
+    decode_plan,
+    decode_reaction_plan,
+)
 
 _REPORT_FIELDS = tuple(field.name for field in fields(ProbeReport))
 _ROWS_FIELDS = tuple(field.name for field in fields(ReportRows))
@@ -72,6 +80,25 @@ class Uplink:
             raise Unreachable(f"the plan is for node {plan.node}, not {identity.node}")
         return plan
 
+    async def reaction_plan(self, identity: Identity, etag: str, wait_s: float) -> tuple[ReactionPlan, str] | None:
+        """The node's reaction plan and its entity tag; ``None`` if ``etag`` is still the newest after ``wait_s``."""
+        headers = {"if-none-match": etag} if etag else {}
+        path = f"/v1/nodes/{identity.node}/reaction-plan?wait_s={wait_s:g}"
+        answer = await self._send("GET", path, identity.key, None, headers, wait_s + TIMEOUT_S)
+        if answer.status_code == 304:
+            return None
+        try:
+            return decode_reaction_plan(_parsed(answer)), answer.headers.get("etag", "")
+        except WireError as error:
+            raise Unreachable(f"the reaction plan is not understood: {error}") from error
+
+    async def acknowledge(self, identity: Identity, plan_version: int, generation: int, etag: str) -> None:
+        """Tell which plans the node follows; generation 0: no reaction plan yet."""
+        body: dict[str, object] = {"plan_version": plan_version}
+        if generation:
+            body |= {"generation": generation, "reaction_etag": etag}
+        await self._call("POST", f"/v1/nodes/{identity.node}/ack", identity.key, body)
+
     async def report(self, identity: Identity, report: ProbeReport) -> int:
         """Deliver a report; returns the version of the plan that the node should have."""
         answer = await self._call("POST", "/v1/reports", identity.key, _plain(report))
@@ -81,32 +108,43 @@ class Uplink:
         return version
 
     async def _call(self, method: str, path: str, key: str | None, body: object) -> dict[str, object]:
-        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return _parsed(await self._send(method, path, key, body, {}, TIMEOUT_S))
+
+    async def _send(
+        self, method: str, path: str, key: str | None, body: object, more: Mapping[str, str], timeout_s: float
+    ) -> httpx.Response:
+        headers = {"authorization": f"Bearer {key}", **more} if key else dict(more)
         content = None
         if body is not None:
             content = json.dumps(body, separators=(",", ":")).encode()
             headers["content-type"] = "application/json"
         try:
-            answer = await self._client.request(
-                method, self._url + path, content=content, headers=headers, timeout=TIMEOUT_S
+            return await self._client.request(
+                method, self._url + path, content=content, headers=headers, timeout=timeout_s
             )
-            parsed = answer.json()
         except httpx.HTTPError as error:
             raise Unreachable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
-        except ValueError as error:
-            raise Unreachable(f"status {answer.status_code} without JSON") from error
-        if 400 <= answer.status_code < 500 and answer.status_code not in (408, 425, 429):
-            problem = parsed if isinstance(parsed, dict) else {}
-            raise Refused(answer.status_code, str(problem.get("code", "refused")), str(problem.get("detail", "")))
-        if not answer.is_success or not isinstance(parsed, dict):
-            raise Unreachable(f"status {answer.status_code}")
-        return parsed
+
+
+def _parsed(answer: httpx.Response) -> dict[str, object]:
+    """The JSON object of an answer. Raises :class:`Refused` or :class:`Unreachable`."""
+    try:
+        parsed = answer.json()
+    except (ValueError, RecursionError) as error:
+        raise Unreachable(f"status {answer.status_code} without JSON") from error
+    if 400 <= answer.status_code < 500 and answer.status_code not in (408, 425, 429):
+        problem = parsed if isinstance(parsed, dict) else {}
+        raise Refused(answer.status_code, str(problem.get("code", "refused")), str(problem.get("detail", "")))
+    if not answer.is_success or not isinstance(parsed, dict):
+        raise Unreachable(f"status {answer.status_code}")
+    return parsed
 
 
 def _plain(report: ProbeReport) -> dict[str, object]:
     """What ``wire.encode`` gives, but with tuples, which JSON writes as lists: one pass less over every number."""
     record: dict[str, object] = {name: getattr(report, name) for name in _REPORT_FIELDS}
     record["rows"] = {name: getattr(report.rows, name) for name in _ROWS_FIELDS}
+    record["reflexes"] = [asdict(event) for event in report.reflexes]
     return record
 
 

@@ -7,6 +7,7 @@ let answers finish, stop the runtime (which saves the last routes), close the da
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import sys
@@ -34,6 +35,7 @@ from router.telemetry import set_up_logs
 log = structlog.get_logger("tendril.bootstrap")
 ADMIN_KEY_FILE = "admin.key"
 GRACEFUL_S = 3  # answers under way take milliseconds; streams and long-polls end at once
+SWITCH_S = 0.0005  # how long a worker that computes in Python may keep the loop waiting
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ async def serve(settings: Settings, started: Callable[[str], None] | None = None
 
         try:
             await app.start()
+            gc.freeze()  # modules and the inventory stay; searching them for garbage would hold up the loop
             await Server(app, tell).serve([taken])
         finally:
             await app.stop()
@@ -188,5 +191,6 @@ async def serve(settings: Settings, started: Callable[[str], None] | None = None
 
 def run(settings: Settings) -> None:
     """Run :func:`serve` on uvloop, which costs less per request than the loop of the standard library."""
+    sys.setswitchinterval(SWITCH_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings))

@@ -1,28 +1,40 @@
-"""The worker around ``core.solve``: one thread of its own, so that a solve never holds up the event loop's queue.
+"""The worker around the core's long computations: one thread of its own, so that none holds up the event loop.
 
-A thread and not a process for now: a solve of a hundred data centers is a few milliseconds of array arithmetic, less
-than handing its arrays to another process would cost. The seam is the pair of messages ``Solve`` and ``Solved``.
+A thread and not a process: everything that goes in and comes out is immutable and is handed over by reference, and the
+arithmetic lets go of the interpreter. The seams are the pairs of messages ``MakeSurvey`` and ``Surveyed``, ``Solve``
+and ``Solved``.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
-from router.core.solve import solve
-from router.core.tables import Candidate, GraphSnapshot
+from router.core.solve import Answer, Question
+from router.core.survey import Survey, Window
+
+T = TypeVar("T")
 
 
 class Solver:
-    """Runs one solve at a time."""
+    """Runs one computation at a time."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="solver")
 
-    async def solve(self, snapshot: GraphSnapshot) -> Candidate:
-        """Best paths of a snapshot; raises whatever the computation raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, solve, snapshot)
+    async def solve(self, question: Question) -> Answer:
+        """The next routes; raises whatever the computation raises."""
+        return await self._run(question.answer)
+
+    async def survey(self, window: Window) -> Survey:
+        """The next link table; raises whatever the computation raises."""
+        return await self._run(window.survey)
+
+    async def _run(self, compute: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, compute)
 
     def close(self) -> None:
-        """Stop the thread after the solve at hand."""
+        """Stop the thread after the computation at hand."""
         self._thread.shutdown(wait=True, cancel_futures=True)

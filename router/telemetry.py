@@ -133,6 +133,13 @@ class Tallies:
     sessions_good: dict[DataCenterId, int] = field(default_factory=dict)
     sessions_bad: dict[DataCenterId, int] = field(default_factory=dict)
     setup_failures: dict[DataCenterId, int] = field(default_factory=dict)
+    reflexes: int = 0
+    acks: dict[NodeId, tuple[int, int, Micros]] = field(default_factory=dict)  # probe plan, generation, when
+
+    def acknowledged(self, node: NodeId, plan_version: int, generation: int, now: Micros) -> None:
+        """Note which plans a node follows; an acknowledgement of the probe plan alone leaves the routes' as it was."""
+        before = self.acks.get(node, (0, 0, 0))
+        self.acks[node] = (plan_version, generation, now) if generation else (plan_version, *before[1:])
 
     def heard(self, data_center: DataCenterId, node: NodeId, good: int, bad: int, setup_failures: int) -> None:
         """Add the sums of one node's heartbeat."""
@@ -144,6 +151,8 @@ class Tallies:
         ):
             counts[data_center] = counts.get(data_center, 0) + value
 
+
+ACK_FRESH_US = 60_000_000
 
 STATE_NUMBERS = {Health.UNKNOWN: 0, Health.UP: 1, Health.DEGRADED: 2, Health.DOWN: 3}
 
@@ -222,6 +231,19 @@ class ViewCollector(Collector):
         yield CounterMetricFamily("tendril_background_failures", "Background work that failed", counts.failures)
         yield CounterMetricFamily("tendril_reports_accepted", "Probe reports taken", self._tallies.reports_accepted)
         yield CounterMetricFamily("tendril_reports_rejected", "Probe reports refused", self._tallies.reports_rejected)
+        yield from self._nodes(view, now)
+
+    def _nodes(self, view: View, now: Micros) -> Iterator[Metric]:
+        acks = [ack for node, ack in self._tallies.acks.items() if node in view.inventory.nodes]
+        probing = sum(version == view.plan_version for version, _, _ in acks)
+        routing = sum(now - at <= ACK_FRESH_US for _, generation, at in acks if generation)
+        yield GaugeMetricFamily(
+            "tendril_nodes_on_newest_plan", "Nodes that acknowledged the newest probe plan", probing
+        )
+        told = "Nodes that acknowledged a reaction plan within the last minute"
+        yield GaugeMetricFamily("tendril_nodes_on_fresh_routes", told, routing)
+        text = "Routes that nodes changed by themselves, following their reaction plans"
+        yield CounterMetricFamily("tendril_reflexes", text, self._tallies.reflexes)
 
 
 _HEARD = {

@@ -123,6 +123,8 @@ def _disturb(series: F64, kind: str, events: int, cells: int, rng: np.random.Gen
 
 def measure(world: World, name: str, constants: Mapping[str, Any]) -> dict[str, Any]:
     """One rule: false moves on the stationary series, reaction and moves in each kind of event."""
+    if FAMILIES[name].ours:  # it knows how often it probes; the others count slices
+        constants = {**constants, "slice_s": world.probe_s, "probes": True}
     false, exposure_days = _false_moves(world, FAMILIES[name].rule(constants))
     row: dict[str, Any] = {
         "rule": name,

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bench.freshness.world import World
-from router.core.messages import Booted, Reported, Solve, Solved, Tick
+from router.core.messages import Booted, MakeSurvey, Reported, Solve, Solved, Surveyed, Tick
 from router.core.model import Counters
 from router.core.plane import ControlPlane
-from router.core.solve import solve
 from router.core.tables import I64
 from router.schemas.links import Estimates, LinkKey
 
@@ -74,6 +73,9 @@ class Inside:
         self.now += us
 
     def _tick(self, job: str) -> None:
-        for effect in self.plane.handle(Tick(job), self.now):
-            if isinstance(effect, Solve):
-                self.plane.handle(Solved(solve(effect.snapshot)), self.now)
+        effects = self.plane.handle(Tick(job), self.now)
+        for effect in effects:  # carrying one out may append more
+            if isinstance(effect, MakeSurvey):
+                effects += self.plane.handle(Surveyed(effect.window.survey()), self.now)
+            elif isinstance(effect, Solve):
+                effects += self.plane.handle(Solved(effect.question.answer()), self.now)

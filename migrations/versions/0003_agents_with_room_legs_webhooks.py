@@ -1,4 +1,4 @@
-"""Agents with room for several sessions and timed states, queues, further legs of a session, webhooks.
+"""Agents with room for several sessions and timed states, queues, further legs, leases per node, webhooks.
 
 Revision ID: 0003
 Revises: 0002
@@ -21,6 +21,8 @@ JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgr
 SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 LIVE = sa.text("state <> 'ended'")
 QUEUED = sa.text("state = 'queued'")
+ALONE = sa.text("state <> 'ended' AND held_by IS NULL")
+HELD = sa.text("held_by IS NOT NULL")
 
 
 def _added() -> dict[str, tuple[sa.Column[Any], ...]]:
@@ -46,6 +48,7 @@ def _added() -> dict[str, tuple[sa.Column[Any], ...]]:
         "sessions": (
             sa.Column("agent_epoch", sa.BigInteger(), server_default="0", nullable=False),
             sa.Column("queued_until", sa.BigInteger(), nullable=True),
+            sa.Column("held_by", sa.String(), nullable=True),
         ),
     }
 
@@ -61,6 +64,18 @@ def upgrade() -> None:
     )
     _index("ix_sessions_queued", "sessions", ["pool", "created_at", "id"], QUEUED)
     _index("ix_sessions_live_agent", "sessions", ["agent"], LIVE)
+    # A session that a node holds lives by the node's lease; its own counts when nobody holds it.
+    op.drop_index("ix_sessions_live_lease_expires_at", "sessions")
+    _index("ix_sessions_live_lease_expires_at", "sessions", ["lease_expires_at"], ALONE)
+    _index("ix_sessions_held_by", "sessions", ["held_by"], HELD)
+    op.create_table(
+        "node_leases",
+        sa.Column("node", sa.String(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("node", name="pk_node_leases"),
+    )
+    op.create_index("ix_node_leases_expires_at", "node_leases", ["expires_at"], unique=False)
     _create_legs()
     op.create_table(
         "webhooks",
@@ -110,6 +125,8 @@ def _create_legs() -> None:
         sa.Column("agent", sa.String(), nullable=True),
         sa.Column("agent_data_center", sa.String(), nullable=True),
         sa.Column("agent_epoch", sa.BigInteger(), nullable=False),
+        sa.Column("moved_from", sa.String(), nullable=True),
+        sa.Column("held_by", sa.String(), nullable=True),
         sa.Column("metadata", JSON, nullable=False),
         sa.Column("reasons", JSON, nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
@@ -118,7 +135,8 @@ def _create_legs() -> None:
         sa.PrimaryKeyConstraint("session", "id", name="pk_legs"),
     )
     _index("ix_legs_live_edge_node", "legs", ["edge_node"], LIVE)
-    _index("ix_legs_live_lease_expires_at", "legs", ["lease_expires_at"], LIVE)
+    _index("ix_legs_live_lease_expires_at", "legs", ["lease_expires_at"], ALONE)
+    _index("ix_legs_held_by", "legs", ["held_by"], HELD)
     _index("ix_legs_live_agent", "legs", ["agent"], LIVE)
 
 
@@ -127,10 +145,13 @@ def _index(name: str, table: str, columns: list[str], where: sa.TextClause) -> N
 
 
 def downgrade() -> None:
-    for name in ("outbox", "webhooks", "legs"):
+    for name in ("outbox", "webhooks", "legs", "node_leases"):
         op.drop_table(name)
+    op.drop_index("ix_sessions_held_by", "sessions")
+    op.drop_index("ix_sessions_live_lease_expires_at", "sessions")
     op.drop_index("ix_sessions_live_agent", "sessions")
     op.drop_index("ix_sessions_queued", "sessions")
     for table, columns in _added().items():
         for column in columns:
             op.drop_column(table, column.name)
+    _index("ix_sessions_live_lease_expires_at", "sessions", ["lease_expires_at"], LIVE)

@@ -33,6 +33,7 @@ from probes.wire.plan import (
     TIERS,
     Budget,
     PlanPeer,
+    PlanRelay,
     PlanVantage,
     ProbePlan,
     decode_plan,
@@ -59,12 +60,14 @@ from probes.wire.sketch import GAMMA, MAX_BUCKETS, bucket_of, bucket_value, merg
 
 __all__ = [
     "GAMMA", "KINDS", "MAX_BUCKETS", "MAX_CHOICES", "MAX_COUNT", "MAX_DELAY_US", "MAX_KEY_ID", "MAX_RAW_US", "MAX_ROWS",
-    "MAX_TEXT", "MAX_WEIGHT", "TIERS", "WIRE_VERSION", "Budget", "PlanPeer", "PlanVantage", "ProbePlan", "ProbeReport",
-    "ReactionHops", "ReactionPlan", "ReactionRows", "ReflexEvent", "ReportRows", "Triggers", "WireError", "bucket_of",
-    "bucket_value", "decode_plan", "decode_reaction_plan", "decode_report", "encode", "merge_sketches",
+    "MAX_TEXT", "MAX_WEIGHT", "TIERS", "WIRE_VERSION", "Budget", "PlanPeer", "PlanRelay", "PlanVantage", "ProbePlan",
+    "ProbeReport", "ReactionHops", "ReactionPlan", "ReactionRows", "ReflexEvent", "ReportRows", "Triggers", "WireError",
+    "bucket_of", "bucket_value", "decode_plan", "decode_reaction_plan", "decode_report", "encode", "merge_sketches",
     "sketch_quantile",
 ]  # fmt: skip
-_NESTED = ReportRows | ReflexEvent | PlanPeer | PlanVantage | Budget | Triggers | ReactionHops | ReactionRows
+_NESTED = (
+    ReportRows | ReflexEvent | PlanPeer | PlanRelay | PlanVantage | Budget | Triggers | ReactionHops | ReactionRows
+)
 
 
 def encode(message: ProbeReport | ProbePlan | ReactionPlan) -> dict[str, object]:

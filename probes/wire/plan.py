@@ -28,7 +28,19 @@ class PlanPeer:
     tier: str = "cold"
     weight: int = 0  # value of one probe more, relative to the other peers; 0 to ``MAX_WEIGHT``
     key_id: int = 0  # names ``key`` to that peer: 0 to ``MAX_KEY_ID``
-    key: str = ""  # 64 hex digits, :func:`probes.keys.derive` of the peer's own key; "": nothing is authenticated
+    # 64 hex digits, :func:`probes.keys.derive` of the peer's own key; "": nothing is authenticated
+    key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRelay:
+    """A relay that packets may be handed to although its node is not probed."""
+
+    node: str
+    host: str
+    relay_port: int
+    key_id: int = 0  # as in :class:`PlanPeer`
+    key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,8 @@ class ProbePlan:
     floor_interval_us: int = 0  # every peer is probed at least this often, whatever its weight; 0: its own interval
     vantage: tuple[PlanVantage, ...] = ()
     contact: str = ""  # travels in echo requests: who to ask about them
-    own_key: str = ""  # 64 hex digits; the keys of all who send to this node derive from it
+    own_key: str = field(default="", repr=False)  # 64 hex digits; the keys of all who send to this node derive from it
+    relays: tuple[PlanRelay, ...] = ()  # besides those of the peers
 
 
 _HEX = re.compile("[0-9a-f]{64}")
@@ -81,6 +94,7 @@ _LATER_IN_PLAN: dict[str, object] = {
     "vantage": [],
     "contact": "",
     "own_key": "",
+    "relays": [],
 }
 
 
@@ -90,6 +104,7 @@ def decode_plan(data: object) -> ProbePlan:
     check_version(record)
     peers = listed(record["peers"], "peers", MAX_ROWS)
     vantage = listed(record["vantage"], "vantage", MAX_ROWS)
+    relays = listed(record["relays"], "relays", MAX_ROWS)
     return ProbePlan(
         node=text_in(record, "node"),
         data_center=text_in(record, "data_center"),
@@ -104,6 +119,7 @@ def decode_plan(data: object) -> ProbePlan:
         vantage=tuple(_decode_vantage(target, i) for i, target in enumerate(vantage)),
         contact=_short(record["contact"], "contact"),
         own_key=_key(record["own_key"], "own_key"),
+        relays=tuple(_decode_relay(relay, i) for i, relay in enumerate(relays)),
     )
 
 
@@ -120,6 +136,18 @@ def _decode_peer(data: object, i: int) -> PlanPeer:
         interval_us=integer(record["interval_us"], f"{name}.interval_us", 1_000, 3_600_000_000),
         tier=_one_of(record["tier"], f"{name}.tier", TIERS),
         weight=integer(record["weight"], f"{name}.weight", 0, MAX_WEIGHT),
+        key_id=integer(record["key_id"], f"{name}.key_id", 0, MAX_KEY_ID),
+        key=_key(record["key"], f"{name}.key"),
+    )
+
+
+def _decode_relay(data: object, i: int) -> PlanRelay:
+    name = f"relays[{i}]"
+    record = record_of(data, name, PlanRelay, {"key_id": 0, "key": ""})
+    return PlanRelay(
+        node=text_in(record, "node", name),
+        host=text_in(record, "host", name),
+        relay_port=integer(record["relay_port"], f"{name}.relay_port", 1, 65_535),
         key_id=integer(record["key_id"], f"{name}.key_id", 0, MAX_KEY_ID),
         key=_key(record["key"], f"{name}.key"),
     )

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import gt, lt
+from typing import Any
 
 from probes.wire.check import (
     WIRE_VERSION,
     WireError,
+    are_integers,
+    are_strings,
     bounded,
     check_version,
     integer,
@@ -24,6 +29,8 @@ MAX_COUNT = 1_000_000  # probes per row and report
 MAX_DELAY_US = 60_000_000  # a round trip above a minute is a broken clock, not a path
 MAX_RAW_US = 1 << 52  # raw one-way difference: clocks may be decades apart
 MAX_REFLEXES = 4_096  # routes changed in one interval
+
+_MAX_BUCKET = 3_000
 
 _UNSIGNED = ("sent", "received", "reflected", "late", "duplicate")
 _DELAYS = ("rtt_min_us", "jitter_us")
@@ -121,8 +128,9 @@ def _decode_rows(data: object) -> ReportRows:
         if len(column) != length and (name != "state" or column):
             raise WireError(f"rows.{name}", f"must be as long as rows.peer ({length})", len(column))
     for name in ("peer", "transport"):
-        for i, value in enumerate(columns[name]):
-            string(value, f"rows.{name}[{i}]")
+        if not are_strings(columns[name]):
+            for i, value in enumerate(columns[name]):
+                string(value, f"rows.{name}[{i}]")
     for name in _UNSIGNED:
         bounded(columns[name], name, 0, MAX_COUNT)
     bounded(columns["state"], "state", 0, 2)
@@ -130,13 +138,24 @@ def _decode_rows(data: object) -> ReportRows:
         bounded(columns[name], name, -1, MAX_DELAY_US)
     for name in _RAW:
         bounded(columns[name], name, -MAX_RAW_US, MAX_RAW_US)
-    sketches = {name: tuple(_sketch(s, f"rows.{name}[{i}]") for i, s in enumerate(columns[name])) for name in _SKETCHES}
+    sketches = {name: _sketches(columns[name], name) for name in _SKETCHES}
     _consistent(columns)
     plain = {name: tuple(column) for name, column in columns.items() if name not in sketches}
     return ReportRows(**plain, **sketches)  # type: ignore[arg-type]
 
 
 def _consistent(columns: Mapping[str, Sequence[object]]) -> None:
+    sent, received, rtt_min = columns["sent"], columns["received"], columns["rtt_min_us"]
+    if (
+        len(set(zip(columns["peer"], columns["transport"], strict=True))) == len(sent)
+        and not any(map(gt, received, sent))  # type: ignore[arg-type]
+        and [count == 0 for count in received] == [us == -1 for us in rtt_min]
+    ):
+        return
+    _name_contradiction(columns)
+
+
+def _name_contradiction(columns: Mapping[str, Sequence[object]]) -> None:
     seen: set[tuple[object, object]] = set()
     rows = zip(columns["peer"], columns["transport"], columns["sent"], columns["received"], columns["rtt_min_us"],
                strict=True)  # fmt: skip
@@ -158,12 +177,31 @@ def _column(value: object, name: str) -> list[object]:
     return value
 
 
+def _sketches(column: list[object], name: str) -> tuple[tuple[int, ...], ...]:
+    """A column of sketches; sound ones are told at once, and only a fault is looked for one by one."""
+    if _are_sound(column):
+        return tuple(map(tuple, column))  # type: ignore[arg-type]
+    return tuple(_sketch(sketch, f"rows.{name}[{i}]") for i, sketch in enumerate(column))
+
+
+def _are_sound(column: list[Any]) -> bool:
+    if not set(map(type, column)) <= {list}:
+        return False
+    lengths = set(map(len, column))
+    if any(length % 2 or length > 2 * MAX_BUCKETS for length in lengths):
+        return False
+    flat = list(chain.from_iterable(column))
+    if not (are_integers(flat[::2], -_MAX_BUCKET, _MAX_BUCKET) and are_integers(flat[1::2], 1, MAX_COUNT)):
+        return False
+    return all(all(map(lt, sketch[:-2:2], sketch[2::2])) for sketch in column if len(sketch) > 2)
+
+
 def _sketch(value: object, name: str) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) % 2 or len(value) > 2 * MAX_BUCKETS:
         raise WireError(name, "must be a flat list of bucket, count pairs", MAX_BUCKETS)
     previous: int | None = None
     for bucket, count in zip(value[::2], value[1::2], strict=True):
-        integer(bucket, name, -3_000, 3_000)
+        integer(bucket, name, -_MAX_BUCKET, _MAX_BUCKET)
         integer(count, name, 1, MAX_COUNT)
         if previous is not None and bucket <= previous:
             raise WireError(name, "bucket numbers must rise strictly")

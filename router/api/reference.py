@@ -94,6 +94,7 @@ METRICS_TAIL = """
 | `relative` | by less than the relative margin |
 | `windows` | the newest bucket does not agree with the average |
 | `risk` | it is too likely to be worse than the direct path next |
+| `regret` | better for so short a time that staying has not yet cost as much as a move |
 | `dwell` | the pair changed its path lately and still waits |
 | `herd` | too many pairs moved onto the same relay, or off a loaded one, at once; the best gains went first |
 

@@ -52,6 +52,7 @@ from router.schemas.sessions import (
 )
 from router.settings import Settings
 from router.store import Store
+from router.store.takes import Start
 
 endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["sessions"])
 
@@ -205,11 +206,7 @@ async def start_session(request: Request, body: PlaceBody, idempotency_key: Idem
         again = await _replayed(runtime, key, fingerprint)
         return await desk.answer(again, status=201, with_token=True) if again else refusal(decision)
     draft = new_session(id, body, wanted, decision, desk)
-    session = await runtime.commit(
-        lambda store: store.start_session(
-            draft, decision.hubs, idempotency_key=key, request_hash=fingerprint, now=runtime.now()
-        )
-    )
+    session = await runtime.turnstile.start(Start(draft, decision.hubs, key, fingerprint))
     if session is None:
         why = f"every agent of pool {body.pool} was taken meanwhile"
         return refusal(Refused("no_idle_agent", why, decision.rejected))
@@ -271,9 +268,7 @@ async def get_session(request: Request, id: PathId) -> Response:
 async def end_session(request: Request, id: PathId) -> Response:
     """End a session and free its agent; ending it again changes nothing."""
     desk = Desk(request)
-    session = await desk.runtime.commit(
-        lambda store: store.end_session(SessionId(id), reason="caller", now=desk.runtime.now())
-    )
+    session = await desk.runtime.turnstile.end(SessionId(id), "caller")
     return await desk.answer(session)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from router.core.messages import AppendHistory, Effect, Record, RoutesPublished, Solve
+from router.core.messages import Effect, KeepHistory, MakeSurvey, Record, RoutesPublished, Solve
 from router.core.tables import View
 
 
@@ -20,14 +20,19 @@ def fold(digest: bytes, effects: Sequence[Effect], view: View) -> bytes:
         h.update(type(effect).__name__.encode())
         match effect:
             case Solve():
-                _arrays(h, effect.snapshot.cost, effect.snapshot.transport, effect.snapshot.may_relay)
+                h.update(f"{effect.question.generation} {effect.question.at}".encode())
+            case MakeSurvey():
+                h.update(f"{effect.window.number} {effect.window.at}".encode())
             case RoutesPublished():
                 h.update(f"{effect.generation} {effect.changed_pairs}".encode())
                 if view.routes is not None:
+                    shot = view.routes.snapshot
+                    _arrays(h, shot.cost, shot.transport, shot.may_relay)
                     _arrays(h, view.routes.relays, view.routes.reachable, view.routes.cost, view.routes.since)
-            case AppendHistory():
-                for name in sorted(effect.columns):
-                    h.update(name.encode() + effect.columns[name])
+            case KeepHistory():
+                for row in effect.bucket.rows():
+                    for name in sorted(row.columns):
+                        h.update(name.encode() + row.columns[name])
             case Record():
                 event = effect.event
                 h.update(f"{event.at} {event.kind} {event.subject} {event.reason}".encode())

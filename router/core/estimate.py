@@ -5,9 +5,8 @@ onto the *reference clock* of each data center, so that along any path the unkno
 between two paths with the same ends is exact without synchronised clocks. Within a data center the nodes' offsets come
 from their own probes: ``(forward - backward) / 2`` over a path so short that its asymmetry does not matter.
 
-For people, and for metrics that need absolute values, the remaining offset between data centers is removed by weighted
-least squares under the symmetric-minimum assumption; the error band ``(rtt - 2 * light floor) / 2`` says how wrong that
-can be. Choices between paths do not depend on it.
+What is known is made of all links together, and takes long: ``window`` freezes what it is made of, ``survey`` makes
+it, in a worker, and ``settle`` takes back what was found out about the clocks.
 
 A ring of time buckets holds minima and counts; soft state, gone after a restart and back within seconds. A clock that
 steps shows as a common shift of all of a node's raw differences while round trips stay: its raw evidence is dropped.
@@ -19,37 +18,29 @@ are left out and counted in ``refused``.
 
 from __future__ import annotations
 
-from collections import deque
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 
 from probes.wire import ProbeReport
-from router.core.bands import one_way_band
+from router.core.change import LossWatch
 from router.core.geography import light_floor_us
 from router.core.history import History
 from router.core.model import DataCenterId, Inventory, Micros, NodeId
-from router.core.offsets import F64, MAX_DRIFT, drift, offsets_us, wilson_low_ppm
-from router.core.tables import FALLEN, I64, U8, UNKNOWN, Bool, FreshRow, LinkState, LinkTable, PeerEvidence
+from router.core.survey import BUCKET_US, EMPTY, OFFSETS_KEPT, UNKNOWN_US, Ended, Noted, Survey, Window
+from router.core.tables import FALLEN, I64, UNKNOWN, Bool, FreshRow, LinkTable, PeerEvidence
 
 HISTORY_US = 2_000_000  # bucket of the history that routes are chosen by
-BUCKET_US = 4_000_000
 BUCKETS = 5  # 20 s of minima: several probes per link even at one per four seconds
 STALE_US = 15_000_000  # from here on the metric is widened by age
-UNKNOWN_US = 30_000_000  # from here on we do not claim to know the link
 OFFSET_LIFE_US = 60_000_000  # a sibling's clock not measured for so long may be 3 ms off by drift
 REFERENCE_SILENCE_US = 10_000_000  # a reference node silent for so long hands its role on
-LOST_IN_A_ROW = 4  # round trips lost in either direction, with no delivery in between, before a link is called down
-DEGRADED_PPM = 50_000
 LIGHT_SHARE = 0.5  # of twice the light floor: positions are of cities, so half of it is what nothing undercuts
 CONTRADICTION_US = 1_000  # minima of both directions together may exceed the round trip's by rounding, not by this
-STEP_UP_US = 5_000  # a path that is slower by this in two whole buckets has changed; less may be queueing
 STEP_US = 3_000  # a clock step is a common shift beyond what 50 ppm of drift makes within the window
-EMPTY = np.iinfo(np.int64).max // 4
 JITTER_GAIN = 0.25
-OFFSETS_KEPT = 30  # two minutes: long enough that noise of 0.1 ms bends the fitted drift by less than 1 ppm
 LOSS_KEEP = 0.935  # per bucket: counts fade with a time constant of a minute
-LOSS_Z = 3.0  # how sure we want to be before loss moves traffic
 
 
 class Estimator:
@@ -59,14 +50,17 @@ class Estimator:
         """``same_places``: an estimator over the same data centers at the same positions, to share its light floors."""
         self._inventory = inventory
         self._shape = (len(inventory.transports), len(inventory.data_centers), len(inventory.data_centers))
-        ring = (BUCKETS, *self._shape)
-        self._raw = np.full(ring, EMPTY, np.int64)
-        self._rtt = np.full(ring, EMPTY, np.int64)
-        self._samples = np.zeros(ring, np.int64)
-        self._loss_sent = np.zeros(self._shape)  # decayed counts of closed probes, and of lost ones
-        self._loss_lost = np.zeros(self._shape)
+        # Rings of buckets [transport, from, to]. Only the present one is written to.
+        self._raw: list[I64] = [np.full(self._shape, EMPTY, np.int64) for _ in range(BUCKETS)]
+        self._rtt: list[I64] = [np.full(self._shape, EMPTY, np.int64) for _ in range(BUCKETS)]
+        self._samples: list[I64] = [np.zeros(self._shape, np.int64) for _ in range(BUCKETS)]
+        n = self._shape[1]
+        self._loss = LossWatch(self._shape, self._shape[0] * n * (n - 1) // 2)  # per pair: cell of its smaller vertex
         self._bucket = -1
-        self._offsets: deque[tuple[Micros, F64]] = deque(maxlen=OFFSETS_KEPT)
+        self._offsets: tuple[Noted, ...] = ()
+        self._ended: list[Ended] = []  # buckets that are over and not in ``_offsets`` yet
+        self._asked = 0  # how many of them are in the window that is being surveyed
+        self._forgotten: dict[int, None] = {}  # vertices whose clock stepped since that window
         self._drift = np.zeros(self._shape[1])
         self._jitter = np.full(self._shape, UNKNOWN, np.int64)
         self._last_at = np.zeros(self._shape, np.int64)
@@ -186,8 +180,7 @@ class Estimator:
         sent, received, reflected, rtt, forward, backward, jitter = np.array(columns, np.int64).take(pick, axis=1)
         lost, all_there, all_back = sent - received, (t * n + u) * n + v, (t * n + v) * n + u
         ok = self._believable(u, v, received, forward, backward, rtt)
-        np.add.at(_flat(self._loss_sent), all_there, sent)
-        np.add.at(_flat(self._loss_lost), all_there, lost)
+        self._loss.take((t * n + np.minimum(u, v)) * n + np.maximum(u, v), sent, lost)
         there, to = all_there[ok], v[ok]
         self._delivery(all_there, all_back, there, all_back[ok | (reflected > 0)], lost, now)
         slot = self._bucket % BUCKETS
@@ -251,13 +244,15 @@ class Estimator:
         of a report show a step it is the reporter's clock, else that of each peer concerned; one row alone cannot tell.
         The sum of both directions' minima must stay too: while a path heals, they come from different packets.
         """
-        raw, held = self._raw.reshape(BUCKETS, -1), self._rtt.reshape(BUCKETS, -1)
-        out, home = raw.take(there, axis=1).min(axis=0), raw.take(back, axis=1).min(axis=0)
+        both = np.concatenate((there, back))
+        raw = np.array([_flat(bucket).take(both) for bucket in self._raw]).min(axis=0)
+        out, home = raw[: there.size], raw[there.size :]
         known = (out < EMPTY) & (home < EMPTY)
         if not known.any():
             return
         shift = np.abs(forward - backward - out + home) // 2
-        usual = np.minimum(held.take(there, axis=1), held.take(back, axis=1)).min(axis=0)
+        held = np.array([_flat(bucket).take(both) for bucket in self._rtt]).min(axis=0)
+        usual = np.minimum(held[: there.size], held[there.size :])
         same = np.maximum(np.abs(rtt - usual), np.abs(forward + backward - out - home)) < shift
         stepped = known & (shift > STEP_US) & same
         if not stepped.any():
@@ -270,39 +265,15 @@ class Estimator:
             for vertex in np.unique(v[stepped]):
                 self._forget_raw(int(vertex))
 
-    def _present_raw(self) -> I64:
-        """Minima of the window, older buckets carried forward by how far the clocks have drifted apart since."""
-        apart = self._drift[None, :] - self._drift[:, None]
-        carried = []
-        for b in range(self._bucket - BUCKETS + 1, self._bucket + 1):
-            raw = self._raw[b % BUCKETS]
-            moved = np.rint(apart * ((self._bucket - b) * BUCKET_US)).astype(np.int64)
-            carried.append(np.where(raw < EMPTY, raw + moved, EMPTY))
-        return _least(np.stack(carried))
-
-    def _present_rtt(self) -> I64:
-        order = [b % BUCKETS for b in range(self._bucket - BUCKETS + 1, self._bucket + 1)]
-        rtt = self._rtt[order]
-        return _least(np.minimum(rtt, rtt.transpose(0, 1, 3, 2)))  # both ends measure the same two one-way delays
-
-    def _note_offsets(self) -> None:
-        """Keep the clock offsets of the bucket that ends, and fit the drift through the last minutes' offsets."""
-        raw, rtt = self._raw[self._bucket % BUCKETS], self._rtt[self._bucket % BUCKETS]
-        rtt = np.minimum(rtt, rtt.transpose(0, 2, 1))
-        usable = (raw < EMPTY) & (raw.transpose(0, 2, 1) < EMPTY) & (rtt < EMPTY)
-        if not usable.any():
-            return
-        measured = usable.any(axis=(0, 2))
-        self._offsets.append((self._bucket * BUCKET_US, np.where(measured, offsets_us(raw, rtt, usable), np.nan)))
-        self._drift = drift([at for at, _ in self._offsets], [o for _, o in self._offsets], self._shape[1])
-
     def _forget_raw(self, vertex: int) -> None:
-        self._raw[:, :, vertex, :] = EMPTY
-        self._raw[:, :, :, vertex] = EMPTY
-        for _, offsets in self._offsets:
-            offsets[vertex] = np.nan
-        self._drift[vertex] = 0.0
-        self._is_placed[vertex] = False
+        self._forgotten[vertex] = None
+        for slot, raw in enumerate(self._raw):
+            self._raw[slot] = _without(raw, vertex)  # a survey may be reading the old one
+        nobody = np.arange(self._shape[1]) == vertex
+        self._ended = [replace(ended, forgotten=ended.forgotten | nobody) for ended in self._ended]
+        self._offsets = tuple((at, np.where(nobody, np.nan, offsets)) for at, offsets in self._offsets)
+        self._drift = np.where(nobody, 0.0, self._drift)
+        self._is_placed = self._is_placed & ~nobody
         self.history.forget(vertex)
 
     def _turn(self, now: Micros) -> None:
@@ -314,93 +285,72 @@ class Estimator:
         if bucket <= self._bucket:
             return
         if self._bucket >= 0:
-            self._note_offsets()
+            slot = self._bucket % BUCKETS
+            for closed in (self._raw[slot], self._rtt[slot], self._samples[slot]):
+                closed.setflags(write=False)
+            ended = Ended(self._bucket, self._raw[slot], self._rtt[slot], np.zeros(self._shape[1], np.bool_))
+            self._ended = [*self._ended, ended][-OFFSETS_KEPT:]
         for b in range(max(self._bucket + 1, bucket - BUCKETS + 1), bucket + 1):
-            slot = b % BUCKETS
-            self._raw[slot] = self._rtt[slot] = EMPTY
-            self._samples[slot] = 0
-        keep = LOSS_KEEP ** (bucket - self._bucket if self._bucket >= 0 else 0)
-        self._loss_sent *= keep
-        self._loss_lost *= keep
+            slot = b % BUCKETS  # new arrays: a survey may be reading the old ones
+            self._raw[slot], self._rtt[slot] = (np.full(self._shape, EMPTY, np.int64) for _ in range(2))
+            self._samples[slot] = np.zeros(self._shape, np.int64)
+        self._loss.fade(LOSS_KEEP ** (bucket - self._bucket if self._bucket >= 0 else 0))
         self._bucket = bucket
 
     # --- estimates out -----------------------------------------------------------------------------------------------
 
     def table(self, now: Micros) -> tuple[LinkTable, I64]:
         """The estimates as of ``now`` and the clock potentials int64 ``[vertex]`` (microseconds) they were freed of."""
+        found = self.window(0, now).survey()
+        self.settle(found)
+        return found.links, found.potential_us
+
+    def window(self, number: int, now: Micros) -> Window:
+        """Freeze everything that estimates are made of; some arrays are copied, buckets that ended are shared."""
         self._turn(now)
-        age = now - self._last_at
-        known = (self._last_at > 0) & (age <= UNKNOWN_US)
-        rtt = self._present_rtt()
-        both = known | known.transpose(0, 2, 1)
-        raw = self._present_raw()
-        placed = (raw < EMPTY) & (raw.transpose(0, 2, 1) < EMPTY)
-        known = both & (rtt < EMPTY)
-        rtt = np.where(known, rtt, UNKNOWN)
-        potential = np.rint(offsets_us(raw, rtt, known & placed)).astype(np.int64)
-        self._place(potential, known & placed, raw, now)
-        drop = potential[None, :] - potential[:, None]  # theta_to - theta_from
-        along = np.where(known & placed, raw - drop, 0)
-        forward, error = one_way_band(along, rtt, self._floor, known & placed)
-        forward, error = np.where(known, forward, UNKNOWN), np.where(known, error, UNKNOWN)
-        loss, certain_loss = self._loss(known)
-        table = LinkTable(
+        order = [b % BUCKETS for b in range(self._bucket - BUCKETS + 1, self._bucket + 1)]
+        present = order.pop()
+        self._forgotten.clear()
+        self._asked = len(self._ended)
+        return Window(
+            number=number,
+            at=now,
             data_centers=tuple(self._inventory.data_centers),
             transports=self._inventory.transports,
-            rtt_us=rtt,
-            forward_us=forward,
-            along_us=np.where(known & placed, along, forward),
-            error_us=error,
-            expected_us=self.history.expected_us(),
-            raw_us=np.where(known & placed, raw, 0),
-            jitter_us=np.where(known, self._jitter, UNKNOWN),
-            loss_ppm=loss,
-            certain_loss_ppm=certain_loss,
-            samples=self._samples.sum(axis=0),
-            last_at=np.maximum(self._last_at, self._last_at.transpose(0, 2, 1)),
-            state=self._states(known, certain_loss, now),
+            bucket=self._bucket,
+            raw=(*(self._raw[slot] for slot in order), self._raw[present].copy()),
+            rtt=(*(self._rtt[slot] for slot in order), self._rtt[present].copy()),
+            ended=tuple(self._ended),
+            offsets=self._offsets,
+            drift=self._drift,
+            samples=(*(self._samples[slot] for slot in order), self._samples[present].copy()),
+            jitter=self._jitter.copy(),
+            last_at=self._last_at.copy(),
+            delivered_at=self._delivered_at.copy(),
+            lost_since=self._lost_since.copy(),
+            loss_sent=self._loss.sent.copy(),
+            loss_lost=self._loss.lost.copy(),
+            lossy=self._loss.lossy.copy(),
+            potential=self._potential,
+            potential_at=self._potential_at,
+            is_placed=self._is_placed,
+            floor=self._floor,
+            history=self.history.frozen(),
         )
-        _freeze(table)
-        return table, potential
 
-    def _place(self, potential: I64, usable: Bool, raw: I64, now: Micros) -> None:
-        """Correct the history's next measurements by these offsets; links that have none yet start from the window.
-
-        Any offsets would do, as long as they stay: paths with the same ends are compared, and averages over time are
-        taken. So they follow the clocks no faster than an oscillator can drift. A path that changes one way bends the
-        solution at once, and must not bend every other link with it; a clock that steps is forgotten and placed anew.
-        """
-        measured = usable.any(axis=(0, 2))
-        held = self._is_placed & measured
-        theta = potential.astype(np.float64)
-        if held.any():
-            theta += np.median((self._potential - theta)[held])  # their common constant is free
-            most = MAX_DRIFT * max(0, now - self._potential_at) + 1.0
-            theta = np.where(held, self._potential + np.clip(theta - self._potential, -most, most), theta)
-        self._potential, self._potential_at, self._is_placed = theta, now, np.asarray(measured, np.bool_)
-        self.history.fade(usable)
-        drop = np.rint(theta[None, :] - theta[:, None]).astype(np.int64)  # theta_to - theta_from
-        new = usable & (self.history.latest == FALLEN)
-        self.history.latest[new] = (raw - drop)[new]
-
-    def _loss(self, known: Bool) -> tuple[I64, I64]:
-        """Loss in ppm as counted, and the part of it that is certain enough to be priced.
-
-        Round-trip loss, half of it for each direction: telling them apart needs more probes than a minute has. A single
-        lost probe is an anecdote; from two on, the lower end of the Wilson interval counts.
-        """
-        sent = self._loss_sent + self._loss_sent.transpose(0, 2, 1)
-        lost = self._loss_lost + self._loss_lost.transpose(0, 2, 1)
-        share = np.divide(lost * 5e5, sent, out=np.zeros(sent.shape), where=sent > 0)
-        certain = np.where(lost > 1.0, wilson_low_ppm(lost, sent, LOSS_Z) // 2, 0)
-        seen = known & (sent > 0)
-        return np.where(seen, np.rint(share).astype(np.int64), UNKNOWN), np.where(seen, certain, UNKNOWN)
-
-    def _states(self, known: Bool, certain_loss: I64, now: Micros) -> U8:
-        degraded = certain_loss * 2 >= DEGRADED_PPM
-        state = np.where(known, np.where(degraded, LinkState.DEGRADED, LinkState.UP), LinkState.UNKNOWN)
-        silent = (self._lost_since >= LOST_IN_A_ROW) & (self._delivered_at > 0) & (now - self._delivered_at > 3_000_000)
-        return np.where(silent, LinkState.DOWN, state).astype(np.uint8)
+    def settle(self, found: Survey) -> None:
+        """Take back what a survey of the newest window found out about the clocks, and about what is known at all."""
+        kept = np.ones(self._shape[1], np.bool_)
+        kept[list(self._forgotten)] = False  # their clocks stepped while the survey was under way
+        self._ended = self._ended[self._asked :]
+        self._asked = 0
+        self._offsets = tuple((at, np.where(kept, offsets, np.nan)) for at, offsets in found.offsets)
+        self._drift = np.where(kept, found.drift, 0.0)
+        self._potential, self._potential_at, self._is_placed = found.placed_us, found.at, found.measured & kept
+        self.history.fade(~found.gone)
+        (t, u, v), latest = found.began, self.history.latest
+        new = kept[u] & kept[v] & (latest[t, u, v] == FALLEN)
+        latest[t[new], u[new], v[new]] = found.began_us[new]
 
     def node_count(self, now: Micros, within_us: int, remembered_us: int) -> tuple[int, int]:
         """Nodes that reported within ``within_us``, and within ``remembered_us``; if none did, all that ever did."""
@@ -423,13 +373,21 @@ class Estimator:
                 here.append(i)
                 there.append(older._inventory.index[dc])
         pairs = [(t, older._transport[name]) for name, t in self._transport.items() if name in older._transport]
+        block, source = np.ix_(here, here), np.ix_(there, there)
         for t, s in pairs:
             for name in ("_raw", "_rtt", "_samples"):
-                getattr(self, name)[:, t][(slice(None), *np.ix_(here, here))] = getattr(older, name)[:, s][
-                    (slice(None), *np.ix_(there, there))
-                ]
-            for name in ("_jitter", "_last_at", "_delivered_at", "_lost_since", "_loss_sent", "_loss_lost"):
-                getattr(self, name)[t][np.ix_(here, here)] = getattr(older, name)[s][np.ix_(there, there)]
+                for mine, theirs in zip(getattr(self, name), getattr(older, name), strict=True):
+                    mine[t][block] = theirs[s][source]
+            for name in ("_jitter", "_last_at", "_delivered_at", "_lost_since"):
+                getattr(self, name)[t][block] = getattr(older, name)[s][source]
+            self._loss.adopt(older._loss, (np.array(t), *block), (np.array(s), *source))  # ids stay in order
+        for ended in older._ended:
+            raw, rtt = (np.full(self._shape, EMPTY, np.int64) for _ in range(2))
+            for t, s in pairs:
+                raw[t][block], rtt[t][block] = ended.raw[s][source], ended.rtt[s][source]
+            forgotten = np.zeros(self._shape[1], np.bool_)
+            forgotten[here] = ended.forgotten[there]
+            self._ended.append(Ended(ended.bucket, raw, rtt, forgotten))
         self.history.adopt(older.history, here, there, pairs)
         self._history_bucket, self._potential_at = older._history_bucket, older._potential_at
         self._potential[here], self._is_placed[here] = older._potential[there], older._is_placed[there]
@@ -439,7 +397,7 @@ class Estimator:
         for at, before in older._offsets:
             offsets = np.full(self._shape[1], np.nan)
             offsets[here] = before[there]
-            self._offsets.append((at, offsets))
+            self._offsets = (*self._offsets, (at, offsets))
         stayed = {n for n in self._vertex if older._home(n) == self._home(n)}
         self._offset = {n: o for n, o in older._offset.items() if n in stayed}
         self._offset_at = {n: at for n, at in older._offset_at.items() if n in stayed}
@@ -457,12 +415,11 @@ def _flat(links: np.ndarray) -> np.ndarray:
     return links.reshape(-1)
 
 
-def _least(buckets: I64) -> I64:
-    """Window minimum ``[bucket, …] -> […]``, oldest bucket first; a step up is believed after two whole buckets."""
-    slow: I64 = buckets.min(axis=0)
-    fast: I64 = buckets[-3:].min(axis=0)
-    both = (buckets[-3:-1] < EMPTY).all(axis=0)
-    return np.where(both & (fast - slow > STEP_UP_US), fast, slow)
+def _without(links: I64, vertex: int) -> I64:
+    """A copy without the raw differences of one data center."""
+    links = links.copy()
+    links[:, vertex, :] = links[:, :, vertex] = EMPTY
+    return links
 
 
 def _floors(inventory: Inventory) -> I64:
@@ -472,9 +429,3 @@ def _floors(inventory: Inventory) -> I64:
         for j in range(i):
             floor[i, j] = floor[j, i] = light_floor_us(a, centers[j])
     return floor
-
-
-def _freeze(table: LinkTable) -> None:
-    for value in vars(table).values():
-        if isinstance(value, np.ndarray):
-            value.setflags(write=False)

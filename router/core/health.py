@@ -11,8 +11,6 @@ quiet period starts at ten seconds and doubles with every return to ``down`` wit
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from router.core.model import DataCenterId, Inventory, Micros
@@ -87,14 +85,11 @@ class HealthBook:
         losses = self._loss()
         changes = []
         after = []
-        for i, before in enumerate(self.current):
-            ok, lost = int(newest_ok[i]), int(newest_lost[i])
-            health = replace(
-                self._judge(i, before, bool(dead[i]), ok, int(losers[i]), losses[i], now),
-                evidence_at=max(ok, lost),
-                vantages_ok=int(vantages[i]),
-                vantages_lost=int(losers[i]),
-            )
+        facts = (dead, newest_ok, newest_lost, losers, vantages)
+        rows = zip(self.current, losses, *(fact.tolist() for fact in facts), strict=True)
+        for i, (before, loss, is_dead, ok, lost, lossy, well) in enumerate(rows):
+            state, since, reason = self._judge(i, before, is_dead, ok, lossy, loss, now)
+            health = DataCenterHealth(state, since, max(ok, lost), well, lossy, reason)
             after.append(health)
             if health.state is not before.state:
                 changes.append((self._ids[i], before, health))
@@ -131,13 +126,13 @@ class HealthBook:
         losers: int,
         loss: tuple[float, float],
         now: Micros,
-    ) -> DataCenterHealth:
+    ) -> tuple[Health, Micros, str]:
         state, reason = self._next(i, before.state, dead, newest_ok, loss, now)
         if state is Health.DOWN:
             reason = f"{losers} vantages lose every packet since {(now - newest_ok) / 1e6:.1f} s"
             if not dead:
                 reason = f"answers again; quiet period of {self._quiet_us[i] / 1e6:.0f} s is running"
-        return replace(before, state=state, since=before.since if state is before.state else now, reason=reason)
+        return state, before.since if state is before.state else now, reason
 
     def _loss(self) -> list[tuple[float, float]]:
         """Per data center the share of lost probes to and from it, and how many there were; down peers do not count."""

@@ -16,6 +16,7 @@ to change them, is learnt from how long the silences of this fleet last (``refre
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 
 import numpy as np
@@ -140,6 +141,18 @@ class History:
             for array in (self._weight, self._mean, self._spread):
                 array[gone] = 0.0
             self._since[gone] = self.bucket
+
+    def frozen(self) -> History:
+        """A copy of what ``expected_us`` and ``evidence`` are made of; reports must not be put into it."""
+        twin = copy.copy(self)
+        twin.latest, twin._since = self.latest.copy(), self._since.copy()
+        twin._open = twin._before = twin.latest  # not read any more, but ``fade`` writes there
+        twin._closed = []
+        twin._mean, twin._weight, twin._spread = self._mean.copy(), self._weight.copy(), self._spread.copy()
+        twin._ring = self._ring.copy()  # closed buckets never change
+        twin._heard, twin._streak = self._heard.copy(), self._streak.copy()
+        twin._silence, twin._ended, twin._lasted = self._silence.copy(), self._ended.copy(), self._lasted.copy()
+        return twin
 
     def expected_us(self) -> I64:
         """What to expect of the next bucket, int64 ``[transport, from, to]``; NO_COST where nothing is known."""

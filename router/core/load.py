@@ -162,6 +162,11 @@ class LoadBook:
         """Take in how many sessions there are per flow."""
         self._flows = flows
 
+    @property
+    def flows(self) -> Mapping[Flow, int]:
+        """How many sessions there are per flow."""
+        return self._flows
+
     def update(self, inventory: Inventory, table: RouteTable | None, now: Micros) -> None:
         """Move every price towards what the routes in force deserve."""
         self._fit(inventory)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from probes.wire import ProbeReport
 from router.core.model import (
+    Client,
     Counters,
     DataCenterId,
     Drain,
@@ -25,7 +27,13 @@ from router.core.model import (
     Resource,
     TrafficClass,
 )
-from router.core.tables import Candidate, GraphSnapshot, RouteTable
+from router.core.tables import RouteTable
+
+if TYPE_CHECKING:
+    from router.core.clients.tomography import Census, Tomography
+    from router.core.rollup import ClosedBucket
+    from router.core.solve.question import Answer, Question
+    from router.core.survey import Survey, Window
 
 # --- what a commit changed -------------------------------------------------------------------------------------------
 
@@ -79,6 +87,40 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class Beacon:
+    """A round trip between a client and an edge; of the client no more is said than is kept."""
+
+    client: Client
+    data_center: DataCenterId
+    rtt_us: int
+    witness: str  # who says so: an API key's id and how it measured
+    loss_ppm: int | None = None
+    jitter_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beaconed:
+    """Real users, sessions or vantage probes measured their way to edges."""
+
+    beacons: tuple[Beacon, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsFitted:
+    """A worker learned from all client networks; dropped if nobody waits for it."""
+
+    model: Tomography
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsFitFailed:
+    """A worker could not learn; what was learned before stays."""
+
+    number: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
     """Hard state changed; what is named here is already durable."""
 
@@ -94,10 +136,25 @@ class CountersLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Surveyed:
+    """A worker made a link table; dropped if the inventory changed meanwhile."""
+
+    survey: Survey
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyFailed:
+    """A worker could not finish; the last link table stays, and ages."""
+
+    number: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Solved:
     """A worker finished a solve; dropped if a newer one was asked for and answered meanwhile."""
 
-    candidate: Candidate
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +182,44 @@ class Tick:
     job: str
 
 
-Input = Booted | Reported | Committed | CountersLoaded | Solved | SolveFailed | Moved | Tick
+Input = (
+    Booted
+    | Reported
+    | Beaconed
+    | ClientsFitted
+    | ClientsFitFailed
+    | Committed
+    | CountersLoaded
+    | Surveyed
+    | SurveyFailed
+    | Solved
+    | SolveFailed
+    | Moved
+    | Tick
+)
 
 # --- effects ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Solve:
-    """Compute the best paths of a snapshot off the event loop; answer with ``Solved`` or ``SolveFailed``."""
+class MakeSurvey:
+    """Make a link table off the event loop; answer with ``Surveyed`` or ``SurveyFailed``."""
 
-    snapshot: GraphSnapshot
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class FitClients:
+    """Learn from all client networks off the event loop; answer with ``ClientsFitted`` or ``ClientsFitFailed``."""
+
+    census: Census
+
+
+@dataclass(frozen=True, slots=True)
+class Solve:
+    """Compute the next routes off the event loop; answer with ``Solved`` or ``SolveFailed``."""
+
+    question: Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +255,17 @@ class AdvanceDrain:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepHistory:
+    """Add up what a closed time bucket counted, off the event loop, and keep its rows."""
+
+    bucket: ClosedBucket
+
+
+@dataclass(frozen=True, slots=True)
 class AppendHistory:
     """One roll-up row per source: all links from ``data_center`` over a closed time bucket, packed.
+
+    Not an effect but what ``KeepHistory`` comes to.
 
     ``columns`` maps a name to little-endian int64 bytes of shape ``[transport, to]`` in the order of ``data_centers``:
     estimates as of the end of the bucket (``forward_us``, ``jitter_us``), and what the bucket's reports counted
@@ -222,12 +316,14 @@ class Record:
 
 
 Effect = (
-    Solve
+    MakeSurvey
+    | FitClients
+    | Solve
     | RoutesPublished
     | MoveSessions
     | FinishDrain
     | AdvanceDrain
-    | AppendHistory
+    | KeepHistory
     | AppendRouteChanges
     | PlansChanged
     | Record

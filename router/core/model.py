@@ -352,6 +352,7 @@ class Session:
     end_reason: str | None = None
     agent_epoch: int = 0  # of the agent's lease on this session
     queued_until: Micros | None = None  # while QUEUED: when it is refused
+    held_by: NodeId | None = None  # the node that has the user, and whose lease keeps the session
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +373,8 @@ class Leg:
     agent: AgentId | None = None
     agent_data_center: DataCenterId | None = None
     agent_epoch: int = 0
+    moved_from: DataCenterId | None = None
+    held_by: NodeId | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     ended_at: Micros | None = None

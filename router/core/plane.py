@@ -2,29 +2,29 @@
 
 Synchronous and pure: no clock, no randomness, no I/O. The shell calls ``handle`` for one input at a time and carries
 out what comes back; readers take ``view``, which is immutable. The pipeline inside: reports go to the estimator and the
-health book; ticks turn them into a link table, a snapshot and a ``Solve`` effect; ``Solved`` comes back, the switching
-rule makes the next route table, and a new generation is published.
+health book. What takes long is done elsewhere, from frozen inputs: a tick asks for a survey, ``Surveyed`` brings the
+next link table, a ``Solve`` effect asks for routes, ``Solved`` brings the next route table, decided by the switching
+rule, and a new generation is published.
 
 Before each solve ``brake`` is asked whether there is enough evidence to move routes at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar, assert_never
 
-import numpy as np
-
-from probes.wire import ProbePlan
+from probes.wire import ProbePlan, ReflexEvent
+from router.core.attention import REVISED_US, Attention, attention, differs
 from router.core.brake import Brake
+from router.core.checkpoint import copied
 from router.core.drain import drive
 from router.core.errors import InputRejected
 from router.core.estimate import Estimator
 from router.core.health import HealthBook
 from router.core.load import Damping, LoadBook
 from router.core.messages import (
-    AppendHistory,
     AppendRouteChanges,
     Booted,
     Change,
@@ -33,6 +33,8 @@ from router.core.messages import (
     DrainChanged,
     Effect,
     Input,
+    KeepHistory,
+    MakeSurvey,
     Moved,
     PlansChanged,
     Record,
@@ -43,6 +45,8 @@ from router.core.messages import (
     Solve,
     Solved,
     SolveFailed,
+    Surveyed,
+    SurveyFailed,
     Tick,
 )
 from router.core.model import (
@@ -61,15 +65,16 @@ from router.core.model import (
     NodeId,
     kind_of,
 )
-from router.core.rollup import RollUp
-from router.core.solve import RouteLog, Switcher
-from router.core.tables import FreshRow, GraphSnapshot, Health, NodeStatus, RouteTable, View
-from router.core.topology import probe_plan, snapshot
+from router.core.rollup import ClosedBucket, RollUp
+from router.core.solve import Question, RouteLog, Switcher
+from router.core.survey import Window
+from router.core.tables import FreshRow, Health, NodeStatus, RouteTable, View
+from router.core.topology import probe_plan
 
 GENERATION_BITS = 32  # below the epoch; together they stay under 2^53, which JavaScript reads exactly
 FRESH_KEPT = 16  # reports of a data center between two link tables: one or two of each of its nodes
+REFLEXES_TOLD = 20  # events per report; the rest is counted: a dead provider moves hundreds of routes
 SOLVE_GAP_US = 50_000  # events close together share one solve
-HISTORY_COLUMNS = ("forward_us", "jitter_us")  # of the estimates; the rest is counted in ``rollup``
 
 K = TypeVar("K")
 
@@ -90,9 +95,14 @@ class ControlPlane:
         self._counters = Counters()
         self._drains: dict[DrainId, Drain] = {}
         self._nodes: dict[NodeId, NodeStatus] = {}
+        self._reflexes_told: dict[NodeId, tuple[ReflexEvent, ...]] = {}  # by a node's last report
         self._table: RouteTable | None = None
         self._links, self._potential = self._estimator.table(0)
-        self._pending: GraphSnapshot | None = None
+        self._evidence = self._estimator.history.evidence()  # of the moment of ``_links``
+        self._window: Window | None = None  # what the outstanding survey is made of
+        self._survey_count = 0
+        self._outdated = False  # that survey is of an inventory that is no more
+        self._pending: Question | None = None
         self._wanted = False
         self._solved_at: Micros = 0
         self._wake: Micros | None = None
@@ -106,6 +116,8 @@ class ControlPlane:
         self._route_log = RouteLog()
         self._switcher = Switcher()
         self._load = LoadBook(damping)
+        self._attention: Attention | None = None  # of the probe plans
+        self._attended_at: Micros = 0
         self._fresh: dict[int, tuple[FreshRow, ...]] = {}
         self._refused: dict[str, int] = {}
 
@@ -120,6 +132,10 @@ class ControlPlane:
                 return self._reported(event)
             case Tick():
                 return self._tick(event.job)
+            case Surveyed():
+                return self._surveyed(event)
+            case SurveyFailed():
+                return self._survey_failed(event)
             case Solved():
                 return self._solved(event)
             case SolveFailed():
@@ -158,14 +174,24 @@ class ControlPlane:
             )
         return self._view
 
+    def checkpoint(self) -> ControlPlane:
+        """The state as it is now, for somebody to write down while this one goes on."""
+        twin: ControlPlane = copied(self)
+        return twin
+
     def next_wakeup(self) -> Micros | None:
         """When to send ``Tick("wake")`` at the latest; ``None`` if the periodic jobs are enough."""
         return self._wake
 
     @property
-    def pending_snapshot(self) -> GraphSnapshot | None:
+    def pending_question(self) -> Question | None:
         """What the outstanding ``Solve`` is about."""
         return self._pending
+
+    @property
+    def pending_window(self) -> Window | None:
+        """What the outstanding ``MakeSurvey`` is about."""
+        return self._window
 
     @property
     def plan_version(self) -> int:
@@ -176,13 +202,13 @@ class ControlPlane:
         """The probe plan of a node. Raises ``unknown_node``."""
         if node not in self._inventory.nodes:
             raise InputRejected("unknown_node", f"there is no node {node}", field="id")
-        return probe_plan(self._inventory, node, self.plan_version, now)
+        return probe_plan(self._inventory, node, self.plan_version, now, self._attention)
 
     # --- hard state --------------------------------------------------------------------------------------------------
 
     def _booted(self, event: Booted) -> list[Effect]:
         self._epoch = event.epoch
-        self._booted_at = self._now
+        self._booted_at = self._attended_at = self._now
         self._counters = event.counters
         self._load.count(event.flows)
         self._drains = {d.id: d for d in event.drains}
@@ -244,6 +270,7 @@ class ControlPlane:
             self._health = health
         self._nodes = {node: status for node, status in self._nodes.items() if node in inventory.nodes}
         self._links, self._potential = self._estimator.table(self._now)
+        self._evidence, self._outdated = self._estimator.history.evidence(), True
         self._fresh.clear()
 
     # --- measurement -------------------------------------------------------------------------------------------------
@@ -264,17 +291,30 @@ class ControlPlane:
         self._health.observe(evidence, self._now)
         self._rolled.observe(report, self._inventory)
         self._nodes[node] = NodeStatus(self._now, report.plan_version, report.boot, report.sequence)
-        return []
+        return self._reflexes(node, report.reflexes)
+
+    def _reflexes(self, node: NodeId, told: Sequence[ReflexEvent]) -> list[Effect]:
+        """Tell of routes that a node changed by itself; what a lost answer made it say twice is told once."""
+        before = set(self._reflexes_told.pop(node, ()))
+        if told:
+            self._reflexes_told[node] = tuple(told)
+        new = [reflex for reflex in told if reflex not in before]
+        records: list[Effect] = []
+        for reflex in new[:REFLEXES_TOLD]:
+            path = " > ".join(reflex.to_path) or "nothing is left"
+            text = f"{reflex.context} to {reflex.target} goes along {path}: {reflex.cause}"
+            records.append(self._record("route.reflex", node, text))
+        if len(new) > REFLEXES_TOLD:
+            records.append(self._record("route.reflex", node, f"and {len(new) - REFLEXES_TOLD} more routes"))
+        return records
 
     def _tick(self, job: str) -> list[Effect]:
         match job:
             case "health":
                 return self._judge_health()
             case "routes":
-                self._links, self._potential = self._estimator.table(self._now)
-                self._fresh.clear()
                 self._load.update(self._inventory, self._table, self._now)
-                return self._want_solve()
+                return self._want_survey()
             case "wake":
                 return self._solve_if_due()
             case "drains":
@@ -283,6 +323,34 @@ class ControlPlane:
                 return self._roll_up()
             case _:
                 raise ValueError(f"the core knows no job {job}")
+
+    def _want_survey(self) -> list[Effect]:
+        if self._window is not None:
+            return []  # the last one is not even done
+        self._survey_count += 1
+        self._outdated = False
+        self._window = self._estimator.window(self._survey_count, self._now)
+        return [MakeSurvey(self._window)]
+
+    def _surveyed(self, event: Surveyed) -> list[Effect]:
+        found = event.survey
+        if self._window is None or found.number != self._window.number:
+            return []
+        self._window = None
+        if self._outdated:
+            return self._want_survey()
+        self._estimator.settle(found)
+        self._links, self._potential, self._evidence = found.links, found.potential_us, found.evidence
+        newer = {source: tuple(row for row in rows if row.at > found.at) for source, rows in self._fresh.items()}
+        self._fresh = {source: rows for source, rows in newer.items() if rows}
+        return self._want_solve()
+
+    def _survey_failed(self, event: SurveyFailed) -> list[Effect]:
+        if self._window is None or event.number != self._window.number:
+            return []
+        self._window = None
+        told, self._failure = self._failure, event.error
+        return [] if told == event.error else [self._record("survey.failed", "control-plane", event.error)]
 
     def _judge_health(self) -> list[Effect]:
         was_frozen = self._health.frozen
@@ -300,16 +368,9 @@ class ControlPlane:
 
     def _roll_up(self) -> list[Effect]:
         bucket_at, self._bucket_at = self._bucket_at or self._booted_at, self._now
-        links, rows = self._links, list[Effect]()
         seconds = max(1, (self._now - bucket_at) // 1_000_000)
-        for i, dc in enumerate(links.data_centers):
-            columns = {
-                name: np.ascontiguousarray(getattr(links, name)[:, i, :], dtype="<i8").tobytes()
-                for name in HISTORY_COLUMNS
-            }
-            columns |= self._rolled.columns(dc, links.data_centers, links.transports)
-            rows.append(AppendHistory(bucket_at, seconds, dc, links.data_centers, links.transports, columns))
-        self._rolled.clear()
+        rows: list[Effect] = [KeepHistory(ClosedBucket(bucket_at, seconds, self._links, self._rolled))]
+        self._rolled = RollUp()
         omitted = self._route_log.turn()
         if omitted:
             text = f"{omitted} more route changes within {seconds} s than history lists"
@@ -335,17 +396,19 @@ class ControlPlane:
             return [self._record("routes.frozen", "control-plane", held)] if held else []
         self._wanted = False
         self._solved_at = self._now
-        generation = self._next_generation()
-        self._pending = snapshot(
-            self._inventory,
-            self._links,
-            self._potential,
-            self._health.current,
-            generation,
-            self._inventory_count,
-            self._now,
-            self._estimator.history.evidence(),
-            self._load.price(self._inventory),
+        self._pending = Question(
+            generation=self._next_generation(),
+            at=self._now,
+            inventory=self._inventory,
+            inventory_count=self._inventory_count,
+            links=self._links,
+            potential_us=self._potential,
+            health=self._health.current,
+            evidence=self._evidence,
+            load=self._load.price(self._inventory),
+            previous=self._table,
+            switcher=self._switcher,
+            log=self._route_log.frozen(),
         )
         return [Solve(self._pending)]
 
@@ -354,17 +417,28 @@ class ControlPlane:
         return (self._epoch << GENERATION_BITS) | self._count
 
     def _solved(self, event: Solved) -> list[Effect]:
-        pending = self._pending
-        if pending is None or event.candidate.generation != pending.generation:
+        answer = event.answer
+        if self._pending is None or answer.generation != self._pending.generation:
             return []  # late answer to a question nobody asks any more
         self._pending, self._failure = None, ""
-        previous = self._table
-        self._table, changed = self._switcher.adopt(previous, pending, event.candidate, self._now)
-        effects: list[Effect] = [RoutesPublished(self._table.generation, changed)]
-        listed = self._route_log.note(previous, self._table)
-        if listed:
-            effects.append(AppendRouteChanges(listed))
-        return effects + self._solve_if_due()
+        self._table, self._switcher = answer.table, answer.switcher
+        self._route_log.take(answer.noted)
+        effects: list[Effect] = [RoutesPublished(self._table.generation, answer.changed_pairs)]
+        if answer.noted.changes:
+            effects.append(AppendRouteChanges(answer.noted.changes))
+        return effects + self._attend() + self._solve_if_due()
+
+    def _attend(self) -> list[Effect]:
+        """Make the probe plans anew when other links deserve the probes; not often."""
+        if self._table is None or self._now - self._attended_at < REVISED_US:
+            return []
+        self._attended_at = self._now
+        newest = attention(self._inventory, self._load.flows, self._table, self._now)
+        if not differs(self._attention, newest):
+            return []
+        self._attention = newest
+        self._plan_count += 1
+        return [PlansChanged(tuple(self._inventory.nodes))]
 
     def _solve_failed(self, event: SolveFailed) -> list[Effect]:
         if self._pending is None or event.generation != self._pending.generation:

@@ -99,8 +99,9 @@ class HeldBack(IntEnum):
     RELATIVE = 2  # better, but by less than the relative margin
     WINDOWS = 3  # the newest bucket does not agree with the average
     RISK = 4  # too likely to be worse than the direct path in the next bucket
-    DWELL = 5  # the pair changed its path lately; the wait doubles with every change
-    HERD = 6  # too many pairs want to move onto the same relay, or off a loaded one, at once; see ``load_guard``
+    REGRET = 5  # better for so short a time that staying has not yet cost as much as a move
+    DWELL = 6  # the pair changed its path lately; the wait doubles with every change
+    HERD = 7  # too many pairs want to move onto the same relay, or off a loaded one, at once; see ``load_guard``
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +175,7 @@ class RouteTable:
     flaps: F64  # [context, from, to] changes of path lately, halved every FLAP_HALF_US
     risk_ppm: I32  # [context, from, to] how likely the candidate is worse than direct in the next bucket; -1 not asked
     stale: bool = False  # loaded from disk after a restart; nothing newer has been computed yet
+    regret: I64 | None = None  # [context, from, to] what staying on the path has cost, see ``core.change``; not saved
 
 
 @dataclass(frozen=True, slots=True)

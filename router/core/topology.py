@@ -12,8 +12,9 @@ import hashlib
 
 import numpy as np
 
-from probes.wire import PlanPeer, ProbePlan
+from probes.wire import Budget, PlanPeer, PlanRelay, ProbePlan
 from router.core import policy as rules
+from router.core.attention import Attention
 from router.core.bands import MAX_DELAY_US
 from router.core.estimate import STALE_US
 from router.core.model import DEFAULT_TRANSPORT, DataCenter, Inventory, Micros, Node, NodeId, Policy
@@ -37,6 +38,10 @@ PROBES_PER_S = 17.0  # per node, towards all peers together
 FASTEST_INTERVAL_US, SLOWEST_INTERVAL_US = 250_000, 5_000_000
 SIBLING_INTERVAL_US = 500_000
 PLAN_LIFE_US = 600_000_000
+REFLEX_PACKETS_PER_S = 400  # beyond the plan's own probes: 20 paths that carry something, watched 20 times a second
+PACKET_BYTES = 200  # on the wire, with headers and the hops of a relayed path
+RESERVE_PPM = 150_000  # of the packets, for confirm probes
+LONG_RUN = 0.9  # of its limit is what an agent sends in the long run, to keep it in any ten seconds
 
 
 def snapshot(
@@ -167,11 +172,14 @@ def _freeze(*arrays: np.ndarray) -> None:
 # --- who probes whom -------------------------------------------------------------------------------------------------
 
 
-def probe_plan(inventory: Inventory, node_id: NodeId, version: int, now: Micros) -> ProbePlan:
+def probe_plan(
+    inventory: Inventory, node_id: NodeId, version: int, now: Micros, attention: Attention | None = None
+) -> ProbePlan:
     """The plan of one node: its siblings, and per other data center one node that rendezvous hashing picks.
 
     The nodes of a data center share its pairs: the interval grows with their number, so that the rate per pair of data
     centers does not. Every node probes the first node of its own data center that has an address, and is probed by it.
+    The budget is what all this takes, with room for the paths that the node watches of its own accord.
     """
     node = inventory.nodes[node_id]
     home = inventory.data_centers[node.data_center]
@@ -188,7 +196,9 @@ def probe_plan(inventory: Inventory, node_id: NodeId, version: int, now: Micros)
     targets = [(_pick(node_id, nodes), transport) for transport, nodes in reachable if nodes]
     interval = round(len(targets) / PROBES_PER_S * 1e6)
     interval = min(SLOWEST_INTERVAL_US, max(FASTEST_INTERVAL_US, interval)) * max(1, len(siblings))
-    peers += [_peer(other, transport, interval) for other, transport in targets]
+    for other, transport in targets:
+        tier, weight = attention.of(home.id, other.data_center, transport) if attention is not None else ("cold", 0)
+        peers.append(_peer(other, transport, interval, tier, weight))
     return ProbePlan(
         node=node.id,
         data_center=home.id,
@@ -198,6 +208,21 @@ def probe_plan(inventory: Inventory, node_id: NodeId, version: int, now: Micros)
         report_interval_us=1_000_000,
         timeout_us=1_000_000,
         peers=tuple(peers),
+        budget=_budget(peers),
+        floor_interval_us=max(interval, SLOWEST_INTERVAL_US),
+        relays=_further_relays(inventory, node_id, peers),
+    )
+
+
+def _further_relays(inventory: Inventory, node_id: NodeId, peers: list[PlanPeer]) -> tuple[PlanRelay, ...]:
+    """Relays that the node does not probe, by each of their addresses: paths lead over them, and answers come back."""
+    known = {(peer.host, peer.relay_port) for peer in peers}
+    return tuple(
+        PlanRelay(node.id, host, node.relay_port)
+        for node in inventory.nodes.values()
+        if node.relay_port and node.id != node_id
+        for host in dict.fromkeys(node.addresses.values())
+        if host and (host, node.relay_port) not in known
     )
 
 
@@ -217,7 +242,14 @@ def _pick(seeker: NodeId, nodes: list[Node]) -> Node:
     return max(nodes, key=lambda n: hashlib.blake2b(f"{seeker}>{n.id}".encode(), digest_size=8).digest())
 
 
-def _peer(node: Node, transport: str, interval_us: int) -> PlanPeer:
+def _budget(peers: list[PlanPeer]) -> Budget:
+    asked = sum(1e6 / peer.interval_us for peer in peers) / (1 - RESERVE_PPM / 1e6) / LONG_RUN
+    packets = int(asked) + 1 + REFLEX_PACKETS_PER_S
+    return Budget(packets, packets * PACKET_BYTES, 0, RESERVE_PPM)
+
+
+def _peer(node: Node, transport: str, interval_us: int, tier: str = "hot", weight: int = 0) -> PlanPeer:
+    """``tier`` of a sibling: on its probes rest the clocks of all other measurements."""
     return PlanPeer(
         node=node.id,
         data_center=node.data_center,
@@ -226,4 +258,6 @@ def _peer(node: Node, transport: str, interval_us: int) -> PlanPeer:
         reflector_port=node.reflector_port,
         relay_port=node.relay_port,
         interval_us=interval_us,
+        tier=tier,
+        weight=weight,
     )

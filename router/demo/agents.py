@@ -25,9 +25,11 @@ from router.demo.standins import allow_descriptors
 from router.demo.world import World, WorldNode, load
 
 PROBE_PORT = 7420
+LOCAL_API_PORT = 7401
 STARTS_PER_S = 40  # so that the control plane is not greeted by everybody in the same instant
-# One connection for each agent: a pool looks at every connection and every waiting request each time it is used.
-ONE_CONNECTION = httpx.Limits(max_connections=1, keepalive_expiry=30.0)
+# For each agent its own, for reports and for waiting for routes: a pool looks at every connection and every waiting
+# request each time it is used.
+FEW_CONNECTIONS = httpx.Limits(max_connections=2, keepalive_expiry=30.0)
 
 
 def config_of(node: WorldNode, url: str, state_dir: Path, token: str | None) -> AgentConfig:
@@ -40,12 +42,14 @@ def config_of(node: WorldNode, url: str, state_dir: Path, token: str | None) -> 
         probe_port=PROBE_PORT,
         reflector_port=fleet_of_world.REFLECTOR_PORT,
         relay_port=fleet_of_world.RELAY_PORT,
+        relay_open=True,  # the world's media process has no keys
         join_token=token,
         clock_offset_us=node.clock_offset_us,
         clock_skew_ppm=node.clock_skew_ppm,
         advertise_addresses={"internet": node.standin_host},
         media_url=fleet_of_world.media_url(node),
         labels=fleet_of_world.LABELS,
+        local_api=(node.real_host, LOCAL_API_PORT),
     )
 
 
@@ -57,7 +61,7 @@ async def run(world: World, url: str, state_dir: Path, tokens: Mapping[str, str]
     async with AsyncExitStack() as clients:
         agents = []
         for node in world.nodes:
-            client = await clients.enter_async_context(httpx.AsyncClient(limits=ONE_CONNECTION, trust_env=False))
+            client = await clients.enter_async_context(httpx.AsyncClient(limits=FEW_CONNECTIONS, trust_env=False))
             config = config_of(node, url, state_dir, tokens.get(node.id))
             agents.append(ProbeAgent(config, client, random.Random(node.id)))
         started: list[ProbeAgent] = []

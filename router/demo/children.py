@@ -107,7 +107,7 @@ class Child:
                 stderr=log,
                 env={**os.environ, **self.environment},
                 start_new_session=True,
-                preexec_fn=lambda: _die_with(parent),
+                preexec_fn=lambda: die_with(parent),
             )
         return self._process
 
@@ -153,8 +153,8 @@ class Child:
                     await self.came_back()
 
 
-def _die_with(parent: int) -> None:
-    """Runs in the child between fork and exec."""
+def die_with(parent: int) -> None:
+    """Ask the kernel to be killed when ``parent`` ends; runs in the child between fork and exec."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the parent died before the request took effect

@@ -40,6 +40,7 @@ class Kind(StrEnum):
     """What can be broken."""
 
     BLACKHOLE = "blackhole"
+    GRAY = "gray"
     LOSS = "loss"
     DELAY = "delay"
     JITTER = "jitter"
@@ -64,6 +65,10 @@ def demo(
     emulator_port: Annotated[int, typer.Option(min=1, max=65_535)] = ground.EMULATOR_PORT,
     people_port: Annotated[int, typer.Option(min=1, max=65_535)] = ground.PEOPLE_PORT,
     octet: Annotated[int, typer.Option(min=1, max=251, help="127.OCTET and the next three carry the world.")] = 1,
+    world: Annotated[Path | None, typer.Option(help="Play a world file that is there already.")] = None,
+    namespaces: Annotated[
+        bool, typer.Option("--namespaces", help="A network namespace per node instead of loopback (root, no users).")
+    ] = False,
     state_dir: State = ground.DEFAULT_STATE,
 ) -> None:
     """Run the living world in the foreground; Ctrl-C stops everything."""
@@ -71,8 +76,10 @@ def demo(
         return
     if matrix is not None and data_centers is not None:
         raise typer.BadParameter("a matrix says itself which data centers there are", param_hint="--data-centers")
+    if world is not None and (matrix is not None or data_centers is not None):
+        raise typer.BadParameter("a world file says itself what it is made of", param_hint="--world")
     size = DEFAULT_DATA_CENTERS if data_centers is None else data_centers
-    options = Options(state_dir, matrix, size, nodes, users, port, emulator_port, people_port, octet)
+    options = Options(state_dir, matrix, size, nodes, users, port, emulator_port, people_port, octet, world, namespaces)
     asyncio.run(launch(options, lambda text: print(text, flush=True)))
 
 
@@ -80,7 +87,7 @@ def demo(
 def break_(
     target: Annotated[str, typer.Argument(help="SELECTOR (data_center=…, provider=…, region=…) or FROM:TO.")],
     kind: Annotated[Kind, typer.Option(help="What happens to the packets.")] = Kind.BLACKHOLE,
-    value: Annotated[float | None, typer.Option(help="Loss in per cent; delay and jitter in ms.")] = None,
+    value: Annotated[float | None, typer.Option(help="Loss, gray: per cent; delay, jitter: ms.")] = None,
     direction: Annotated[Way | None, typer.Option(help="Which packets.  [default: both; a link: its own]")] = None,
     for_: Annotated[str | None, typer.Option("--for", help="Heal by itself after this: 30s, 5m.")] = None,
     state_dir: State = ground.DEFAULT_STATE,

@@ -7,7 +7,8 @@ from a hit data center are hit too. Packets between two nodes of one data center
 selector that names a ``node`` reaches them.
 
 Composition on one link: any blackhole swallows everything; delays add; jitters (means of independent extra delays) add;
-losses are independent, so that a packet must survive each of them: ``1 - (1 - p1)(1 - p2)…``.
+losses are independent, so that a packet must survive each of them: ``1 - (1 - p1)(1 - p2)…``; shares of gray failures
+are joined in the same way.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class FaultKind(StrEnum):
     """What a fault does to a packet."""
 
     BLACKHOLE = "blackhole"
+    GRAY = "gray"  # value: per cent of the flows (addresses and ports), always the same ones, that are swallowed
     LOSS = "loss"  # value: per cent
     DELAY = "delay"  # value: milliseconds added
     JITTER = "jitter"  # value: mean of the extra delay, milliseconds
@@ -48,6 +50,7 @@ class Direction(StrEnum):
 
 
 VALUE_LIMIT: Mapping[FaultKind, tuple[float, str]] = {
+    FaultKind.GRAY: (100.0, "per cent of the flows"),
     FaultKind.LOSS: (100.0, "per cent"),
     FaultKind.DELAY: (MAX_DELAY_MS, "ms"),
     FaultKind.JITTER: (MAX_JITTER_MS, "ms"),
@@ -56,12 +59,16 @@ VALUE_LIMIT: Mapping[FaultKind, tuple[float, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class LinkParameters:
-    """What happens to packets of one leg: one-way delay, mean extra delay, share lost, or everything swallowed."""
+    """What happens to packets of one leg: one-way delay, mean extra delay, share lost, or everything swallowed.
+
+    ``gray_ppm`` is the share of the flows that are swallowed.
+    """
 
     delay_us: int
     jitter_us: int = 0
     loss_ppm: int = 0
     blackhole: bool = False
+    gray_ppm: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,7 @@ class Scope:
 def compose(base: LinkParameters, faults: Iterable[FaultRequest]) -> LinkParameters:
     """Parameters of a leg under several faults at once; the order of the faults does not matter."""
     delay_us, jitter_us, blackhole = base.delay_us, base.jitter_us, base.blackhole
-    survive = 1.0 - base.loss_ppm / PPM
+    survive, healthy = 1.0 - base.loss_ppm / PPM, 1.0 - base.gray_ppm / PPM
     for fault in faults:
         if fault.kind is FaultKind.BLACKHOLE:
             blackhole = True
@@ -115,9 +122,11 @@ def compose(base: LinkParameters, faults: Iterable[FaultRequest]) -> LinkParamet
             delay_us += round(fault.value * 1_000)
         elif fault.kind is FaultKind.JITTER:
             jitter_us += round(fault.value * 1_000)
+        elif fault.kind is FaultKind.GRAY:
+            healthy *= 1.0 - fault.value / 100.0
         else:
             survive *= 1.0 - fault.value / 100.0
-    return LinkParameters(delay_us, jitter_us, round((1.0 - survive) * PPM), blackhole)
+    return LinkParameters(delay_us, jitter_us, round((1.0 - survive) * PPM), blackhole, round((1.0 - healthy) * PPM))
 
 
 def scope_of(fault: FaultRequest, endpoints: Sequence[Endpoint | None]) -> Scope:

@@ -22,6 +22,7 @@ from router.core.errors import InputRejected
 from router.demo import emulator, people
 from router.demo.matrix import load_matrix, slug
 from router.demo.model_world import DEFAULT_DATA_CENTERS, model_world
+from router.demo.namespaces import Lab, with_ordinary_addresses
 from router.demo.world import NODE_PORTS, OCTETS, World, load
 
 DEFAULT_STATE = Path("var")
@@ -43,12 +44,19 @@ class Options:
     port: int = DEFAULT_PORT
     emulator_port: int = EMULATOR_PORT
     people_port: int = PEOPLE_PORT
-    octet: int = OCTETS[0]  # first of the four second octets of the world's loopback addresses
+    octet: int = OCTETS[0]  # first of the four second octets of the world's loopback addresses; number of its lab
+    world: Path | None = None  # a world file that is there already
+    namespaces: bool = False  # a network namespace per node instead of loopback addresses
 
     @property
     def url(self) -> str:
         """The control plane's address."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def host(self) -> str:
+        """Where the control plane listens: on loopback, or where every namespace sees it."""
+        return Lab(self.octet).control_host if self.namespaces else "127.0.0.1"
 
     @property
     def emulator_url(self) -> str:
@@ -68,16 +76,21 @@ class Options:
 
 def world_name(options: Options) -> str:
     """Name of the world's folder: the same for the same input, another for any other."""
-    addresses = "" if options.octet == OCTETS[0] else f"-at{options.octet}"
-    if options.matrix is None:
-        return f"model-{options.data_centers}x{options.nodes}{addresses}"
+    where = ("" if options.octet == OCTETS[0] else f"-at{options.octet}") + ("-ns" if options.namespaces else "")
+    if options.world is not None:
+        return f"{_stem(options.world, '--world')}{where}"
+    if options.matrix is not None:
+        return f"{_stem(options.matrix, '--matrix')}x{options.nodes}{where}"
+    return f"model-{options.data_centers}x{options.nodes}{where}"
+
+
+def _stem(file: Path, option: str) -> str:
     try:
-        digest = hashlib.sha256(options.matrix.read_bytes()).hexdigest()[:8]
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
     except OSError as error:
         rule = f"cannot be read: {error.strerror}"
-        raise InputRejected("bad_matrix", f"{options.matrix} {rule}", field="--matrix", rule=rule) from error
-    stem = slug(options.matrix.name.split(".")[0])[:40] or "matrix"
-    return f"{stem}-{digest}x{options.nodes}{addresses}"
+        raise InputRejected(f"bad_{option[2:]}", f"{file} {rule}", field=option, rule=rule) from error
+    return f"{slug(file.name.split('.')[0])[:40] or option[2:]}-{digest}"
 
 
 def prepare_world(options: Options) -> tuple[World, Path]:
@@ -86,7 +99,9 @@ def prepare_world(options: Options) -> tuple[World, Path]:
     file = folder / "world.json"
     if file.exists():
         return load(file), folder
-    if options.matrix is not None:
+    if options.world is not None:
+        world = load(options.world)
+    elif options.matrix is not None:
         world = load_matrix(
             options.matrix,
             find_position=catalog.find_position,
@@ -100,6 +115,8 @@ def prepare_world(options: Options) -> tuple[World, Path]:
             nodes_per_data_center=options.nodes,
             octets=options.octets,
         )
+    if options.namespaces:
+        world = with_ordinary_addresses(world)
     folder.mkdir(parents=True, exist_ok=True)
     world.save(file)
     return world, folder
@@ -141,14 +158,13 @@ def lock(state_dir: Path) -> IO[str]:
 
 def check_ports(options: Options, world: World) -> None:
     """Raise :class:`InputRejected` naming the first port that somebody else has."""
-    for option, port in (
-        ("--port", options.port),
-        ("--emulator-port", options.emulator_port),
-        ("--people-port", options.people_port),
-    ):
+    ports = [("--emulator-port", options.emulator_port)]
+    if not options.namespaces:  # where nobody else can listen
+        ports += [("--port", options.port), ("--people-port", options.people_port)]
+    for option, port in ports:
         _check(socket.SOCK_STREAM, "127.0.0.1", port, option)
     first = world.nodes[0]
-    for host in (first.real_host, first.standin_host):
+    for host in () if options.namespaces else (first.real_host, first.standin_host):
         for port in NODE_PORTS:
             _check(socket.SOCK_DGRAM, host, port, "--octet")
 

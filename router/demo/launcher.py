@@ -20,10 +20,13 @@ from router.demo import ground
 from router.demo.children import Child, ChildFailed
 from router.demo.control import ControlClient
 from router.demo.ground import Options
+from router.demo.machines import Machines
+from router.demo.namespaces import Lab
 from router.demo.provision import Provisioner, answers
 from router.demo.world import World
 
 Say = Callable[[str], None]
+PYTHON = (sys.executable, "-m")
 WATCH_S = 60.0  # how long the users wait for the first measurements
 WATCH_EVERY_S = 1.0
 SETTLE_S = 2.0  # from the last measurements to routes that use them
@@ -40,6 +43,7 @@ class Launcher:
         self._started = time.monotonic()
         self._print = say
         self._children: list[Child] = []
+        self._lab = Lab(options.octet) if options.namespaces else None
 
     async def run(self) -> None:
         """Run the world until SIGINT, SIGTERM or SIGHUP. Raises :class:`TendrilError` or :class:`ChildFailed`."""
@@ -50,6 +54,8 @@ class Launcher:
         try:
             world, folder = ground.prepare_world(self._options)
             ground.check_ports(self._options, world)
+            if self._lab is not None:
+                self._lab.build(len(world.nodes))
             key = ground.admin_key(self._options.state_dir)
             ground.write_note(self._options, world, folder)
             control = ControlClient(self._options.url, key)
@@ -68,6 +74,8 @@ class Launcher:
                 await control.close()
                 self._say("stopped")
         finally:
+            if self._lab is not None:
+                self._lab.remove()
             claim.close()
 
     def _say(self, text: str) -> None:
@@ -78,7 +86,8 @@ class Launcher:
         hubs = f"{len(world.hubs)} hubs" if len(world.hubs) != 1 else "1 hub"
         say(f"world {world.name}: {len(world.data_centers)} data centers, {world.links} links, {hubs} ({folder})")
         provisioner = Provisioner(control, world, folder)
-        emulator, plane, agents, people = self._make_children(folder, key, provisioner)
+        emulator, plane = self._make_network(folder), self._make_control_plane(folder, key)
+        agents, people = self._make_agents(world, folder, provisioner), self._make_people(folder, provisioner)
         await asyncio.gather(self._start(emulator), self._start(plane))
         say(f"control plane and emulator are up: {options.url} {options.emulator_url}")
         await self._provision(provisioner)
@@ -87,45 +96,77 @@ class Launcher:
             joining, new_key = await self._provision(provisioner)
             if joining:
                 agents.restart()
-            if new_key:
+            if new_key and people is not None:
                 people.restart()
 
         async def emulator_came_back() -> None:
-            people.restart()  # its users are not on the new emulator's network
+            if people is not None:
+                people.restart()  # its users are not on the new emulator's network
 
         plane.came_back, emulator.came_back = control_plane_came_back, emulator_came_back
-        await self._start(agents)
+        await self._start_agents(agents)
         for line in _welcome(options, world):
             say(line)
         await self._watch(world, control)
-        await self._start(people)  # not before there are routes to place them by
-        say(f"{options.users} users are calling; Ctrl-C stops everything")
+        if people is None:
+            say("Ctrl-C stops everything")
+        else:
+            await self._start(people)  # not before there are routes to place them by
+            say(f"{options.users} users are calling; Ctrl-C stops everything")
         await asyncio.gather(*(child.watched() for child in self._children))
 
-    def _make_children(self, folder: Path, key: str, provisioner: Provisioner) -> tuple[Child, Child, Child, Child]:
-        options, python = self._options, [sys.executable, "-m"]
-        world, logs = ["--world", str(folder / "world.json")], options.state_dir / "log"
+    def _make_network(self, folder: Path) -> Child:
+        options = self._options
+        argv = [*PYTHON, "router.demo.emulator", "--world", str(folder / "world.json")]
+        argv += [
+            "--api-port",
+            str(options.emulator_port),
+            *(["--lab", str(options.octet)] if options.namespaces else []),
+        ]
+        return Child("emulator", argv, self._logs / "emulator.log", ready=answers(f"{options.emulator_url}/state"))
+
+    def _make_control_plane(self, folder: Path, key: str) -> Child:
+        options = self._options
         environment = {
             "TENDRIL_DATABASE_URL": f"sqlite:///{(folder / 'tendril.db').resolve()}",
-            "TENDRIL_HOST": "127.0.0.1",
+            "TENDRIL_HOST": options.host,
             "TENDRIL_PORT": str(options.port),
             "TENDRIL_ADMIN_KEY": key,
             "TENDRIL_STATE_DIR": str(folder),
             "TENDRIL_AGENT_LEASE_S": str(AGENT_LEASE_S),
         }
-        emulator = [*python, "router.demo.emulator", *world, "--api-port", str(options.emulator_port)]
-        agents = [*python, "router.demo.agents", *world, "--url", options.url]
-        agents += ["--state-dir", str(provisioner.agents_dir), "--tokens", str(provisioner.tokens_file)]
-        people = [*python, "router.demo.people", *world, "--url", options.url, "--emulator", options.emulator_url]
-        people += ["--key-file", str(provisioner.media_key_file), "--users", str(options.users)]
-        people += ["--port", str(options.people_port)]
         ready = answers(f"{options.url}/readyz")
-        return (
-            Child("emulator", emulator, logs / "emulator.log", ready=answers(f"{options.emulator_url}/state")),
-            Child("control plane", [*python, "router", "serve"], logs / "control-plane.log", environment, ready),
-            Child("probe agents", agents, logs / "agents.log"),
-            Child("people", people, logs / "people.log", ready=answers(f"{options.people_url}/people")),
+        return Child(
+            "control plane", [*PYTHON, "router", "serve"], self._logs / "control-plane.log", environment, ready
         )
+
+    def _make_agents(self, world: World, folder: Path, provisioner: Provisioner) -> Child | Machines:
+        url, tokens, state_dir = self._options.url, provisioner.tokens_file, provisioner.agents_dir
+        if self._lab is not None:
+            return Machines(world, self._lab, url, state_dir, tokens, self._logs)
+        argv = [*PYTHON, "router.demo.agents", "--world", str(folder / "world.json"), "--url", url]
+        argv += ["--state-dir", str(state_dir), "--tokens", str(tokens)]
+        return Child("probe agents", argv, self._logs / "agents.log")
+
+    def _make_people(self, folder: Path, provisioner: Provisioner) -> Child | None:
+        options = self._options
+        if options.namespaces:
+            return None
+        argv = [*PYTHON, "router.demo.people", "--world", str(folder / "world.json"), "--url", options.url]
+        argv += ["--emulator", options.emulator_url, "--key-file", str(provisioner.media_key_file)]
+        argv += ["--users", str(options.users), "--port", str(options.people_port)]
+        return Child("people", argv, self._logs / "people.log", ready=answers(f"{options.people_url}/people"))
+
+    @property
+    def _logs(self) -> Path:
+        return self._options.state_dir / "log"
+
+    async def _start_agents(self, agents: Child | Machines) -> None:
+        if isinstance(agents, Machines):
+            self._children += agents.children.values()
+            await agents.start(self._say)
+        else:
+            await self._start(agents)
 
     async def _start(self, child: Child) -> None:
         self._children.append(child)
@@ -133,6 +174,8 @@ class Launcher:
 
     async def _stop(self) -> None:
         """Users hang up and agents fall silent first; the control plane hears of it and goes last."""
+        agents = [child for child in self._children if child.name.startswith("agent ")]
+        await asyncio.gather(*(child.stop() for child in agents))
         for child in reversed(self._children):
             await child.stop()
 
@@ -180,14 +223,15 @@ async def _measured(control: ControlClient) -> int | None:
 def _welcome(options: Options, world: World) -> list[str]:
     source, target = best_detour(world)
     one = world.data_centers[0].id
-    at = "" if options.port == ground.DEFAULT_PORT else f" --url {options.url}"
+    at = "" if options.url == ground.Options().url else f" --url {options.url}"
     state = "" if options.state_dir == ground.DEFAULT_STATE else f" --state-dir {options.state_dir}"
     key = "" if options.state_dir == ground.DEFAULT_STATE else f" --key $(cat {options.state_dir / 'admin.key'})"
     return [
         f"dashboard: {options.url}  (sign in with the key in {options.state_dir / 'admin.key'})",
-        f"emulator API: {options.emulator_url}  users: {options.people_url}/people",
+        f"emulator API: {options.emulator_url}"
+        + ("" if options.namespaces else f"  users: {options.people_url}/people"),
         f"try: tendril route {source} {target}{at}{key}",
-        f"     tendril demo call --country KZ{state}",
+        *(() if options.namespaces else (f"     tendril demo call --country KZ{state}",)),
         f"     tendril demo break data_center={one} --for 30s{state}",
     ]
 

@@ -2,11 +2,14 @@
 
 Endpoints are numbered: the world's nodes by index, then one number per user slot. ``rows[source][target]`` is read once
 per packet and holds the cheapest thing that answers it: ``None`` (no link), a ``float`` (seconds to wait: nothing else
-happens on this leg) or a :class:`Leg` (jitter, loss or blackhole). Faults are folded in when they change, never per
-packet; a change touches only the legs it hits.
+happens on this leg) or a :class:`Leg` (jitter, loss, gray failure or blackhole). Faults are folded in when they change,
+never per packet; a change touches only the legs it hits.
 
-Waiting times are shortened by ``TRANSIT_US``, what waking up and sending cost a packet at the median, so that what
-probes measure is the world file's figure.
+Waiting times are shortened by ``TRANSIT_US`` (namespaces have their own figure), what waking up and sending cost a
+packet at the median, so that what probes measure is the world file's figure.
+
+Gray failure. Flows (addresses and ports of both ends) whose hash falls into the share are swallowed, always the same
+ones, as when one of several parallel lines behind a hash is dead: a link that is fine for most and dead for some.
 
 Jitter. A packet's extra delay is exponential with mean J, in order (a packet never overtakes the one before it on its
 leg). The difference of two independent exponentials is Laplace with mean absolute value J, so that RFC 3550's
@@ -16,6 +19,7 @@ interarrival jitter settles at J where packets are sparse enough not to queue be
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from random import Random
 
 from router.demo.access_leg import access_us
@@ -26,24 +30,26 @@ INSIDE_US = 50  # node to node in one data center: a switch or two
 TRANSIT_US = 45
 LOST = -1.0
 SWALLOWED = -2.0
+_HASHES = 1 << 32
 
 
 class Leg:
     """A leg that needs more than waiting."""
 
-    __slots__ = ("_blackhole", "_delay_s", "_jitter_s", "_last_due", "_loss", "_random")
+    __slots__ = ("_blackhole", "_delay_s", "_gray", "_jitter_s", "_last_due", "_loss", "_random")
 
-    def __init__(self, parameters: LinkParameters, random: Random) -> None:
-        self._delay_s = _wait_s(parameters.delay_us)
+    def __init__(self, parameters: LinkParameters, random: Random, transit_us: int = TRANSIT_US) -> None:
+        self._delay_s = _wait_s(parameters.delay_us, transit_us)
+        self._gray = parameters.gray_ppm * _HASHES // PPM
         self._jitter_s = parameters.jitter_us / 1e6
         self._loss = parameters.loss_ppm / PPM
         self._blackhole = parameters.blackhole
         self._last_due = 0.0
         self._random = random
 
-    def due(self, now: float) -> float:
-        """When a packet that came at ``now`` leaves, or ``LOST`` or ``SWALLOWED``."""
-        if self._blackhole:
+    def due(self, now: float, sender: object = None, receiver: object = None) -> float:
+        """When a packet that came at ``now`` leaves, or ``LOST`` or ``SWALLOWED``; the ends are those of its flow."""
+        if self._blackhole or (self._gray and flow_hash(sender, receiver) < self._gray):
             return SWALLOWED
         if self._loss and self._random.random() < self._loss:
             return LOST
@@ -54,16 +60,22 @@ class Leg:
         return due
 
 
+def flow_hash(sender: object, receiver: object) -> int:
+    """The number from 0 to 2^32 - 1 by which a gray failure chooses; the same whenever these two ends talk."""
+    return int.from_bytes(blake2b(repr((sender, receiver)).encode(), digest_size=4).digest(), "big")
+
+
 Entry = float | Leg | None
 
 
 class LegTable:
     """All legs with the faults in force folded in; see the module docstring. Used by the loop thread alone."""
 
-    def __init__(self, world: World, user_slots: int, random: Random) -> None:
+    def __init__(self, world: World, user_slots: int, random: Random, transit_us: int = TRANSIT_US) -> None:
         self._world = world
         self._random = random
-        self._swallow = Leg(LinkParameters(0, blackhole=True), random)  # they are all the same
+        self._transit_us = transit_us
+        self._swallow = Leg(LinkParameters(0, blackhole=True), random, transit_us)  # they are all the same
         self._home = tuple(i for i, dc in enumerate(world.data_centers) for _ in dc.nodes)
         self._nodes = len(self._home)
         self._positions: dict[int, tuple[float, float]] = {}  # users, by endpoint number
@@ -132,9 +144,9 @@ class LegTable:
         if any(request.kind is FaultKind.BLACKHOLE for request in hitting):
             return self._swallow
         parameters = compose(base, hitting) if hitting else base
-        if parameters.jitter_us or parameters.loss_ppm:
-            return Leg(parameters, self._random)
-        return _wait_s(parameters.delay_us)
+        if parameters.jitter_us or parameters.loss_ppm or parameters.gray_ppm:
+            return Leg(parameters, self._random, self._transit_us)
+        return _wait_s(parameters.delay_us, self._transit_us)
 
     def _hit_by(self, scope: Scope) -> list[tuple[int, int]]:
         everybody = [i for i, end in enumerate(self.endpoints) if end is not None]
@@ -173,5 +185,5 @@ class LegTable:
         return LinkParameters(access_us(*position, data_center.latitude, data_center.longitude))
 
 
-def _wait_s(delay_us: int) -> float:
-    return max(delay_us - TRANSIT_US, 0) / 1e6
+def _wait_s(delay_us: int, transit_us: int) -> float:
+    return max(delay_us - transit_us, 0) / 1e6

@@ -142,12 +142,17 @@ def assemble(
     jitter_us: Sequence[Sequence[int]] | None = None,
     loss_ppm: Sequence[Sequence[int]] | None = None,
     hubs: Sequence[int] = (),
-    nodes_per_data_center: int = 1,
+    nodes_per_data_center: int | Sequence[int] = 1,
     seed: int = 1,
     octets: tuple[int, int, int, int] = OCTETS,
+    max_skew_ppm: int = MAX_CLOCK_SKEW_PPM,
 ) -> World:
-    """Give sites their roles, nodes, addresses and clocks. Clocks depend on ``seed`` and the node's id alone."""
-    if not 1 <= nodes_per_data_center <= MAX_NODES_PER_DATA_CENTER:
+    """Give sites their roles, nodes, addresses and clocks. Clocks depend on ``seed`` and the node's id alone.
+
+    ``nodes_per_data_center`` is one number for all, or one for each site.
+    """
+    counts = [nodes_per_data_center] * len(sites) if isinstance(nodes_per_data_center, int) else nodes_per_data_center
+    if len(counts) != len(sites) or not all(1 <= count <= MAX_NODES_PER_DATA_CENTER for count in counts):
         raise _rejected("nodes_per_data_center", f"must be between 1 and {MAX_NODES_PER_DATA_CENTER}",
                         MAX_NODES_PER_DATA_CENTER)  # fmt: skip
     zeros = tuple((0,) * len(sites) for _ in sites)
@@ -159,9 +164,7 @@ def assemble(
             roles=("edge", "hub") if i in hubs else ("edge",),
             latitude=site.latitude,
             longitude=site.longitude,
-            nodes=tuple(
-                _node(site.id, i * nodes_per_data_center + k, k, seed, octets) for k in range(nodes_per_data_center)
-            ),
+            nodes=tuple(_node(site.id, sum(counts[:i]) + k, k, seed, octets, max_skew_ppm) for k in range(counts[i])),
             city=site.city,
             country=site.country,
         )
@@ -178,7 +181,9 @@ def assemble(
     return _checked(world)
 
 
-def _node(data_center: str, index: int, place: int, seed: int, octets: tuple[int, int, int, int]) -> WorldNode:
+def _node(
+    data_center: str, index: int, place: int, seed: int, octets: tuple[int, int, int, int], max_skew_ppm: int
+) -> WorldNode:
     name = f"{data_center[:58]}-n{place + 1}"  # an id has at most 63 characters
     clock = random.Random(f"{seed}/clock/{name}")
     return WorldNode(
@@ -187,7 +192,7 @@ def _node(data_center: str, index: int, place: int, seed: int, octets: tuple[int
         real_host=loopback_host(octets[0], index),
         standin_host=loopback_host(octets[1], index),
         clock_offset_us=clock.randint(-MAX_CLOCK_OFFSET_US, MAX_CLOCK_OFFSET_US),
-        clock_skew_ppm=clock.randint(-MAX_CLOCK_SKEW_PPM, MAX_CLOCK_SKEW_PPM),
+        clock_skew_ppm=clock.randint(-max_skew_ppm, max_skew_ppm),
     )
 
 

@@ -1,7 +1,7 @@
 """Flight recorder: a ring of files with every ``(now, input)``, and its replay into a fresh core.
 
 A segment starts with the core's whole state, so that replay may begin at any segment that the ring still has.
-``Solved`` is recorded by its generation only: replay solves the pending snapshot again, which is deterministic. Every
+Results of long computations are recorded by their number only: replay computes them again, deterministically. Every
 record carries the running digest of decisions and reasons; replay that meets a different digest has found
 nondeterminism.
 
@@ -22,16 +22,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from router.core.digest import fold
-from router.core.messages import Effect, Input, Solve, Solved
+from router.core.messages import Effect, Input, Solved, Surveyed
 from router.core.model import Micros
 from router.core.plane import ControlPlane
-from router.core.solve import solve
+from router.core.tables import View
 
-FORMAT = 2
+FORMAT = 3
 SEGMENTS = 4
 _ALLOWED_MODULES = ("router.core.", "probes.wire")
 _ALLOWED_NAMES = {
     (__name__, "SolvedAgain"),
+    (__name__, "SurveyedAgain"),
     ("collections", "deque"),
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -43,9 +44,16 @@ _ALLOWED_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class SolvedAgain:
-    """Stands for ``Solved``: replay computes the candidate of this generation itself."""
+    """Stands for ``Solved``: replay computes the answer of this generation itself."""
 
     generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyedAgain:
+    """Stands for ``Surveyed``: replay makes the survey of this number itself."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,10 @@ class Replay:
 
 
 class FlightRecorder:
-    """Appends to the newest segment of a ring under ``folder``; ``limit_bytes`` bounds the whole ring."""
+    """Appends to the newest segment of a ring under ``folder``; ``limit_bytes`` bounds the whole ring.
+
+    Unless the state of the core, with which each segment begins, is so large that two of them do not fit in.
+    """
 
     def __init__(self, folder: Path, limit_bytes: int = 64_000_000) -> None:
         self._folder = folder
@@ -68,18 +79,31 @@ class FlightRecorder:
         self._file: gzip.GzipFile | None = None
         self._raw: IO[bytes] | None = None
         self._digest = b""
+        self._written = self._state_bytes = 0  # of this segment, and of the state at its beginning
         folder.mkdir(parents=True, exist_ok=True)
         numbers = [int(p.stem.rpartition("-")[2]) for p in segments(folder)]
         self._number = max(numbers, default=0)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time for the next segment."""
+        return self._written > max(self._limit, 2 * self._state_bytes)
+
     def record(self, plane: ControlPlane, event: Input, now: Micros, effects: list[Effect]) -> None:
         """Note one handled input and what it led to."""
-        if self._file is None or self._raw is None or self._raw.tell() > self._limit:
-            self._rotate(plane)
-            return  # the checkpoint already contains this input's outcome
-        self._digest = fold(self._digest, effects, plane.view)
-        kept: Input | SolvedAgain = SolvedAgain(event.candidate.generation) if isinstance(event, Solved) else event
-        pickle.dump((now, kept, self._digest), self._file, protocol=5)
+        if self._file is None or self.is_full:
+            self.begin(plane)  # the checkpoint already contains this input's outcome
+        else:
+            self.append(event, now, effects, plane.view)
+
+    def append(self, event: Input, now: Micros, effects: list[Effect], view: View | None) -> None:
+        """Note one handled input; ``view`` is the one after it, ``None`` where there were no effects."""
+        if self._file is None or self._raw is None:
+            return  # of a segment that was given up
+        if view is not None:
+            self._digest = fold(self._digest, effects, view)
+        pickle.dump((now, _kept(event), self._digest), self._file, protocol=5)
+        self._written = self._raw.tell()
 
     def flush(self) -> None:
         """Hand buffered records to the operating system."""
@@ -103,7 +127,8 @@ class FlightRecorder:
                 with suppress(OSError):  # what is lost was to be recorded on a disk that does not take it
                     file.close()
 
-    def _rotate(self, plane: ControlPlane) -> None:
+    def begin(self, plane: ControlPlane) -> None:
+        """Start the next segment with the state of the core."""
         self.close()
         self._number += 1
         path = self._folder / f"flight-{self._number:08d}.rec"
@@ -111,8 +136,14 @@ class FlightRecorder:
         self._file = gzip.GzipFile(fileobj=self._raw, mode="wb", compresslevel=1)  # reports repeat themselves
         self._digest = b""
         pickle.dump({"format": FORMAT, "plane": plane}, self._file, protocol=5)
-        for old in segments(self._folder)[:-SEGMENTS]:
-            old.unlink()
+        self._written = self._state_bytes = self._raw.tell()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Keep the newest segments; of a fleet so large that its state alone fills the ring, two."""
+        kept = segments(self._folder)
+        while len(kept) > SEGMENTS or (len(kept) > 2 and sum(p.stat().st_size for p in kept) > SEGMENTS * self._limit):
+            kept.pop(0).unlink()
 
 
 def segments(folder: Path) -> list[Path]:
@@ -128,24 +159,44 @@ def replay(path: Path) -> Replay:
         raise ValueError(f"{path} is not a flight recorder segment of format {FORMAT}")
     plane: ControlPlane = head["plane"]
     digest, recorded, count, diverged = b"", b"", 0, None
-    pending = plane.pending_snapshot
     for now, kept, recorded in records:
-        event: Input
-        if isinstance(kept, SolvedAgain):
-            if pending is None or pending.generation != kept.generation:
-                raise ValueError(f"{path}: record {count} answers generation {kept.generation}, which nobody asked for")
-            event = Solved(solve(pending))
-        else:
-            event = kept
+        try:
+            event = _event(kept, plane)
+        except LookupError as error:
+            raise ValueError(f"{path}: record {count} answers {error}, which nobody asked for") from error
         effects = plane.handle(event, now)
-        for effect in effects:
-            if isinstance(effect, Solve):
-                pending = effect.snapshot
         digest = fold(digest, effects, plane.view)
         count += 1
         if digest != recorded and diverged is None:
             diverged = count
     return Replay(count, digest.hex(), recorded.hex(), diverged, plane.view.generation)
+
+
+def _kept(event: Input) -> Input | SolvedAgain | SurveyedAgain:
+    match event:
+        case Solved():
+            return SolvedAgain(event.answer.generation)
+        case Surveyed():
+            return SurveyedAgain(event.survey.number)
+        case _:
+            return event
+
+
+def _event(kept: Input | SolvedAgain | SurveyedAgain, plane: ControlPlane) -> Input:
+    """The recorded input, computed again where it is a result. Raises ``LookupError`` if nobody waits for it."""
+    match kept:
+        case SolvedAgain():
+            question = plane.pending_question
+            if question is None or question.generation != kept.generation:
+                raise LookupError(f"generation {kept.generation}")
+            return Solved(question.answer())
+        case SurveyedAgain():
+            window = plane.pending_window
+            if window is None or window.number != kept.number:
+                raise LookupError(f"survey {kept.number}")
+            return Surveyed(window.survey())
+        case _:
+            return kept
 
 
 def _read(path: Path) -> Iterator[Any]:

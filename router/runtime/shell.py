@@ -24,7 +24,6 @@ from router.access import KeyRing
 from router.core.errors import Unavailable
 from router.core.messages import (
     AdvanceDrain,
-    AppendHistory,
     AppendRouteChanges,
     Booted,
     Committed,
@@ -32,6 +31,8 @@ from router.core.messages import (
     Effect,
     FinishDrain,
     Input,
+    KeepHistory,
+    MakeSurvey,
     MoveSessions,
     PlansChanged,
     Record,
@@ -39,6 +40,8 @@ from router.core.messages import (
     Solve,
     Solved,
     SolveFailed,
+    Surveyed,
+    SurveyFailed,
     Tick,
 )
 from router.core.model import Event, Micros, NodeId
@@ -47,7 +50,9 @@ from router.core.tables import View
 from router.jobs import JOBS, Job
 from router.runtime import moves, saved
 from router.runtime.recorder import FlightRecorder
+from router.runtime.recording import Recording
 from router.runtime.stream import Stream, StreamHub, StreamItem
+from router.runtime.turnstile import Turnstile
 from router.solver import Solver
 from router.store import Store
 
@@ -58,7 +63,6 @@ T = TypeVar("T")
 log = structlog.get_logger("tendril.runtime")
 HISTORY_KEPT_US = 24 * 3600 * 1_000_000
 READERS = 4
-RECORDER_REST_US = 60_000_000
 SHOW_AFTER_S = 0.1  # how long commits are collected before the stream shows their events
 STREAM_CATCH_UP = 100  # events shown at most at once; who needs more reads /v1/events
 
@@ -123,8 +127,8 @@ class Runtime:
         self._showing = False
         self._saved_generation = 0
         self._wake: asyncio.TimerHandle | None = None
-        self._recorder: FlightRecorder | None = None
-        self._recorder_rests_until: Micros = 0
+        self._recording: Recording | None = None
+        self.turnstile = Turnstile(self.commit, self.now)
         self.unmovable: dict[str, set[str]] = {}  # per data center: sessions that could not move, tried last
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
@@ -146,7 +150,8 @@ class Runtime:
         self.secret = boot.secret
         self.keys = KeyRing(boot.keys)
         if self.options.flight_folder is not None:
-            self._recorder = FlightRecorder(self.options.flight_folder, self.options.flight_bytes)
+            recorder = FlightRecorder(self.options.flight_folder, self.options.flight_bytes)
+            self._recording = Recording(recorder, self._note_failure)
         self._ready = True
         self._started_at = self.now()
         self.post(Booted(boot.epoch, boot.inventory, boot.counters, boot.drains, table, boot.flows))
@@ -170,9 +175,8 @@ class Runtime:
             self._wake.cancel()
         await self._guard(self._save_table())
         await self._guard(self._write_events())
-        if self._recorder is not None:
-            self._recorder.close()
-            self._recorder = None
+        if self._recording is not None:
+            await asyncio.to_thread(self._recording.close)
         self._solver.close()
         self._writer.shutdown(wait=True)
         self._reader.shutdown(wait=True)
@@ -223,25 +227,14 @@ class Runtime:
         now = self.now()
         self.counts.inputs += 1
         effects = self._plane.handle(event, now)
-        self._note(event, now, effects)
+        if self._recording is not None:
+            self._recording.note(self._plane, event, now, effects)
         for effect in effects:
             self._execute(effect)
-        history = [effect for effect in effects if isinstance(effect, AppendHistory)]
-        if history:
-            self._spawn(self._write(lambda: self.store.append_history(history)))
         self._arm_wakeup()
 
-    def _note(self, event: Input, now: Micros, effects: list[Effect]) -> None:
-        """Record for the flight recorder; a full disk costs the recording and nothing else."""
-        if self._recorder is None or now < self._recorder_rests_until:
-            return
-        try:
-            self._recorder.record(self._plane, event, now, effects)
-        except OSError:
-            self.counts.failures += 1
-            log.exception("flight_recorder_failed")
-            self._recorder.abandon()
-            self._recorder_rests_until = now + RECORDER_REST_US
+    def _note_failure(self) -> None:
+        self.counts.failures += 1
 
     def _arm_wakeup(self) -> None:
         if self._wake is not None:
@@ -329,6 +322,8 @@ class Runtime:
 
     def _execute(self, effect: Effect) -> None:
         match effect:
+            case MakeSurvey():
+                self._spawn(self._survey(effect))
             case Solve():
                 self._spawn(self._solve(effect))
             case RoutesPublished():
@@ -349,8 +344,8 @@ class Runtime:
                     self._spawn(self._step_drain(effect))
             case AppendRouteChanges():
                 self._spawn(self._write(lambda: self.store.append_route_changes(effect.changes)))
-            case AppendHistory():
-                pass  # written together, see _handle
+            case KeepHistory():
+                self._spawn(self._keep_history(effect))
 
     def _record(self, event: Event) -> None:
         self._unsaved_events.append(event)
@@ -392,17 +387,30 @@ class Runtime:
                 self._shown_event = number
                 self._hub.publish(StreamItem("event", event_data(event)))
 
+    async def _survey(self, effect: MakeSurvey) -> None:
+        try:
+            survey = await self._solver.survey(effect.window)
+        except Exception as error:
+            log.exception("survey_failed")
+            self.post(SurveyFailed(effect.window.number, f"{type(error).__name__}: {error}"))
+            return
+        self.post(Surveyed(survey))
+
     async def _solve(self, effect: Solve) -> None:
         started = time.perf_counter()
         try:
-            candidate = await self._solver.solve(effect.snapshot)
+            answer = await self._solver.solve(effect.question)
         except Exception as error:
             log.exception("solve_failed")
-            self.post(SolveFailed(effect.snapshot.generation, f"{type(error).__name__}: {error}"))
+            self.post(SolveFailed(effect.question.generation, f"{type(error).__name__}: {error}"))
             return
         self.counts.solves += 1
         self.counts.solve_seconds += time.perf_counter() - started
-        self.post(Solved(candidate))
+        self.post(Solved(answer))
+
+    async def _keep_history(self, effect: KeepHistory) -> None:
+        rows = await self._in(self._reader, effect.bucket.rows)  # not in the writer: commits would wait for it
+        await self._write(lambda: self.store.append_history(rows))
 
     async def _move(self, effect: MoveSessions) -> None:
         try:
@@ -452,12 +460,8 @@ class Runtime:
             return
         self._saved_generation = table.generation
         await self._write(lambda: self.store.save_table(saved.dump(table)))
-        if self._recorder is not None:
-            try:
-                self._recorder.flush()
-            except OSError:
-                log.exception("flight_recorder_failed")
-                self._recorder.abandon()
+        if self._recording is not None:
+            self._recording.flush(self.now())
 
     def _spawn(self, work: Coroutine[object, object, object]) -> None:
         task: asyncio.Task[None] = asyncio.ensure_future(self._guard(work))

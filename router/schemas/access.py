@@ -106,6 +106,16 @@ class PeerAnswer(Answer):
     key: str
 
 
+class RelayAnswer(Answer):
+    """A relay that packets may be handed to although its node is not probed, as in ``probes.wire``."""
+
+    node: str
+    host: str
+    relay_port: int
+    key_id: int
+    key: str
+
+
 class VantageAnswer(Answer):
     """A machine in somebody else's network that a node measures, as in ``probes.wire``."""
 
@@ -143,6 +153,7 @@ class PlanAnswer(Answer):
     vantage: list[VantageAnswer]
     contact: str
     own_key: str
+    relays: list[RelayAnswer]
     version: int
 
 
@@ -210,9 +221,11 @@ class JoinAnswer(Answer):
 
 
 class AckBody(Body):
-    """The version of the plan that a node now follows."""
+    """The versions of the plans that a node now follows; generation 0: no reaction plan yet."""
 
     plan_version: Epoch
+    generation: Annotated[int, Field(ge=0, lt=1 << 53)] = 0
+    reaction_etag: Annotated[str, Field(max_length=64)] = ""
 
 
 class Accepted(Answer):

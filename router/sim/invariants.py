@@ -36,8 +36,8 @@ class Invariants:
         if after.generation < self._generation:
             broken.append(f"generation went back from {self._generation} to {after.generation}")
         self._generation = max(self._generation, after.generation)
-        if isinstance(event, Solved) and event.candidate.generation != awaited and after.routes is not before.routes:
-            broken.append(f"the late answer of generation {event.candidate.generation} was adopted")
+        if isinstance(event, Solved) and event.answer.generation != awaited and after.routes is not before.routes:
+            broken.append(f"the late answer of generation {event.answer.generation} was adopted")
         broken += consistent(after)
         table = after.routes
         if table is not None and table is not self._table:

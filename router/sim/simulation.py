@@ -21,6 +21,7 @@ from router.core.messages import (
     Effect,
     FinishDrain,
     Input,
+    MakeSurvey,
     Moved,
     MoveSessions,
     PlansChanged,
@@ -31,6 +32,7 @@ from router.core.messages import (
     Solve,
     Solved,
     SolveFailed,
+    Surveyed,
     Tick,
 )
 from router.core.model import (
@@ -46,8 +48,7 @@ from router.core.model import (
     TrafficClass,
 )
 from router.core.plane import ControlPlane
-from router.core.solve import solve
-from router.core.tables import DIRECT, Candidate, Context, RouteTable
+from router.core.tables import DIRECT, Context, RouteTable
 from router.jobs import JOBS
 from router.sim.agents import SimAgent
 from router.sim.engine import START, Engine, stream
@@ -56,6 +57,7 @@ from router.sim.invariants import Invariants
 from router.sim.mail import Mail
 from router.sim.world import World
 
+SURVEY_US = 4_000  # how long the worker takes for a link table
 SOLVE_US = 8_000  # how long the worker takes when nothing is wrong with it
 JUDGED = Context(TrafficClass.VOICE)  # the routes that expectations are about
 
@@ -138,9 +140,9 @@ class Simulation:
     def submit(self, event: Input) -> None:
         """Hand one input to the core and carry out what it wants."""
         self.inputs += 1
-        before, pending = self.plane.view, self.plane.pending_snapshot
+        before, pending = self.plane.view, self.plane.pending_question
         awaited = None if pending is None else pending.generation
-        late = isinstance(event, Solved) and event.candidate.generation != awaited
+        late = isinstance(event, Solved) and event.answer.generation != awaited
         self.counts["late_answers"] += late
         effects = self.plane.handle(event, self.engine.now)
         self.digest = fold(self.digest, effects, self.plane.view)
@@ -203,6 +205,8 @@ class Simulation:
 
     def _execute(self, effect: Effect) -> None:
         match effect:
+            case MakeSurvey():
+                self._survey(effect)
             case Solve():
                 self._solve(effect)
             case RoutesPublished():
@@ -225,26 +229,28 @@ class Simulation:
             case _:
                 pass  # history is for people
 
+    def _survey(self, effect: MakeSurvey) -> None:
+        survey = effect.window.survey()
+        self.engine.at(self.engine.now + SURVEY_US, lambda: self.submit(Surveyed(survey)))
+
     def _solve(self, effect: Solve) -> None:
+        asked = effect.question.generation
         try:
-            candidate = solve(effect.snapshot)
+            answer = effect.question.answer()
         except (ValueError, ArithmeticError) as error:  # the shell would say the same
             text = f"{type(error).__name__}: {error}"
-            self._break(f"generation {effect.snapshot.generation} could not be solved: {text}")
-            failed = SolveFailed(effect.snapshot.generation, text)
+            self._break(f"generation {asked} could not be solved: {text}")
+            failed = SolveFailed(asked, text)
             self.engine.at(self.engine.now + SOLVE_US, lambda: self.submit(failed))
             return
         slow = self.faults.active_of(Kind.SLOW_SOLVER)
         delay_us = SOLVE_US + max((round(f.number("delay_s") * 1e6) for f in slow), default=0)
         patience_us = min((round(f.number("give_up_s") * 1e6) for f in slow if f.number("give_up_s")), default=0)
         if patience_us and patience_us < delay_us:
-            given_up = SolveFailed(effect.snapshot.generation, f"no answer within {patience_us / 1e6:g} s")
+            given_up = SolveFailed(asked, f"no answer within {patience_us / 1e6:g} s")
             self.engine.at(self.engine.now + patience_us, lambda: self.submit(given_up))
         for again in range(max((round(f.number("answers")) for f in slow), default=1)):
-            self.engine.at(self.engine.now + delay_us + again * SOLVE_US, lambda: self._answer(candidate))
-
-    def _answer(self, candidate: Candidate) -> None:
-        self.submit(Solved(candidate))
+            self.engine.at(self.engine.now + delay_us + again * SOLVE_US, lambda: self.submit(Solved(answer)))
 
     def _note_published(self) -> None:
         self.published += 1

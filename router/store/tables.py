@@ -216,6 +216,7 @@ class SessionColumns(TypedColumns):
     end_reason: Named[str | None] = Column(String)
     agent_epoch: Named[int] = Column(BigInteger, server_default="0")
     queued_until: Named[int | None] = Column(BigInteger)
+    held_by: Named[str | None] = Column(String)
 
 
 class LegColumns(TypedColumns):
@@ -239,10 +240,20 @@ class LegColumns(TypedColumns):
     agent: Named[str | None] = Column(String)
     agent_data_center: Named[str | None] = Column(String)
     agent_epoch: Named[int] = Column(BigInteger)
+    moved_from: Named[str | None] = Column(String)
+    held_by: Named[str | None] = Column(String)
     metadata: Named[dict[str, str]] = Column(Json)
     reasons: Named[list[str]] = Column(Json)
     ended_at: Named[int | None] = Column(BigInteger)
     end_reason: Named[str | None] = Column(String)
+
+
+class NodeLeaseColumns(TypedColumns):
+    """Until when a media node holds the sessions whose users it has; one row instead of one write per session."""
+
+    node = Column(String, primary_key=True)
+    epoch: Named[int] = Column(BigInteger)  # of the node's process: it rises with each start
+    expires_at: Named[int] = Column(BigInteger, index=True)
 
 
 class DepartureColumns(TypedColumns):
@@ -370,13 +381,15 @@ _SESSION_INDEXES: tuple[SchemaItem, ...] = (
     Index("ix_sessions_live_agent_data_center", "agent_data_center", **_LIVE),
     Index("ix_sessions_live_moved_from", "moved_from", **_where("moved_from IS NOT NULL")),
     Index("ix_sessions_live_pool", "pool", **_LIVE),
-    Index("ix_sessions_live_lease_expires_at", "lease_expires_at", **_LIVE),
+    Index("ix_sessions_live_lease_expires_at", "lease_expires_at", **_where("state <> 'ended' AND held_by IS NULL")),
+    Index("ix_sessions_held_by", "held_by", **_where("held_by IS NOT NULL")),
     Index("ix_sessions_queued", "pool", "created_at", "id", **_where("state = 'queued'")),
     Index("ix_sessions_live_agent", "agent", **_LIVE),
 )
 _LEG_INDEXES: tuple[SchemaItem, ...] = (
     Index("ix_legs_live_edge_node", "edge_node", **_LIVE),
-    Index("ix_legs_live_lease_expires_at", "lease_expires_at", **_LIVE),
+    Index("ix_legs_live_lease_expires_at", "lease_expires_at", **_where("state <> 'ended' AND held_by IS NULL")),
+    Index("ix_legs_held_by", "held_by", **_where("held_by IS NOT NULL")),
     Index("ix_legs_live_agent", "agent", **_LIVE),
 )
 
@@ -394,6 +407,7 @@ sessions = Table("sessions", metadata, SessionColumns, *_SESSION_INDEXES)
 legs = Table("legs", metadata, LegColumns, *_LEG_INDEXES)
 webhooks = Table("webhooks", metadata, WebhookColumns)
 outbox = Table("outbox", metadata, OutboxColumns, sqlite_autoincrement=True)
+node_leases = Table("node_leases", metadata, NodeLeaseColumns)
 departures = Table("departures", metadata, DepartureColumns, Index("ix_departures_session", "session"))
 idempotency = Table("idempotency_keys", metadata, IdempotencyColumns)
 drains = Table("drains", metadata, DrainColumns)
@@ -415,4 +429,5 @@ RESOURCES = {
     "pools": pools,
 }
 LIVE = sessions.c.state != literal_column("'ended'")
+LIVE_LEG = legs.c.state != literal_column("'ended'")
 READY = agents.c.state == literal_column("'ready'")

@@ -111,10 +111,10 @@ async def test_a_recorded_run_replays_to_the_same_digest(tmp_path: Path) -> None
 async def test_a_segment_that_begins_in_the_middle_and_ends_in_a_crash_replays(tmp_path: Path) -> None:
     async with running(tmp_path) as runtime:
         await route_up(runtime)  # the checkpoint of the next segment holds intents, health states, contexts, …
-        assert runtime._recorder is not None
-        runtime._recorder._limit = 0
+        assert runtime._recording is not None
+        runtime._recording.recorder._limit = 0
         measure(runtime, 2)
-        runtime._recorder._limit = 1 << 30
+        runtime._recording.recorder._limit = 1 << 30
         for sequence in range(3, 6):
             generation = runtime.view.generation
             measure(runtime, sequence)

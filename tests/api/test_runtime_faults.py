@@ -132,12 +132,12 @@ async def test_a_full_disk_under_the_flight_recorder_does_not_stop_routing(
     async with running(tmp_path) as runtime:
         await route_up(runtime)
 
-        assert runtime._recorder is not None
+        assert runtime._recording is not None
 
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(FlightRecorder, "record", full)
+        monkeypatch.setattr(FlightRecorder, "append", full)
         for sequence in range(2, 5):
             generation = runtime.view.generation
             measure(runtime, sequence)

@@ -17,7 +17,7 @@ import pytest
 
 from probes.agent import AgentConfig, AgentError, ProbeAgent
 from probes.once import Place, measure
-from probes.wire import PlanPeer, ProbePlan, ProbeReport, decode_report, encode
+from probes.wire import PlanPeer, ProbePlan, ProbeReport, ReactionPlan, decode_report, encode
 
 INTERVAL_US = 20_000
 TIMEOUT_US = 150_000
@@ -43,6 +43,8 @@ class ControlPlane:
         self.answer_with: httpx.Response | None = None
         self.used_tokens: set[str] = set()
         self.absent: list[PlanPeer] = []
+        self.routes: dict[str, ReactionPlan] = {}
+        self.acks: list[tuple[str, dict[str, Any]]] = []
 
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.MockTransport(self.handle))
@@ -61,6 +63,11 @@ class ControlPlane:
             assert report.node == node
             self.reports.append(report)
             return httpx.Response(200, json={"plan_version": self.version})
+        if request.url.path == f"/v1/nodes/{node}/reaction-plan":
+            return self.reaction_plan(request, node)
+        if request.url.path == f"/v1/nodes/{node}/ack":
+            self.acks.append((node, json.loads(request.content)))
+            return httpx.Response(200, json={"plan_version": self.version})
         assert request.url.path == f"/v1/nodes/{node}/plan"
         return httpx.Response(200, json=encode(self.plan(node)))
 
@@ -75,6 +82,15 @@ class ControlPlane:
         return httpx.Response(
             200, json={"node": node, "data_center": f"dc-{node}", "key": f"key-of-{node}", "plan": plan}
         )
+
+    def reaction_plan(self, request: httpx.Request, node: str) -> httpx.Response:
+        plan = self.routes.get(node)
+        if plan is None:
+            return httpx.Response(404, json={"code": "unknown_node", "detail": "no routes yet"})
+        etag = f'"{plan.generation}-{plan.plan_version}"'
+        if request.headers.get("if-none-match") == etag:
+            return httpx.Response(304, headers={"etag": etag})
+        return httpx.Response(200, json=encode(plan), headers={"etag": etag})
 
     def plan(self, node: str) -> ProbePlan:
         peers = [
@@ -105,7 +121,7 @@ def config(name: str, path: Path, **changes: Any) -> AgentConfig:
     values: dict[str, Any] = {
         "node": name, "control_url": "http://control", "state_dir": path / name, "bind_host": HOSTS[name],
         "probe_port": 0, "reflector_port": 0, "relay_port": 0, "join_token": f"token-{name}",
-        "clock_offset_us": OFFSETS[name], "clock_skew_ppm": 20,
+        "clock_offset_us": OFFSETS[name], "clock_skew_ppm": 20, "relay_open": True,
     }  # fmt: skip
     return AgentConfig(**{**values, **changes})
 

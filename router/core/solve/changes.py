@@ -7,6 +7,10 @@ per roll-up bucket are listed, in order of pairs; the rest are counted and told 
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 
 from router.core.messages import RouteChange
@@ -20,51 +24,71 @@ GONE = -2  # a relay that the inventory no longer has
 Pair = tuple[DataCenterId, DataCenterId]
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What one table means for the log: changes to keep, pairs that have no path now, and how many were counted."""
+
+    changes: tuple[RouteChange, ...]
+    lost: Mapping[Pair, None]
+    omitted: int
+
+
 class RouteLog:
     """Remembers which pairs lost their path, and how much was listed in this bucket; private state of the core."""
 
     def __init__(self) -> None:
-        self._lost: dict[Pair, None] = {}
+        self._lost: Mapping[Pair, None] = {}  # never written to: a worker may be reading it
         self._listed = 0
         self._omitted = 0
 
+    def frozen(self) -> RouteLog:
+        """The log as it is now, for a worker to read."""
+        return copy.copy(self)
+
     def note(self, previous: RouteTable | None, table: RouteTable) -> tuple[RouteChange, ...]:
         """The changes from one table to the next that are to be kept, in order of pairs."""
+        noted = self.find(previous, table)
+        self.take(noted)
+        return noted.changes
+
+    def take(self, noted: Noted) -> None:
+        """Remember what ``find`` found."""
+        self._lost = noted.lost
+        self._listed += len(noted.changes)
+        self._omitted += noted.omitted
+
+    def find(self, previous: RouteTable | None, table: RouteTable) -> Noted:
+        """What is to be kept of the changes from one table to the next, in order of pairs; changes nothing here."""
         if previous is None or LOGGED not in previous.snapshot.contexts or LOGGED not in table.snapshot.contexts:
-            return ()
+            return Noted((), self._lost, 0)
         before, after = previous.snapshot.contexts.index(LOGGED), table.snapshot.contexts.index(LOGGED)
         here, there = _common(previous, table)
+        lost = dict(self._lost)
         if previous.snapshot.data_centers != table.snapshot.data_centers:
             kept = dict.fromkeys(table.snapshot.data_centers)
-            self._lost = {pair: None for pair in self._lost if pair[0] in kept and pair[1] in kept}
+            lost = {pair: None for pair in lost if pair[0] in kept and pair[1] in kept}
         had = previous.reachable[before][np.ix_(there, there)]
         has = table.reachable[after][np.ix_(here, here)]
         moved = had & (~has | _differ(previous, before, there, here, table, after))
-        candidates = moved | (~had & has) if self._lost else moved
-        ids = table.snapshot.data_centers
-        found: list[RouteChange] = []
+        candidates = moved | (~had & has) if lost else moved
+        ids, found, omitted = table.snapshot.data_centers, list[RouteChange](), 0
         for i, j in np.argwhere(candidates).tolist():
             u, v = int(here[i]), int(here[j])
-            if not self._is_listed((ids[u], ids[v]), bool(had[i, j]), bool(has[i, j])):
+            pair = ids[u], ids[v]
+            if not had[i, j] and pair not in lost:
+                continue  # its first path
+            if has[i, j]:
+                lost.pop(pair, None)
+            else:
+                lost[pair] = None
+            if self._listed + len(found) >= MAX_LISTED:
+                omitted += 1
                 continue
             old = _path(previous, before, int(there[i]), int(there[j]))
             new = _path(table, after, u, v)
             at, generation = table.computed_at, table.generation
-            found.append(RouteChange(at, generation, LOGGED.traffic_class, ids[u], ids[v], old, new))
-        return tuple(found)
-
-    def _is_listed(self, pair: Pair, had: bool, has: bool) -> bool:
-        """Whether a change is one worth keeping and there is room for it; keeps the books either way."""
-        if not had and pair not in self._lost:
-            return False  # its first path
-        if has:
-            self._lost.pop(pair, None)
-        else:
-            self._lost[pair] = None
-        room = self._listed < MAX_LISTED
-        self._listed += room
-        self._omitted += not room
-        return room
+            found.append(RouteChange(at, generation, LOGGED.traffic_class, *pair, old, new))
+        return Noted(tuple(found), lost, omitted)
 
     def turn(self) -> int:
         """Begin the next bucket; how many changes the last one counted without listing them."""

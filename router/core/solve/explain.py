@@ -13,7 +13,7 @@ from router.core.kernel import UNREACHABLE
 from router.core.model import DataCenterId, Micros, PolicyId, TrafficClass
 from router.core.quality import jitter_term_us, loss_term_us
 from router.core.solve.answer import hops_of, present_link, resolve
-from router.core.solve.switching import ENTER, LEAVE, MARGIN_SHARE, MARGIN_US, dwell_us, margin_us
+from router.core.solve.switching import ENTER, LEAVE, MARGIN_SHARE, MARGIN_US, REGRET, dwell_us, margin_us
 from router.core.tables import DIRECT, Context, HeldBack, LinkState, RouteTable, View
 
 RULE = (
@@ -247,6 +247,9 @@ def _held_back(table: RouteTable, c: int, u: int, v: int, gain: int, now: Micros
             return (
                 f"{better}; worse than direct with a probability of {risk:.1f} %, at most {ENTER * 100:g} % is allowed"
             )
+        case HeldBack.REGRET:
+            cost = 0 if table.regret is None else int(table.regret[c, u, v])
+            return f"{better}; staying has cost {cost / 1e9:.1f} ms for a second, a move costs {REGRET / 1e9:.1f}"
         case HeldBack.DWELL:
             wait = int(dwell_us(table.flaps[c, u : u + 1, v])[0]) + int(table.since[c, u, v]) - now
             return f"{better}; the pair changed lately and waits {max(0, wait) / 1e6:.1f} s more"

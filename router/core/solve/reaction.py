@@ -75,7 +75,38 @@ def reaction_plan(view: View, node_id: NodeId, now: Micros) -> ReactionPlan:
         hops=shared.hops(),
         paths=tuple(shared.paths),
         rows=ReactionRows(*(tuple(column) for column in zip(*rows, strict=True))) if rows else ReactionRows(),
+        drained=_drained(view),
     )
+
+
+def same_reactions(held: View, view: View, node_id: NodeId) -> bool:
+    """Whether a node that holds the plan of one view has the same paths in force, addresses and drains in another.
+
+    What else may differ (order and choice of backups, when answers are overdue, ages) can wait for a refresh.
+    """
+    before, after, node = held.routes, view.routes, view.inventory.nodes.get(node_id)
+    if before is None or after is None or node is None or held.plan_version != view.plan_version:
+        return before is after
+    old, new = before.snapshot, after.snapshot
+    if (old.data_centers, old.contexts, old.transports) != (new.data_centers, new.contexts, new.transports):
+        return False
+    if node.data_center not in new.data_centers or before.stale != after.stale or _drained(held) != _drained(view):
+        return False
+    u = new.data_centers.index(node.data_center)
+    return (
+        np.array_equal(before.relays[:, u], after.relays[:, u])
+        and np.array_equal(before.reachable[:, u], after.reachable[:, u])
+        and np.array_equal(old.transport, new.transport)
+    )
+
+
+def _drained(view: View) -> tuple[int, ...]:
+    """Vertices of the table that operators let nothing pass through."""
+    if view.routes is None:
+        return ()
+    centers = view.inventory.data_centers
+    ids = view.routes.snapshot.data_centers
+    return tuple(i for i, name in enumerate(ids) if name in centers and not centers[name].intent.relays)
 
 
 class _Shared:

@@ -7,8 +7,9 @@ candidate has to pass these questions in this order, and the first that it fails
 flaps: at 8 ms everything is more than 2 %, at 300 ms everything is more than 1 ms (Tailscale's netcheck asks both).
 3. *windows*: does the newest bucket agree with the average (Babel, RFC 9616, asks the same of two metrics)?
 4. *risk*: how likely is it worse than the direct path in the next bucket (``risk``)? At most ``ENTER``.
-5. *dwell*: has the pair been left in peace long enough? The wait starts at nothing and doubles with every change.
-6. *herd*: do not too many pairs move onto the same relay, or off a loaded one (``load_guard``), at once? The best gains
+5. *regret*: has staying cost as much as a move (``core.change``)? Noise is large for a moment, a change lasts.
+6. *dwell*: has the pair been left in peace long enough? The wait starts at nothing and doubles with every change.
+7. *herd*: do not too many pairs move onto the same relay, or off a loaded one (``load_guard``), at once? The best gains
    go first, the others next time.
 
 A relayed path is given up, without waiting, when it is expected to be no better than direct or its own risk has passed
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from router.core.change import regret
 from router.core.kernel import UNREACHABLE, path_cost
 from router.core.model import MAX_RELAYS, DataCenterId, Micros
 from router.core.solve.load_guard import held_for_load
@@ -44,6 +46,9 @@ from router.core.tables import (
 MARGIN_US = 750  # three times the noise of one measurement window
 MARGIN_SHARE = 0.02
 ENTER, LEAVE = 0.06, 0.09
+REGRET = 16_000 * 1_000_000  # price of a move, us x us: 16 ms of delay for a second
+REGRET_MOST_US = 25_000  # gain that counts at most: however large, it has to last 0.64 s, as bursts on links rarely do
+REGRET_STEP_US = 2_000_000  # what is seen once stands for no longer time
 DWELL_US = 2_000_000  # after a first change; doubles from there
 MAX_DWELL_US = 10_000_000
 FLAP_HALF_US = 60_000_000  # a quiet minute forgives half of the changes
@@ -92,6 +97,7 @@ class _Decision:
     leads: Bool  # better by the margins and yet held back
     reason: U8
     risk_ppm: I32
+    regret: I64
 
 
 class Switcher:
@@ -100,6 +106,7 @@ class Switcher:
     def __init__(self, caution: Caution | None = None) -> None:
         self._caution = caution or Caution()
         self._record = Record(0)
+        self._regret = np.zeros((0, 0, 0), np.int64)
         self._ids: tuple[DataCenterId, ...] = ()  # what the record's numbers mean
 
     def adopt(
@@ -107,18 +114,23 @@ class Switcher:
     ) -> tuple[RouteTable, int]:
         """The next table in force and how many (context, pair) routes changed."""
         n = len(snapshot.data_centers)
-        if self._ids != snapshot.data_centers:
-            self._record, self._ids = Record(n), snapshot.data_centers  # numbers name other data centers now
+        if self._ids != snapshot.data_centers:  # numbers name other data centers now
+            self._record, self._ids = Record(n), snapshot.data_centers
+            self._regret = np.zeros((0, 0, 0), np.int64)
         held = _carry_over(previous, snapshot, now)
+        if self._regret.shape != held.had.shape:
+            self._regret = np.zeros(held.had.shape, np.int64)
         start = previous is None or not held.had.any()
-        parts = [self._decide(snapshot, candidate, held, c, now, start) for c in range(len(snapshot.contexts))]
+        elapsed = 0 if previous is None else min(REGRET_STEP_US, max(0, now - previous.computed_at))
+        parts = [self._decide(snapshot, candidate, held, c, now, start, elapsed) for c in range(len(snapshot.contexts))]
+        self._regret = np.stack([part.regret for part in parts]) if parts else self._regret
         table = _table(snapshot, candidate, held, parts, now)
         reachable, had = table.reachable, held.had
         moved = (table.relays != held.relays).any(axis=-1)
         return table, int(((reachable & had & moved) | (reachable != had)).sum())
 
     def _decide(
-        self, snapshot: GraphSnapshot, candidate: Candidate, held: _Held, c: int, now: Micros, start: bool
+        self, snapshot: GraphSnapshot, candidate: Candidate, held: _Held, c: int, now: Micros, start: bool, elapsed: int
     ) -> _Decision:
         cost, relay_us = snapshot.cost[c], int(snapshot.relay_cost_us[c])
         reach, direct = candidate.cost[c] < UNREACHABLE, cost
@@ -131,6 +143,8 @@ class Switcher:
         base_cost = np.where(onto_direct, direct, held_cost)
         base = np.where(onto_direct[..., None], DIRECT, relays)
         relayed = (base != DIRECT).any(axis=-1) & ~(lost & ~onto_direct)
+        gain = np.where(reach & ~lost, base_cost - candidate.cost[c], 0)
+        regretted = regret(self._regret[c], gain, elapsed, _counted_us(snapshot, c, base, candidate.relays[c]))
         give_up = self._give_up(snapshot, c, base, base_cost, relayed)
         base_cost = np.where(give_up, direct, base_cost)
         base = np.where(give_up[..., None], DIRECT, base)
@@ -139,6 +153,9 @@ class Switcher:
         asked = reach & ~stranded & differs & (candidate.cost[c] < base_cost)
         reason, risk = self._ask(snapshot, candidate, c, base, base_cost, asked)
         if not start:
+            if snapshot.evidence is not None:
+                soon = asked & ~lost & ~give_up & (regretted < REGRET)  # who is leaving anyway has paid
+                reason = np.where((reason == HeldBack.NOT) & soon, HeldBack.REGRET, reason)
             resting = now - held.since[c] < dwell_us(held.flaps[c], self._caution.max_dwell_us)
             reason = np.where((reason == HeldBack.NOT) & asked & resting & ~lost, HeldBack.DWELL, reason)
             passes = asked & (reason == HeldBack.NOT)
@@ -155,6 +172,7 @@ class Switcher:
             leads=asked & (reason > HeldBack.RELATIVE),
             reason=reason.astype(np.uint8),
             risk_ppm=risk,
+            regret=np.where(take | give_up | lost, 0, regretted),
         )
 
     def _give_up(self, snapshot: GraphSnapshot, c: int, base: I16, base_cost: I64, relayed: Bool) -> Bool:
@@ -224,6 +242,16 @@ def _newest_agrees(snapshot: GraphSnapshot, candidate: Candidate, c: int, base: 
     relay_us = int(snapshot.relay_cost_us[c])
     agrees: Bool = path_cost(newest, candidate.relays[c], relay_us) < path_cost(newest, base, relay_us)
     return agrees
+
+
+def _counted_us(snapshot: GraphSnapshot, c: int, base: I16, relays: I16) -> I64:
+    """Gain (microseconds) that counts at most, ``[from, to]``; a proven loss is no burst and counts in full."""
+    most = np.full(base.shape[:2], REGRET_MOST_US, np.int64)
+    if snapshot.extra_us is None:
+        return most
+    extra = snapshot.extra_us[c]
+    counted: I64 = most + np.maximum(0, path_cost(extra, base, 0) - path_cost(extra, relays, 0))
+    return counted
 
 
 def _crowded(relays: I16, gain: I64, moving: Bool) -> Bool:
@@ -304,7 +332,8 @@ def _table(
     leading = np.where(leads, np.where(held.challenger_since > 0, held.challenger_since, now), 0)
     flaps = held.flaps + (moved & held.had & ~stack("forced", np.bool_))
     reason, risk = stack("reason", np.uint8), stack("risk_ppm", np.int32)
-    arrays = (relays, reachable, cost, since, leading, flaps, reason, risk, candidate.cost, candidate.relays)
+    regretted = stack("regret", np.int64)
+    arrays = (relays, reachable, cost, since, leading, flaps, reason, risk, regretted, candidate.cost, candidate.relays)
     for array in arrays:
         array.setflags(write=False)
     return RouteTable(
@@ -320,4 +349,5 @@ def _table(
         held_back=reason,
         flaps=flaps,
         risk_ppm=risk,
+        regret=regretted,
     )

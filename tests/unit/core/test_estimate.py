@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from worlds import SECOND, feed, inventory, report, snapshot
 
-from router.core.estimate import DEGRADED_PPM, STALE_US, UNKNOWN_US, Estimator
+from router.core.estimate import STALE_US, Estimator
 from router.core.health import HealthBook
 from router.core.model import TrafficClass
 from router.core.solve import solve
+from router.core.survey import DEGRADED_PPM, UNKNOWN_US
 from router.core.tables import UNKNOWN, Context, LinkState
 from router.core.topology import snapshot as freeze
 

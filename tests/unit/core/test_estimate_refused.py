@@ -10,9 +10,10 @@ import pytest
 from worlds import SECOND, feed, inventory, report
 
 from probes.wire import ProbeReport
-from router.core.estimate import CONTRADICTION_US, LIGHT_SHARE, UNKNOWN_US, Estimator
+from router.core.estimate import CONTRADICTION_US, LIGHT_SHARE, Estimator
 from router.core.geography import light_floor_us
 from router.core.model import DataCenterId, Inventory
+from router.core.survey import UNKNOWN_US
 from router.core.tables import FALLEN, NO_COST, UNKNOWN, LinkState
 
 PLACES = {"x-a": (50.1, 8.7), "y-c": (39.0, -77.5), "z-d": (1.3, 103.8)}  # Frankfurt, Ashburn, Singapore

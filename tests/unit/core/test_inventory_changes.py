@@ -11,7 +11,17 @@ from worlds import SECOND, feed, inventory, report
 
 from router.core.errors import InputRejected
 from router.core.estimate import Estimator
-from router.core.messages import Booted, Committed, Reported, ResourcesChanged, Solve, Tick
+from router.core.messages import (
+    Booted,
+    Committed,
+    Effect,
+    MakeSurvey,
+    Reported,
+    ResourcesChanged,
+    Solve,
+    Surveyed,
+    Tick,
+)
 from router.core.model import (
     MAX_CONTEXTS,
     Counters,
@@ -69,6 +79,13 @@ def test_a_route_keeps_its_transport_when_another_one_takes_its_number() -> None
     assert answer.forward.transports == ("fibre",) and answer.forward.delay_us == pytest.approx(5_000, abs=200)
 
 
+def surveyed(plane: ControlPlane, now: int) -> list[Effect]:
+    """What a core wants once it has the link table it asked for."""
+    (asked,) = plane.handle(Tick("routes"), now)
+    assert isinstance(asked, MakeSurvey)
+    return plane.handle(Surveyed(asked.window.survey()), now)
+
+
 def many_policies() -> dict[PolicyId, Policy]:
     return {PolicyId(f"p{i:02d}"): Policy(PolicyId(f"p{i:02d}")) for i in range(12)}
 
@@ -80,8 +97,8 @@ def test_a_database_with_too_many_contexts_is_served_with_the_first_ones() -> No
         check_limit(crowded)
     plane = ControlPlane()
     plane.handle(Booted(1, crowded, Counters()), SECOND)
-    effects = plane.handle(Tick("routes"), 2 * SECOND)
-    assert [len(e.snapshot.contexts) for e in effects if isinstance(e, Solve)] == [MAX_CONTEXTS]
+    (asked,) = [e for e in surveyed(plane, 2 * SECOND) if isinstance(e, Solve)]
+    assert len(asked.question.answer().table.snapshot.contexts) == MAX_CONTEXTS
     assert route(plane.view, A, B, VOICE, None, 3 * SECOND).forward is None
 
 
@@ -89,7 +106,7 @@ def test_five_transports_from_the_database_are_survived() -> None:
     links = {LinkId(f"l{i}"): Link(LinkId(f"l{i}"), A, B, f"t{i}") for i in range(6)}
     plane = ControlPlane()
     plane.handle(Booted(1, replace(inventory("a-1 b-1"), links=links), Counters()), SECOND)
-    assert any(isinstance(e, Solve) for e in plane.handle(Tick("routes"), 2 * SECOND))
+    assert any(isinstance(e, Solve) for e in surveyed(plane, 2 * SECOND))
 
 
 def test_a_plan_names_a_node_that_has_an_address_for_the_transport() -> None:
@@ -171,6 +188,7 @@ def test_drift_survives_a_change_of_the_inventory() -> None:
     there = {(a, b): 20_000 for a in world.data_centers for b in world.data_centers if a != b}
     for second in range(4, 80, 2):
         feed(older, there, {n: ppm[n] * second for n in ppm}, second * SECOND, second)
+    older.table(78 * SECOND)
     wider = inventory("a-0 x-a x-b y-c")
     newer = Estimator(wider)
     newer.adopt(older)

@@ -19,6 +19,8 @@ from router.core.messages import (
     DrainChanged,
     FinishDrain,
     Input,
+    KeepHistory,
+    MakeSurvey,
     MoveSessions,
     PlansChanged,
     Record,
@@ -29,6 +31,8 @@ from router.core.messages import (
     Solve,
     Solved,
     SolveFailed,
+    Surveyed,
+    SurveyFailed,
     Tick,
 )
 from router.core.model import (
@@ -46,7 +50,8 @@ from router.core.model import (
 )
 from router.core.plane import GENERATION_BITS, ControlPlane
 from router.core.rollup import unpack_sketch
-from router.core.solve import changes, solve
+from router.core.solve import Answer, Switcher, changes
+from router.core.solve.changes import Noted
 from router.core.tables import DIRECT
 
 NAMES = "a-1 a-2 b-1"
@@ -66,8 +71,10 @@ class Desk:
         effects: list[object] = list(self.plane.handle(event, self.now))
         self.log += effects
         for effect in effects:
-            if isinstance(effect, Solve):
-                effects += self.submit(Solved(solve(effect.snapshot)))
+            if isinstance(effect, MakeSurvey):
+                effects += self.submit(Surveyed(effect.window.survey()))
+            elif isinstance(effect, Solve):
+                effects += self.submit(Solved(effect.question.answer()))
         return effects
 
     def second(self, there: dict[tuple[str, str], int]) -> None:
@@ -91,6 +98,11 @@ class Desk:
         u, v = index[DataCenterId(source)], index[DataCenterId(target)]
         assert table.reachable[0, u, v]
         return [source, *(ids[k] for k in table.relays[0, u, v] if k != DIRECT), target]
+
+
+def rolled_up(desk: Desk) -> list[AppendHistory]:
+    (kept,) = [e for e in desk.submit(Tick("rollup")) if isinstance(e, KeepHistory)]
+    return list(kept.bucket.rows())
 
 
 DETOUR = {
@@ -152,14 +164,62 @@ def test_a_late_or_foreign_solve_is_dropped_and_a_failed_one_keeps_the_table() -
     desk.second(DETOUR)
     table = desk.plane.view.routes
     assert table is not None
-    assert desk.plane.handle(Solved(table.candidate), desk.now) == []
+    foreign = Answer(table.generation, table, 0, Switcher(), Noted((), {}, 0))
+    assert desk.plane.handle(Solved(foreign), desk.now) == []
     assert desk.plane.handle(SolveFailed(table.generation, "late"), desk.now) == []
     desk.now += SECOND
-    (wanted,) = [e for e in desk.plane.handle(Tick("routes"), desk.now) if isinstance(e, Solve)]
-    effects = desk.plane.handle(SolveFailed(wanted.snapshot.generation, "out of memory"), desk.now)
+    (survey,) = [e for e in desk.plane.handle(Tick("routes"), desk.now) if isinstance(e, MakeSurvey)]
+    asked = desk.plane.handle(Surveyed(survey.window.survey()), desk.now)
+    (wanted,) = [e for e in asked if isinstance(e, Solve)]
+    effects = desk.plane.handle(SolveFailed(wanted.question.generation, "out of memory"), desk.now)
     assert [e.event.kind for e in effects if isinstance(e, Record)] == ["solve.failed"]
     assert desk.plane.view.routes is table
     assert desk.plane.next_wakeup() is not None
+
+
+def test_a_survey_of_an_inventory_that_changed_meanwhile_is_made_again() -> None:
+    desk = Desk()
+    desk.second(DETOUR)
+    desk.now += SECOND
+    (asked,) = desk.plane.handle(Tick("routes"), desk.now)
+    assert isinstance(asked, MakeSurvey)
+    assert desk.plane.handle(Tick("routes"), desk.now) == [], "one survey at a time"
+    gone = (("nodes", "a-2-0"), ("data-centers", "a-2"))
+    desk.plane.handle(Committed((ResourcesChanged((), gone),)), desk.now)
+    (again,) = desk.plane.handle(Surveyed(asked.window.survey()), desk.now)
+    assert isinstance(again, MakeSurvey) and again.window.data_centers == ("a-1", "b-1")
+    assert desk.plane.view.links.data_centers == ("a-1", "b-1")
+    desk.plane.handle(Surveyed(again.window.survey()), desk.now)
+    assert desk.plane.handle(Surveyed(again.window.survey()), desk.now) == []
+
+
+def test_a_survey_that_fails_is_told_and_the_next_one_is_asked_for() -> None:
+    desk = Desk()
+    desk.second(DETOUR)
+    links, told = desk.plane.view.links, list[str]()
+    for _ in range(3):
+        desk.now += SECOND
+        (asked,) = desk.plane.handle(Tick("routes"), desk.now)
+        assert isinstance(asked, MakeSurvey)
+        assert desk.plane.handle(SurveyFailed(asked.window.number - 1, "of yore"), desk.now) == []
+        failed = SurveyFailed(asked.window.number, "out of memory")
+        told += [e.event.kind for e in desk.plane.handle(failed, desk.now) if isinstance(e, Record)]
+    assert told == ["survey.failed"]
+    assert desk.plane.view.links is links
+
+
+def test_what_is_reported_while_a_survey_is_made_stays_fresh() -> None:
+    desk = Desk()
+    desk.second(DETOUR)
+    desk.now += SECOND
+    desk.submit(Reported(report("a-1-0", {"b-1-0": (140_000, 100_000, 40_000)}, 50)))
+    (asked,) = desk.plane.handle(Tick("routes"), desk.now)
+    assert isinstance(asked, MakeSurvey)
+    desk.now += 1
+    desk.submit(Reported(report("b-1-0", {"a-1-0": (140_000, 40_000, 100_000)}, 50)))
+    desk.submit(Surveyed(asked.window.survey()))
+    index = desk.plane.view.inventory.index
+    assert list(desk.plane.view.fresh) == [index[DataCenterId("b-1")]]
 
 
 def test_duplicate_and_late_reports_count_once() -> None:
@@ -200,7 +260,7 @@ def test_when_most_agents_fall_silent_the_last_routes_stay() -> None:
     effects = desk.submit(Tick("routes"))
     assert [e.event.kind for e in effects if isinstance(e, Record)] == ["routes.frozen"]
     assert desk.plane.view.generation == generation
-    assert desk.submit(Tick("routes")) == []
+    assert [type(e) for e in desk.submit(Tick("routes"))] == [MakeSurvey]
 
 
 def test_counters_follow_commits_and_are_healed_by_absolute_ones() -> None:
@@ -250,7 +310,7 @@ def test_plans_change_with_the_inventory_and_never_repeat_a_version() -> None:
 def test_history_is_one_row_per_source() -> None:
     desk = Desk()
     desk.second(DETOUR)
-    rows = [e for e in desk.submit(Tick("rollup")) if isinstance(e, AppendHistory)]
+    rows = rolled_up(desk)
     assert [r.data_center for r in rows] == NAMES.split()
     assert all(len(r.columns["forward_us"]) == 8 * 3 for r in rows)
 
@@ -261,13 +321,13 @@ def test_history_counts_every_report_of_its_bucket_once() -> None:
         desk.second(DETOUR)
     desk.submit(Reported(report("a-1-0", {"b-1-0": (900_000, 0, 0)}, 4, sent=2, lost=1)))
     desk.submit(Reported(report("a-1-0", {"b-1-0": (900_000, 0, 0)}, 4, sent=2, lost=1)))  # sent again
-    rows = {r.data_center: r.columns for r in desk.submit(Tick("rollup")) if isinstance(r, AppendHistory)}
+    rows = {r.data_center: r.columns for r in rolled_up(desk)}
     columns = {name: np.frombuffer(body, "<i8") for name, body in rows[DataCenterId("a-1")].items()}
     assert columns["sent"].tolist() == [0, 3, 5] and columns["lost"].tolist() == [0, 0, 1]
     assert columns["rtt_min_us"].tolist() == [-1, 40_000, 140_000]
     merged = unpack_sketch(rows[DataCenterId("a-1")]["rtt_sketch"], 3, 2)
     assert merged == (bucket_of(140_000), 3, bucket_of(900_000), 1)
-    rows = {r.data_center: r.columns for r in desk.submit(Tick("rollup")) if isinstance(r, AppendHistory)}
+    rows = {r.data_center: r.columns for r in rolled_up(desk)}
     assert not np.frombuffer(rows[DataCenterId("a-1")]["sent"], "<i8").any(), "the next bucket starts empty"
 
 

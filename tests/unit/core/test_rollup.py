@@ -55,14 +55,6 @@ def test_only_losses_are_a_bucket_without_round_trips() -> None:
     assert sketch(rolled, "a-1", "b-1") == ()
 
 
-def test_a_closed_bucket_is_forgotten() -> None:
-    rolled = RollUp()
-    rolled.observe(report("a-1-0", {"b-1-0": (40_000, 0, 0)}, 1), WORLD)
-    rolled.clear()
-    assert columns(rolled, "a-1")["sent"] == [0, 0, 0]
-    assert sketch(rolled, "a-1", "b-1") == ()
-
-
 def test_siblings_strangers_and_unknown_transports_take_no_memory() -> None:
     rolled = RollUp()
     rolled.observe(report("a-1-0", {"a-1-1": (50, 0, 0), "ghost": (50, 0, 0)}, 1), WORLD)

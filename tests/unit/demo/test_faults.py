@@ -10,7 +10,7 @@ import pytest
 
 from router.core.errors import InputRejected
 from router.demo.access_leg import FAR_US, LAST_MILE_US, access_us
-from router.demo.faults import Direction, FaultKind, FaultRequest, LinkParameters, compose, parse_fault
+from router.demo.faults import PPM, Direction, FaultKind, FaultRequest, LinkParameters, compose, parse_fault
 from router.demo.legs import INSIDE_US, LOST, SWALLOWED, TRANSIT_US, Leg, LegTable
 from router.demo.world import Site, assemble
 
@@ -216,3 +216,27 @@ def test_loss_and_blackhole() -> None:
     lost = sum(leg.due(0.0) == LOST for _ in range(4_000))
     assert lost == pytest.approx(1_000, rel=0.1)
     assert Leg(LinkParameters(1_000, blackhole=True), Random(7)).due(0.0) == SWALLOWED
+
+
+def test_a_gray_failure_takes_a_share_of_the_flows_and_always_the_same_ones() -> None:
+    leg = Leg(LinkParameters(1_000, gray_ppm=300_000), Random(7))
+    flows = [(("198.18.0.1", port), ("198.18.0.2", 7421)) for port in range(2_000)]
+    dead = [flow for flow in flows if leg.due(0.0, *flow) == SWALLOWED]
+    assert 500 < len(dead) < 700
+    assert [flow for flow in flows if leg.due(5.0, *flow) == SWALLOWED] == dead
+    assert all(Leg(LinkParameters(0, gray_ppm=PPM), Random(1)).due(0.0, *flow) == SWALLOWED for flow in flows)
+
+
+def test_gray_failures_join_and_end_where_they_began(table: LegTable) -> None:
+    table.add_fault("one", parse_fault({"link": ["oracle-a", "oracle-b"], "kind": "gray", "value": 50}))
+    table.add_fault(
+        "two", parse_fault({"target": "data_center=oracle-b", "kind": "gray", "value": 50, "direction": "in"})
+    )
+    there, back = table.parameters(0, 2), table.parameters(2, 0)
+    assert there is not None and back is not None
+    assert (there.gray_ppm, back.gray_ppm) == (750_000, 0)
+    table.remove_fault("one")
+    table.remove_fault("two")
+    assert isinstance(table.rows[0][2], float)
+    with pytest.raises(InputRejected, match="per cent of the flows"):
+        parse_fault({"link": ["oracle-a", "oracle-b"], "kind": "gray"})

@@ -133,3 +133,15 @@ def test_hubs_stand_in_different_clusters() -> None:
 def test_a_cut_off_data_center_gets_a_hub_of_its_own() -> None:
     rows = [[None if a == b or 9 in (a, b) else 10_000 for b in range(10)] for a in range(10)]
     assert 9 in choose_hubs(rows, 2)
+
+
+def test_each_data_center_may_have_its_own_number_of_nodes_and_clocks_may_drift_faster() -> None:
+    sites = [Site(name, "p", "r") for name in "abc"]
+    delays = [[None] * 3 for _ in sites]
+    world = assemble("t", sites, delays, nodes_per_data_center=[2, 1, 3], max_skew_ppm=50)
+    assert [node.id for node in world.nodes] == ["a-n1", "a-n2", "b-n1", "c-n1", "c-n2", "c-n3"]
+    assert [node.index for node in world.nodes] == list(range(6))
+    assert any(abs(node.clock_skew_ppm) > 5 for node in world.nodes)
+    for wrong in ([2, 1], [2, 1, 0], [2, 1, 17]):
+        with pytest.raises(InputRejected, match="nodes_per_data_center"):
+            assemble("t", sites, delays, nodes_per_data_center=wrong)

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from probes.clock import parse_injection
 from probes.state import Identity, StateDir
 from providers import catalog
 from router.core.errors import InputRejected, Unavailable
@@ -27,6 +28,8 @@ from router.demo.commands import app
 from router.demo.control import ControlClient
 from router.demo.ground import Options
 from router.demo.launcher import best_detour
+from router.demo.machines import Machines, clock_file, write_clock
+from router.demo.namespaces import Lab
 from router.demo.people import overlay_of, residents
 from router.demo.provision import Provisioner
 from router.demo.world import World
@@ -293,3 +296,46 @@ def test_commands_without_a_world_say_so(tmp_path: Path) -> None:
             result = CliRunner().invoke(app, [command, "--state-dir", str(tmp_path)])
             assert isinstance(result.exception, Unavailable)
             assert "is a demo world running?" in result.exception.message
+
+
+# --- namespaces ------------------------------------------------------------------------------------------------------
+
+
+def test_a_world_in_namespaces_has_a_folder_and_addresses_of_its_own(tmp_path: Path) -> None:
+    world, folder = model(tmp_path, namespaces=True, nodes=2, octet=7)
+    assert folder.name == "model-9x2-at7-ns"
+    assert [node.real_host for node in world.nodes[:3]] == ["198.18.0.1", "198.18.0.2", "198.18.0.3"]
+    assert all(node.real_host == node.standin_host for node in world.nodes)
+    assert Options(tmp_path, namespaces=True, octet=7).url == "http://198.19.7.254:7400"
+
+
+def test_a_world_file_of_ones_own_is_played(tmp_path: Path) -> None:
+    world, folder = model(tmp_path)
+    again, other = ground.prepare_world(Options(tmp_path, world=folder / "world.json"))
+    assert again == world and other.name.startswith("world-")
+    with pytest.raises(InputRejected, match="cannot be read"):
+        ground.prepare_world(Options(tmp_path, world=tmp_path / "none.json"))
+
+
+def test_without_privileges_the_launcher_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.demo.namespaces.why_not", lambda: "network namespaces need root")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    options = ["--data-centers", "4", "--octet", "9", "--emulator-port", port, "--state-dir", str(tmp_path)]
+    done = CliRunner().invoke(app, ["--namespaces", *options])
+    assert isinstance(done.exception, InputRejected)
+    assert done.exception.code == "no_namespaces"
+    assert "loopback" in str(done.exception.override)
+
+
+def test_agents_on_machines_of_their_own(tmp_path: Path) -> None:
+    world, _ = model(tmp_path, namespaces=True)
+    tokens = tmp_path / "tokens.json"
+    machines = Machines(world, Lab(3), "http://198.19.3.254:7400", tmp_path / "agents", tokens, tmp_path / "log")
+    first = world.nodes[0]
+    argv = list(machines.children[first.id].argv)
+    assert argv[:3] == ["nsenter", "--net=/run/netns/tendril-3-0", "--"]
+    assert argv[argv.index("--bind") + 1] == "198.18.0.1"
+    write_clock(clock_file(tmp_path), -7, 8, 9)
+    assert parse_injection(clock_file(tmp_path).read_text(), 0) == (-7, 8, 9)

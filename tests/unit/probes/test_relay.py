@@ -1,4 +1,4 @@
-"""Source-routed forwarding: header, way back, who may, how often, garbage."""
+"""Open packets (version 1): header, way back, who may, how often, garbage. Sealed ones: ``test_relay_sealed.py``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import relay as module
-from probes.relay import FIRST_TTL, MAX_HOPS, MAX_PAYLOAD, Relay, RelayError, RelayHeader, unwrap
+from probes.relay import MAX_HOPS, MAX_PAYLOAD, Relay, RelayError, RelayHeader, unwrap
+from probes.relay import forward as module
 from probes.sockets import Address, open_udp
 
 HOSTS = ("127.0.0.11", "127.0.0.12", "127.0.0.13")
@@ -54,7 +54,7 @@ async def receive(sock: socket.socket) -> tuple[bytes, Address]:
 @asynccontextmanager
 async def relays(deliver_port: int, *, packets_per_s: int = 10_000) -> AsyncIterator[list[Relay]]:
     """Three relays that know each other and the sender's host."""
-    made = [Relay(open_udp(host, 0), {deliver_port}, packets_per_s=packets_per_s) for host in HOSTS]
+    made = [Relay(open_udp(host, 0), {deliver_port}, packets_per_s=packets_per_s, open=True) for host in HOSTS]
     known = [relay.address for relay in made]
     for relay in made:
         relay.allow([*known, ("127.0.0.1", 0)])
@@ -85,24 +85,14 @@ def test_any_bytes_decode_or_are_refused(packet: bytes) -> None:
         assert header.encode() + payload == data
 
 
-@given(st.lists(HOP, min_size=1, max_size=MAX_HOPS), HOP)
-def test_the_list_read_backwards_at_the_end_is_the_way_back(hops: list[Address], sender: Address) -> None:
-    header = RelayHeader(tuple(hops), 0, FIRST_TTL, 1)
-    came_from = sender
-    for hop in hops[:-1]:
-        header = header.forwarded(came_from)
-        came_from = hop
-    assert header.way_back(came_from) == tuple([sender, *hops[:-1]][::-1])
-    assert header.ttl == FIRST_TTL - len(hops) + 1
-
-
 @pytest.mark.parametrize(
     ("hops", "port", "payload", "message"),
     [
         ([], 1, b"", "1 to 4 hops"),
         ([("192.0.2.1", 1)] * 5, 1, b"", "1 to 4 hops"),
         ([("2001:db8::1", 1)], 1, b"", "IPv4"),
-        ([("192.0.2.1", 65_536)], 1, b"", "IPv4 address and a port"),
+        ([("192.0.2.1", 65_536)], 1, b"", "numeric address and a port"),
+        ([("relay.example", 1)], 1, b"", "numeric address and a port"),
         ([("192.0.2.1", 1)], 0, b"", "destination port"),
         ([("192.0.2.1", 1)], 1, b"x" * 1_401, "1400 bytes"),
     ],
@@ -244,3 +234,15 @@ def test_only_an_answer_that_has_arrived_is_unwrapped() -> None:
     for header in (RelayHeader(hops, 0, 8, 0, answer=True), RelayHeader(hops, 1, 8, 5)):
         with pytest.raises(RelayError, match="not an answer"):
             unwrap(header.encode())
+
+
+async def test_a_relay_takes_no_open_packets_unless_it_is_told_to() -> None:
+    with socket_on("127.0.0.1") as sender:
+        relay = Relay(open_udp(HOSTS[0], 0), {9})
+        relay.allow([("127.0.0.1", 0)])
+        try:
+            sender.sendto(RelayHeader.wrap([relay.address], 9, b"x"), relay.address)
+            await until(lambda: relay.counters["unauthenticated"] == 1)
+            assert set(relay.counters) == {"unauthenticated"}
+        finally:
+            relay.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes.schedule import MAX_LATENESS_US, Schedule
@@ -24,6 +24,7 @@ def run(schedule: Schedule, until_us: int) -> list[tuple[int, str]]:
     return sent
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1_000, 5_000_000), min_size=1, max_size=12), st.integers(0, 1 << 40), st.integers(0, 99))
 def test_every_peer_gets_one_probe_per_interval(intervals: list[int], start_us: int, seed: int) -> None:
     peers = [peer(f"n{i}", interval) for i, interval in enumerate(intervals)]
@@ -49,6 +50,7 @@ def test_phases_are_spread_over_the_interval() -> None:
         assert 60 < sum(tenth * 100_000 <= at < (tenth + 1) * 100_000 for at in times) < 140
 
 
+@settings(deadline=None)
 @given(st.integers(1_000, 4_000_000), st.integers(0, 20_000_000), st.integers(0, 99))
 def test_a_stall_of_any_length_is_followed_by_no_burst(interval_us: int, stall_us: int, seed: int) -> None:
     peers = [peer(f"n{i:02}", interval_us) for i in range(40)]

@@ -5,16 +5,27 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from probes import sockets as module
 from probes.clock import Clock
-from probes.sockets import ProbeSender, Reflector, Target, TokenBucket, monotonic_us, open_udp, read_ancillary
+from probes.sockets import (
+    ProbeSender,
+    Reflector,
+    Target,
+    TokenBucket,
+    kernel,
+    limits,
+    monotonic_us,
+    open_udp,
+    read_ancillary,
+)
+from probes.sockets import reflector as reflector_module
 from probes.stamp import ReflectorPacket, SenderPacket, micros_to_ntp, ntp_to_micros, pack_request
-from probes.summary import Summary
+from probes.summary import DEPARTED, T1, Summary
 
 HOST = "127.0.0.1"
 
@@ -56,7 +67,7 @@ async def test_reflector_answers_with_its_own_clock_and_counts_per_session() -> 
                 sequences.append(reply.sequence)
                 received_us, sent_us = ntp_to_micros(reply.receive_timestamp), ntp_to_micros(reply.timestamp)
                 assert 0 <= sent_us - received_us < 1_000_000
-                assert abs(received_us - 3_600_000_000 - module.time.time_ns() // 1_000) < 10_000_000
+                assert abs(received_us - 3_600_000_000 - time.time_ns() // 1_000) < 10_000_000
                 assert (reply.sender_sequence, reply.ssid) == (900, ssid)
                 assert ntp_to_micros(reply.sender_timestamp) == 5
         assert sequences == [0, 1, 0, 0]
@@ -77,12 +88,13 @@ async def test_ttl_of_the_request_is_in_the_reply() -> None:
 
 
 async def test_reflection_works_without_kernel_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_options", lambda family: ())
+    monkeypatch.setattr(kernel, "_options", lambda family: ())
+    monkeypatch.setattr(reflector_module, "stamp_transmits", lambda sock, *, each: False)
     reflector = Reflector(open_udp(HOST, 0), Clock())
     try:
         with client() as sock:
             reply = ReflectorPacket.decode(await ask(sock, pack_request(0, 1, 1, 1), reflector.address))
-            assert abs(ntp_to_micros(reply.receive_timestamp) - module.time.time_ns() // 1_000) < 10_000_000
+            assert abs(ntp_to_micros(reply.receive_timestamp) - time.time_ns() // 1_000) < 10_000_000
             assert reply.sender_ttl == 255
     finally:
         reflector.close()
@@ -96,7 +108,7 @@ async def test_kernel_stamps_are_there_on_linux() -> None:
             await until(lambda: _readable(sock))
             _, ancillary, _, _ = sock.recvmsg(10, 200)
             stamp_ns, ttl = read_ancillary(ancillary)
-            assert 0 < module.time.time_ns() - stamp_ns < 20_000_000_000
+            assert 0 < time.time_ns() - stamp_ns < 20_000_000_000
             assert 0 < ttl < 256
     finally:
         sock.close()
@@ -117,7 +129,8 @@ async def test_short_and_long_requests_get_replies_of_their_length() -> None:
                 request = pack_request(1, 1, 1, 1).ljust(size, b"\x55")[:size]
                 reply = await ask(sock, request, reflector.address)
                 assert len(reply) == size
-                assert reply[44:] == request[44:]
+                if size == 45:  # no room for a TLV: marked as malformed where it could be marked at all
+                    assert reply[44:] == request[44:]
     finally:
         reflector.close()
 
@@ -151,7 +164,7 @@ async def test_reflectors_do_not_answer_reflectors() -> None:
     with client() as third:
         one.refuse([third.getsockname()])
         third.sendto(pack_request(1, 1, 1, 1), one.address)
-        two._receiver.sock.sendto(pack_request(1, 1, 1, 1), one.address)
+        two._sock.sendto(pack_request(1, 1, 1, 1), one.address)
         try:
             await until(lambda: one.counters["from_reflector"] == 2)
             assert one.counters["reflected"] == 0
@@ -169,20 +182,6 @@ async def test_reflector_is_rate_limited() -> None:
             await until(lambda: sum(reflector.counters.values()) == 50)
             assert 1 <= reflector.counters["reflected"] < 25
             assert reflector.counters["rate_limited"] > 25
-    finally:
-        reflector.close()
-
-
-async def test_sequence_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_REFLECTED_SESSIONS", 2)
-    reflector = Reflector(open_udp(HOST, 0), Clock())
-    try:
-        with client() as sock:
-            sequences = []
-            for ssid in (1, 2, 2, 1, 3, 1, 2):  # 3 pushes out 2, the longest unused
-                reply = await ask(sock, pack_request(1, 1, 1, ssid), reflector.address)
-                sequences.append(ReflectorPacket.decode(reply).sequence)
-        assert sequences == [0, 0, 1, 1, 0, 2, 0]
     finally:
         reflector.close()
 
@@ -213,23 +212,23 @@ async def test_sender_measures_and_takes_answers_from_nobody_else() -> None:
         sender.close()
 
 
-async def test_the_kernels_stamp_counts_and_not_the_moment_of_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_kernels_stamp_counts_and_not_the_moment_of_reading() -> None:
     summary = Summary()
     sender = ProbeSender(open_udp(HOST, 0), Clock(offset_us=1_000_000))
     with client() as peer:
         target = Target(summary.row("b", "internet"), peer.getsockname(), 5)
         sender.replace([target])
         try:
-            sender.send(target)
+            sequence = sender.send(target)
             sent = SenderPacket.decode(await asyncio.wait_for(asyncio.get_running_loop().sock_recv(peer, 100), 20))
+            probe = target.row._open[sequence or 0]
             t1_us = ntp_to_micros(sent.timestamp)
-            monkeypatch.setattr(module, "read_ancillary", lambda found: ((t1_us - 1_000_000 + 3) * 1_000, 64))
-            answer = ReflectorPacket(0, micros_to_ntp(9), 1, 5, micros_to_ntp(8), 0, sent.timestamp, 1, 255)
-            peer.sendto(answer.encode(), sender.address)
-            await until(lambda: not summary.open)
+            assert probe[T1] == t1_us
+            answer = ReflectorPacket(0, micros_to_ntp(9), 1, 5, micros_to_ntp(8), 0, sent.timestamp, 1, 255).encode()
+            sender._take([(answer, (probe[DEPARTED] - 1_000_000 + 3) * 1_000, 64, target.raw)])
             rows = summary.close(monotonic_us())
             assert rows.rtt_min_us == (2,)
-            assert rows.backward_min_us == (t1_us + 3 - 9,)
+            assert rows.backward_min_us == (probe[DEPARTED] + 3 - 9,)
         finally:
             sender.close()
 
@@ -321,7 +320,7 @@ def test_a_port_that_is_taken_is_an_error_and_leaks_nothing() -> None:
 
 def test_token_bucket_refills(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0]
-    monkeypatch.setattr(module, "monotonic_us", lambda: now[0])
+    monkeypatch.setattr(limits, "monotonic_us", lambda: now[0])
     bucket = TokenBucket(100, burst=5)
     assert [bucket.take() for _ in range(7)] == [True] * 5 + [False] * 2
     now[0] += 20_000

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router.core import plane
 from router.core.messages import Solved, Tick
 from router.core.model import Intent
 from router.core.plane import ControlPlane
-from router.core.solve import switching
+from router.core.solve import Answer, Switcher, question, switching
+from router.core.solve.changes import Noted
 from router.core.tables import DIRECT, GraphSnapshot, RouteTable, View
 from router.sim.faults import Fault, Kind
 from router.sim.invariants import Invariants, consistent, decided_again, explained_again, permitted, sound
@@ -116,7 +116,7 @@ def test_a_generation_that_goes_back_and_a_late_answer(view: View, table: RouteT
     broken = watch.check(Tick("routes"), None, view, replace(view, routes=older))
     assert any(text.startswith("generation went back") for text in broken)
     newer = replace(view, routes=replace(table))
-    answer = Solved(table.candidate)
+    answer = Solved(Answer(table.generation, table, 0, Switcher(), Noted((), {}, 0)))
     assert any("late answer" in text for text in Invariants().check(answer, table.generation + 1, view, newer))
     assert Invariants().check(answer, table.generation, view, newer) == []
 
@@ -128,8 +128,8 @@ def test_a_core_that_adopts_late_answers_is_caught(monkeypatch: pytest.MonkeyPat
     honest = ControlPlane._solved
 
     def gullible(self: ControlPlane, event: Solved) -> object:
-        if self._pending is not None and self._pending.generation != event.candidate.generation:
-            self._pending = replace(self._pending, generation=event.candidate.generation)
+        if self._pending is not None and self._pending.generation != event.answer.generation:
+            self._pending = replace(self._pending, generation=event.answer.generation)
         return honest(self, event)
 
     monkeypatch.setattr(ControlPlane, "_solved", gullible)
@@ -140,13 +140,13 @@ def test_a_core_that_adopts_late_answers_is_caught(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_core_that_relays_over_drained_data_centers_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = plane.snapshot
+    honest = question.snapshot
 
     def careless(*facts: Any) -> GraphSnapshot:
         found = honest(*facts)
         return replace(found, may_relay=np.ones_like(found.may_relay))
 
-    monkeypatch.setattr(plane, "snapshot", careless)
+    monkeypatch.setattr(question, "snapshot", careless)
     sim = Simulation(make_world(6, 1, 2), 2)
     sim.run(10)
     busiest = sim.busiest_relay()

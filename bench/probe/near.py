@@ -1,0 +1,98 @@
+"""The near end: probes for some seconds and prints one JSON line with what it cost and what it measured.
+
+``python -m bench.probe.near CASE HOST PEER_HOST SECONDS PARAMETERS``:
+
+``batches SIZE EVERY_US KEYED``   :class:`ProbeSender` alone: so many sessions, probed all at once
+``plan PEERS INTERVAL_US``        :class:`Prober` following a plan, as an agent does
+
+Reports are closed every second, as an agent closes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+from bench.probe.ends import FIRST_KEY_ID, REFLECTOR_PORT, cpu_s, descriptors, key, plan, prober, resident_kb
+from probes.clock import Clock
+from probes.sockets import Alarm, ProbeSender, Target, monotonic_us, open_udp
+from probes.summary import Summary
+
+WARM_UP_S = 0.5
+
+
+async def _batches(host: str, peer: str, seconds: float, size: int, every_us: int, keyed: int) -> dict[str, object]:
+    summary = Summary()
+    rtts_us: list[int] = []
+    sender = ProbeSender(open_udp(host, 0), Clock())
+    targets = []
+    for i in range(size):
+        row = summary.row(f"peer-{i}", "internet")
+        if keyed:  # an authenticated session id has room for 16 sessions of each key
+            ssid = ((FIRST_KEY_ID + i // 16) << 4) + i % 16
+            targets.append(Target(row, (peer, REFLECTOR_PORT), ssid, key=key(FIRST_KEY_ID + i // 16)))
+        else:
+            targets.append(Target(row, (peer, REFLECTOR_PORT), i + 1))
+    sender.replace(targets)
+    next_us = monotonic_us()
+
+    def fire() -> None:
+        nonlocal next_us
+        sender.send_all(targets)
+        next_us = max(next_us + every_us, monotonic_us())
+        alarm.set(next_us)
+
+    alarm = Alarm(fire)
+    alarm.set(next_us)
+    try:
+        return await _measured(seconds, lambda: summary.close(monotonic_us()).received, rtts_us)
+    finally:
+        alarm.close()
+        sender.close()
+
+
+async def _plan(host: str, peer: str, seconds: float, peers: int, interval_us: int) -> dict[str, object]:
+    whole = prober(host, 1)
+    rtts_us: list[int] = []
+    told = whole.sender.on_answer
+
+    def hear(target: Target, sequence: int, rtt_us: int, now_us: int) -> None:
+        rtts_us.append(rtt_us)
+        if told is not None:
+            told(target, sequence, rtt_us, now_us)
+
+    whole.sender.on_answer = hear
+    await whole.follow(plan(peer, peers, interval_us))
+    try:
+        return await _measured(seconds, lambda: whole.end_interval().received, rtts_us)
+    finally:
+        whole.close()
+
+
+async def _measured(seconds: float, close: Callable[[], tuple[int, ...]], rtts_us: list[int]) -> dict[str, object]:
+    await asyncio.sleep(WARM_UP_S if seconds < 20 else 5.0)  # what is kept for a while has come
+    close()
+    rtts_us.clear()
+    kb, fds, began_s, began_cpu_s, answered = (
+        resident_kb(), descriptors(), time.monotonic(), cpu_s(), 0,
+    )  # fmt: skip
+    while time.monotonic() - began_s < seconds:
+        await asyncio.sleep(min(1.0, max(0.01, began_s + seconds - time.monotonic())))
+        answered += sum(close())
+    took_s, used_s = time.monotonic() - began_s, cpu_s() - began_cpu_s
+    found: dict[str, object] = {"answered": answered, "cpu_s": used_s, "wall_s": took_s, "fds_before": fds,
+                                "fds": descriptors(), "kb_before": kb, "kb": resident_kb()}  # fmt: skip
+    if len(rtts_us) > 1:
+        found |= {"p50_us": statistics.median(rtts_us), "sd_us": statistics.pstdev(rtts_us)}
+        found |= {"p99_us": sorted(rtts_us)[len(rtts_us) * 99 // 100]}
+    return found
+
+
+if __name__ == "__main__":
+    case, host, peer, seconds, *rest = sys.argv[1:]
+    run = {"batches": _batches, "plan": _plan}[case]
+    print(json.dumps(asyncio.run(run(host, peer, float(seconds), *map(int, rest)))), flush=True)  # type: ignore[operator]

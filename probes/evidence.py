@@ -1,0 +1,249 @@
+"""What this node's probes say about its peers and the paths in use: detectors in, verdicts to the reflex. PURE.
+
+Each peer of the probe plan and each path that the reflex wants probed has a :class:`Watch`: a detector, and the round
+trip that says when its answers are overdue. A heap knows when which of them has to be looked at again, so that the work
+per probe does not depend on how many there are.
+
+Counters of real media (``passive``) are evidence like any other: a round trip that the media itself made (a STUN check
+or an RTCP report that was answered) is an answered probe, and for two keepalives no other is needed.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from probes.choice import Choice, PathKey
+from probes.detect import Detector, RoundTrip, SelfDoubt, Verdict
+from probes.reflex import Flip, Reflex
+from probes.wire import PlanPeer, Triggers
+
+DEFAULT_TRIGGERS = Triggers(
+    keepalive_us=50_000,
+    suspect_missing=1,
+    burst_probes=5,
+    burst_gap_us=10_000,
+    down_missing=6,
+    up_answers=10,
+    hold_down_us=1_000_000,
+)
+"""Those of the control plane; until there is a reaction plan."""
+PASSIVE_KEEPALIVES = 2  # evidence of real media saves probes for so many keepalives
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """Detection of one peer over one transport, or of one path."""
+
+    detector: Detector
+    round_trip: RoundTrip
+    peer: PlanPeer | None = None
+    path: PathKey | None = None
+    heard_us: int | None = None  # the newest answer
+    sent_us: int | None = None  # the newest probe
+    answers: int = 0
+    passive_until_us: int = 0
+    wake_us: int | None = None  # its entry in the heap; an entry with another time is void
+
+
+PeerKey = tuple[str, str]
+"""(node, transport)"""
+
+
+@dataclass(slots=True)
+class Alarms:
+    """What happened since somebody last asked."""
+
+    flips: list[Flip] = field(default_factory=list)
+    judged: dict[PeerKey, Verdict] = field(default_factory=dict)  # peers with another verdict
+
+
+class Evidence:
+    """All detectors of one node; times are monotonic microseconds."""
+
+    def __init__(self, reflex: Reflex, on_alarm: Callable[[], None] = lambda: None, ports: int = 1) -> None:
+        """``ports``: source ports that probes leave by; ``on_alarm`` is called when something is to be told at once."""
+        self.doubt = SelfDoubt()
+        self.verdicts = dict.fromkeys(Verdict, 0)  # changes to it, since the start
+        self._reflex = reflex
+        self._on_alarm = on_alarm
+        self._alarms = Alarms()
+        self._ports = ports
+        self._triggers = DEFAULT_TRIGGERS
+        self._timeout_us = 1_000_000
+        self._peers: dict[PeerKey, Watch] = {}
+        self._paths: dict[PathKey, Watch] = {}
+        self._heap: list[tuple[int, int, Watch]] = []
+        self._entries = 0
+        reflex.trusts = self._trusts
+
+    # --- whom to watch -----------------------------------------------------------------------------------------------
+
+    def follow(self, peers: Iterable[PlanPeer], timeout_us: int) -> None:
+        """Watch these peers from now on; who stays keeps its record."""
+        self._timeout_us = timeout_us
+        old, self._peers = self._peers, {}
+        for peer in peers:
+            key = (peer.node, peer.transport)
+            watch = old.get(key) or self._watch()
+            watch.peer = peer
+            self._peers[key] = watch
+        self.doubt.follow(self._peers)
+        self._reflex.forget_peers(set(self._peers))
+        self._rebuild()
+
+    def use(self, triggers: Triggers) -> None:
+        """Judge by a reaction plan's triggers; other triggers start all records anew."""
+        if triggers == self._triggers:
+            return
+        self._triggers = triggers
+        for watch in (*self._peers.values(), *self._paths.values()):
+            watch.detector, watch.answers = Detector(triggers, ports=self._ports), 0
+        self._rebuild()
+
+    def watch_paths(self, hot: Mapping[PathKey, int]) -> None:
+        """Watch these paths from now on, and no others."""
+        gone = self._paths.keys() - hot.keys()
+        for key in gone:
+            del self._paths[key]
+        for key in hot:
+            if key not in self._paths:
+                watch = self._paths[key] = self._watch()
+                watch.path = key
+        if gone:
+            self._rebuild()
+
+    def peer(self, node: str, transport: str) -> Watch | None:
+        """The watch of a peer."""
+        return self._peers.get((node, transport))
+
+    def path(self, key: PathKey) -> Watch | None:
+        """The watch of a path."""
+        return self._paths.get(key)
+
+    def peers(self) -> Mapping[PeerKey, Watch]:
+        """All peers' watches."""
+        return self._peers
+
+    def paths(self) -> Mapping[PathKey, Watch]:
+        """All paths' watches."""
+        return self._paths
+
+    # --- probes ------------------------------------------------------------------------------------------------------
+
+    def sent(self, watch: Watch, sequence: int, now_us: int, port_index: int = 0) -> None:
+        """A probe left."""
+        overdue_us = now_us + watch.round_trip.overdue_us
+        watch.sent_us = now_us
+        watch.detector.sent(sequence, now_us, overdue_us, port_index)
+        self._wake(watch)
+
+    def answered(self, watch: Watch, sequence: int, rtt_us: int, now_us: int) -> None:
+        """An answer came."""
+        watch.heard_us = now_us
+        watch.answers += 1
+        watch.round_trip.sample(rtt_us)
+        watch.detector.answered(sequence, now_us)
+        if watch.path is not None and watch.answers == self._triggers.up_answers:
+            self._tell(watch, watch.detector.verdict, now_us)  # what was remembered of the path is out of date
+        if watch.detector.verdict is not Verdict.UP:
+            self._judge(watch, now_us)
+            self._wake(watch)
+
+    def passive(self, watch: Watch, answers: int, rtt_us: int | None, now_us: int) -> None:
+        """Real media made round trips; they count as answered probes."""
+        if answers <= 0:
+            return
+        watch.passive_until_us = now_us + PASSIVE_KEEPALIVES * self._triggers.keepalive_us
+        trip_us = watch.round_trip.srtt_us if rtt_us is None else rtt_us
+        for i in range(min(answers, self._triggers.up_answers)):
+            key = -1 - self._entries - i  # below every sequence number
+            watch.detector.sent(key, now_us, now_us + self._timeout_us, watch.detector.port)
+            self.answered(watch, key, trip_us, now_us)
+        self._entries += self._triggers.up_answers
+        self._judge(watch, now_us)
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def next_at(self) -> int | None:
+        """When :meth:`due` has something to do."""
+        return self._heap[0][0] if self._heap else None
+
+    def due(self, now_us: int) -> list[tuple[Watch, int]]:
+        """Look at what is overdue; returns whom to ask how many times, on which source ports the detector says."""
+        bursts: list[tuple[Watch, int]] = []
+        while self._heap and self._heap[0][0] <= now_us:
+            at_us, _, watch = heapq.heappop(self._heap)
+            if watch.wake_us != at_us:
+                continue
+            watch.wake_us = None
+            self._judge(watch, now_us)
+            count = watch.detector.burst_due(now_us)
+            if count:
+                bursts.append((watch, count))
+            self._wake(watch, after_us=now_us)
+        self._note(self._reflex.tick(now_us))
+        return bursts
+
+    def take(self) -> Alarms:
+        """What happened since the last call."""
+        taken, self._alarms = self._alarms, Alarms()
+        return taken
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> Watch:
+        return Watch(Detector(self._triggers, ports=self._ports), RoundTrip(self._timeout_us))
+
+    def _wake(self, watch: Watch, after_us: int = 0) -> None:
+        at_us = watch.detector.next_at()
+        if at_us is None:
+            return
+        at_us = max(at_us, after_us + 1)
+        if watch.wake_us is None or at_us < watch.wake_us:
+            watch.wake_us = at_us
+            self._entries += 1
+            heapq.heappush(self._heap, (at_us, self._entries, watch))
+
+    def _rebuild(self) -> None:
+        """Forget the heap's entries of those who are not watched any more."""
+        self._heap = []
+        for watch in (*self._peers.values(), *self._paths.values()):
+            watch.wake_us = None
+            self._wake(watch)
+
+    def _judge(self, watch: Watch, now_us: int) -> None:
+        verdict = watch.detector.check(now_us)
+        if verdict is not None:
+            self._tell(watch, verdict, now_us)
+
+    def _tell(self, watch: Watch, verdict: Verdict, now_us: int) -> None:
+        cause = watch.detector.cause
+        self.verdicts[verdict] += 1
+        if watch.peer is not None:
+            peer = watch.peer
+            self._alarms.judged[peer.node, peer.transport] = verdict
+            self.doubt.saw((peer.node, peer.transport), verdict, now_us)
+            self._note(self._reflex.doubt(self.doubt.since_us is not None, now_us))
+            flips = self._reflex.peer_verdict(peer.node, peer.data_center, peer.transport, verdict, now_us, cause)
+        else:
+            flips = self._reflex.verdict(watch.path or (), verdict, now_us, cause)
+        self._note(flips)
+        if verdict is Verdict.DOWN:
+            self._on_alarm()
+
+    def _note(self, flips: list[Flip]) -> None:
+        if flips:
+            self._alarms.flips += flips
+            self._on_alarm()
+
+    def _trusts(self, choice: Choice) -> bool:
+        """Whether a path, or else its first hop, has answered since the node began to doubt itself."""
+        watch = self._paths.get(choice.key)
+        heard = [watch.heard_us] if watch is not None else []
+        for (node, transport), peer_watch in self._peers.items():
+            if transport == choice.transports[0] and node == choice.nodes[0]:
+                heard.append(peer_watch.heard_us)
+        known = [at for at in heard if at is not None]
+        return self.doubt.trusts(max(known, default=None))

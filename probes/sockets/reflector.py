@@ -1,0 +1,135 @@
+"""The reflector: answers the probes of others. What it answers, and with what, is :class:`probes.stamp.Reflection`'s.
+
+T2 is the kernel's arrival stamp. T3 is taken right before each ``sendto``, after the reply has been made if nothing but
+the stamp depends on it (no HMAC, no TLVs): replies are never collected for one system
+call, which would stamp all but the first too early. For a request with TLVs (it may ask for Follow-Up Telemetry) the
+kernel is asked to stamp the departure as well; the sender learns it from the next reply.
+
+Anybody may send requests with a forged source, so replies are no longer than their requests, and bounded in all and for
+each source.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from probes.clock import Clock
+from probes.sockets.batch import Arrival, Departure
+from probes.sockets.kernel import STAMP_THIS, Address, address_of, monotonic_us, stamp_transmits, wall_ns
+from probes.sockets.limits import SourceLimit, TokenBucket
+from probes.sockets.port import Port
+from probes.sockets.selftest import error_estimate
+from probes.stamp import AUTHENTICATED_SIZE, BASE_SIZE, PacketError, Reflection, micros_to_ntp
+
+REFLECTED_PER_S = 20_000  # this bounds what a reflector can be made to send
+REFLECTED_PER_SOURCE_S = 4_000  # twice what one agent may probe at all
+_T3_AT = 4  # in an unauthenticated reply
+MAX_ADDRESSES = 8_192  # source addresses kept in readable form
+MAX_DEPARTING = 1_024  # departures waited for
+
+
+class Reflector:
+    """Stateful STAMP reflector: one sequence counter per (sender address, SSID), so that losses have a direction."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        clock: Clock,
+        on_reflected: Callable[[str], None] = lambda host: None,
+        *,
+        per_s: int = REFLECTED_PER_S,
+        per_source_s: int = REFLECTED_PER_SOURCE_S,
+        reflection: Reflection | None = None,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self._port = Port(sock, self.counters, self._take, self._departed)
+        self._sock = sock
+        self._clock = clock
+        self._on_reflected = on_reflected
+        self._bucket = TokenBucket(per_s)
+        self._sources = SourceLimit(per_source_s)
+        self._addresses: dict[bytes, Address] = {}
+        if reflection is None:
+            reflection = Reflection(own_port=self.address[1], error_estimate=error_estimate(clock))
+        self._reflection = reflection
+        self._departing: dict[int, tuple[Address, int, int]] = {}  # by number: address, SSID, sequence of the reply
+        self._number = 0
+        self.stamps_departures = stamp_transmits(sock, each=False)
+
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        return self._port.address
+
+    def refuse(self, reflectors: Iterable[Address]) -> None:
+        """Name other reflectors; packets from them are replies gone astray (or forged) and never answered."""
+        self._reflection.refuse(reflectors)
+
+    def trust(self, own_key: bytes) -> None:
+        """Derive the keys of senders from this key of the node: authenticated requests are answered authenticated."""
+        self._reflection.trust(own_key)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._port.close()
+
+    def _take(self, arrivals: list[Arrival]) -> None:
+        read, answer, counters = self._clock.read, self._reflection.answer, self.counters
+        now_us = monotonic_us()
+        for packet, stamp_ns, ttl, source in arrivals:
+            if packet is None:
+                counters["too_long"] += 1
+                continue
+            if not (self._bucket.take(now_us) and self._sources.take(source[4:-8], now_us)):
+                counters["rate_limited"] += 1
+                continue
+            address = self._addresses.get(source) or self._address(source)
+            before_ns = wall_ns()
+            try:
+                reply = answer(packet, address, read((stamp_ns or before_ns) // 1_000), read(before_ns // 1_000), ttl)
+            except PacketError as error:
+                counters[error.counter] += 1
+                continue
+            if len(reply) == BASE_SIZE:
+                t3 = micros_to_ntp(read(wall_ns() // 1_000))
+                reply = reply[:_T3_AT] + t3.to_bytes(8, "big") + reply[_T3_AT + 8 :]
+            if self._send(reply, address):
+                counters["reflected"] += 1
+                self._on_reflected(address[0])
+
+    def _address(self, source: bytes) -> Address:
+        if len(self._addresses) >= MAX_ADDRESSES:
+            self._addresses.clear()
+        address = self._addresses[source] = address_of(source)
+        return address
+
+    def _send(self, reply: bytes, address: Address) -> bool:
+        try:
+            if len(reply) in (BASE_SIZE, AUTHENTICATED_SIZE) or len(reply) < BASE_SIZE or not self.stamps_departures:
+                self._sock.sendto(reply, address)
+            else:
+                self._sock.sendmsg([reply], [STAMP_THIS], 0, address)
+                self._await_departure(reply, address)
+        except OSError:
+            self.counters["send_errors"] += 1
+            return False
+        return True
+
+    def _await_departure(self, reply: bytes, address: Address) -> None:
+        ssid = int.from_bytes(reply[14:16] if reply[13] else reply[26:28], "big")
+        if len(self._departing) >= MAX_DEPARTING:
+            del self._departing[next(iter(self._departing))]
+        self._departing[self._number] = address, ssid, int.from_bytes(reply[:4], "big")
+        self._number = (self._number + 1) & 0xFFFFFFFF
+        self._port.read_departures()
+
+    def _departed(self, told: list[Departure]) -> None:
+        for number, stamp_ns in told:
+            reply = self._departing.pop(number, None)
+            if reply is None:  # of another datagram, or an ICMP error
+                self.counters["departures_refused"] += 1
+                continue
+            address, ssid, sequence = reply
+            self._reflection.transmitted(address, ssid, self._clock.read(stamp_ns // 1_000), sequence)
