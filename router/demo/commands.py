@@ -8,6 +8,7 @@ import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
 import typer
@@ -153,6 +154,17 @@ def people(state_dir: State = ground.DEFAULT_STATE, output: Output = Format.TABL
         cells += [user["moves"], user["resumes"]]
         lines.append(columns.format(*("-" if cell is None else cell for cell in cells)))
     _print(answer, output, "\n".join(lines))
+
+
+@app.command()
+def roam(
+    user: Annotated[str, typer.Argument(help="As `tendril demo people` names it.")],
+    state_dir: State = ground.DEFAULT_STATE,
+    output: Output = Format.TABLE,
+) -> None:
+    """Give a user another address in mid-call, as a phone gets that leaves the Wi-Fi."""
+    answer = _ask("POST", ground.read_note(state_dir)["people_url"], f"/people/{quote(user, safe='')}/roam")
+    _print(answer, output, f"{answer['id']} goes on from {answer['host']}")
 
 
 @app.command()

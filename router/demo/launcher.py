@@ -32,6 +32,7 @@ WATCH_EVERY_S = 1.0
 SETTLE_S = 2.0  # from the last measurements to routes that use them
 SAY_EVERY_S = 5.0
 AGENT_LEASE_S = 30  # three heartbeats of the demo's AI agents
+AGENT_SUSPECT_S = 20  # two of them
 ENOUGH = 0.99  # of all pairs measured: the world counts as awake
 
 
@@ -134,6 +135,7 @@ class Launcher:
             "TENDRIL_ADMIN_KEY": key,
             "TENDRIL_STATE_DIR": str(folder),
             "TENDRIL_AGENT_LEASE_S": str(AGENT_LEASE_S),
+            "TENDRIL_AGENT_SUSPECT_S": str(AGENT_SUSPECT_S),
         }
         ready = answers(f"{options.url}/readyz")
         return Child(

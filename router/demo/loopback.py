@@ -24,7 +24,7 @@ from router.demo.network import FAILED, IN, NO_LINK, TOO_BIG, UNKNOWN, Emulator
 from router.demo.standins import Standins, allow_descriptors
 from router.demo.world import NODE_PORTS, USER_PORT, World, loopback_host
 
-MAX_USERS = 200
+MAX_USERS = 300
 MAX_PAYLOAD = 1_472  # Ethernet's 1,500 bytes less the IPv4 and UDP headers
 STAMP = Struct("@qq")  # struct timespec
 STAMP_SPACE = socket.CMSG_SPACE(STAMP.size)

@@ -1,7 +1,8 @@
 """The people process: media edges, AI agents and ambient users of the demo world, and what the users experience.
 
 One event loop carries all of it, so that a quiet world costs a few per cent of one core. ``GET /people`` on a port of
-127.0.0.1 gives out every user's statistics, measured from the user's own packets.
+127.0.0.1 gives out every user's statistics, measured from the user's own packets; ``POST /people/{id}/roam`` gives a
+user another address in mid-call.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvloop
@@ -24,27 +27,28 @@ from router.demo.matrix import slug
 from router.demo.media import MediaEdges
 from router.demo.overlay import MediaNode, Overlay
 from router.demo.standins import allow_descriptors
-from router.demo.user import Home, User
+from router.demo.user import PACKET_S, Home, User
 from router.demo.world import World, load
 
 DEFAULT_PORT = 7403
-MAX_USERS = 150  # the emulator has 200 places for users; the rest is for calls
+MAX_USERS = 220  # the emulator has 300 places for users; the rest is for calls and changes of address
 AGENTS_PER_HUB = 4
 SETUP_SPREAD_S = 0.3  # between two users' first calls
+PACKETS_PER_S = 400  # of all ambient users together: many users talk more slowly, so that one machine carries them
 
 HOMES = (
-    Home("Almaty", "KZ", 43.24, 76.89),
-    Home("São Paulo", "BR", -23.55, -46.63),
-    Home("Lagos", "NG", 6.52, 3.38),
-    Home("Berlin", "DE", 52.52, 13.41),
-    Home("Chicago", "US", 41.88, -87.63),
-    Home("Sydney", "AU", -33.87, 151.21),
-    Home("Tokyo", "JP", 35.68, 139.69),
-    Home("Mumbai", "IN", 19.08, 72.88),
-    Home("London", "GB", 51.51, -0.13),
-    Home("Mexico City", "MX", 19.43, -99.13),
-    Home("Johannesburg", "ZA", -26.2, 28.05),
-    Home("Istanbul", "TR", 41.01, 28.98),
+    Home("Almaty", "KZ", 43.24, 76.89, 9198),
+    Home("São Paulo", "BR", -23.55, -46.63, 27699),
+    Home("Lagos", "NG", 6.52, 3.38, 29465),
+    Home("Berlin", "DE", 52.52, 13.41, 3320),
+    Home("Chicago", "US", 41.88, -87.63, 7922),
+    Home("Sydney", "AU", -33.87, 151.21, 1221),
+    Home("Tokyo", "JP", 35.68, 139.69, 17676),
+    Home("Mumbai", "IN", 19.08, 72.88, 55836),
+    Home("London", "GB", 51.51, -0.13, 2856),
+    Home("Mexico City", "MX", 19.43, -99.13, 8151),
+    Home("Johannesburg", "ZA", -26.2, 28.05, 3741),
+    Home("Istanbul", "TR", 41.01, 28.98, 9121),
 )
 
 
@@ -73,14 +77,24 @@ def overlay_of(world: World) -> Overlay:
 async def settle(emulator_url: str, id: str, home: Home) -> str:
     """Put a user on the emulated network; returns the address it must send from."""
     body = {"latitude": home.latitude, "longitude": home.longitude}
+    return str((await _emulator(emulator_url, "PUT", id, body))["real_host"])
+
+
+async def leave(emulator_url: str, id: str) -> None:
+    """Take a user's old address off the network."""
+    await _emulator(emulator_url, "DELETE", id)
+
+
+async def _emulator(url: str, method: str, id: str, body: object = None) -> dict[str, Any]:
     try:
-        async with httpx.AsyncClient(base_url=emulator_url, trust_env=False, timeout=5.0) as client:
-            response = await client.put(f"/users/{id}", json=body)
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=5.0) as client:
+            response = await client.request(method, f"/users/{id}", json=body)
     except httpx.HTTPError as error:
-        raise EmulatorUnreachable(f"emulator at {emulator_url}: {str(error) or type(error).__name__}") from error
+        raise EmulatorUnreachable(f"emulator at {url}: {str(error) or type(error).__name__}") from error
     if response.status_code >= 300:
-        raise EmulatorUnreachable(f"emulator at {emulator_url}: {response.text}")
-    return str(response.json()["real_host"])
+        raise EmulatorUnreachable(f"emulator at {url}: {response.text}")
+    found: dict[str, Any] = response.json() if response.content else {}
+    return found
 
 
 def residents(count: int) -> list[tuple[str, Home]]:
@@ -96,12 +110,16 @@ async def run(world: World, control: ControlClient, emulator_url: str, users: in
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     overlay = overlay_of(world)
     edges = MediaEdges(overlay, control)
-    workers = AiAgents(overlay, control, fleet_of_world.POOL, AGENTS_PER_HUB)
+    hubs = sum(place.hub for place in overlay.places.values())
+    per_hub = max(AGENTS_PER_HUB, -(-users * 3 // (2 * max(1, hubs))))  # half as many again as users
+    workers = AiAgents(overlay, control, fleet_of_world.POOL, per_hub)
+    packet_s = max(PACKET_S, users / PACKETS_PER_S)
     people = [
-        User(id, home, await settle(emulator_url, id, home), control, fleet_of_world.POOL)
+        User(id, home, await settle(emulator_url, id, home), control, fleet_of_world.POOL, packet_s=packet_s)
         for id, home in residents(users)
     ]
-    server = await asyncio.start_server(lambda r, w: _serve(r, w, people, edges, workers), "127.0.0.1", port)
+    world_of_people = _Crowd({user.id: user for user in people}, edges, workers, emulator_url)
+    server = await asyncio.start_server(world_of_people.serve, "127.0.0.1", port)
     tasks = [asyncio.create_task(edges.run()), asyncio.create_task(workers.run())]
     tasks += [asyncio.create_task(_live(user, workers.registered, SETUP_SPREAD_S * i)) for i, user in enumerate(people)]
     stopped = asyncio.create_task(stop.wait())
@@ -127,37 +145,68 @@ async def _live(user: User, agents_registered: asyncio.Event, after_s: float) ->
     await user.run()
 
 
-async def _serve(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    people: Sequence[User],
-    edges: MediaEdges,
-    workers: AiAgents,
-) -> None:
-    """Answer one HTTP request and close; there is one thing to ask for."""
-    try:
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5.0)
-        method, path, *_ = (*head.split(b"\r\n", 1)[0].split(b" "), b"", b"")
-        found = method == b"GET" and path.split(b"?")[0] == b"/people"
-        body: object = _statistics(people, edges, workers) if found else {"code": "unknown_path", "status": 404}
-        payload = json.dumps(body).encode()
-        status = b"200 OK" if found else b"404 Not Found"
-        writer.write(b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\n" % status)
-        writer.write(b"Content-Length: %d\r\n\r\n" % len(payload) + payload)
-        await writer.drain()
-    except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-        pass  # whoever asked has gone, or never said what
-    finally:
-        writer.close()
+@dataclass
+class _Crowd:
+    """What the process can be asked: ``GET /people``, and ``POST /people/{id}/roam`` to change a user's address."""
 
+    users: Mapping[str, User]
+    edges: MediaEdges
+    workers: AiAgents
+    emulator_url: str
+    roamed: int = 0
+    places: dict[str, str] = field(default_factory=dict)  # user -> its name on the network, where it has changed
 
-def _statistics(people: Sequence[User], edges: MediaEdges, workers: AiAgents) -> dict[str, object]:
-    return {
-        "people": [user.summary() for user in people],
-        "edges": {dc: len(edge.legs) for dc, edge in edges.edges.items() if edge.legs},
-        "agents_registered": sum(agent.epoch is not None for hub in workers.hubs for agent in hub.agents.values()),
-        "broken_packets": sum(edge.broken for edge in edges.edges.values()) + sum(hub.broken for hub in workers.hubs),
-    }
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one HTTP request and close."""
+        try:
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5.0)
+            method, path, *_ = (*head.split(b"\r\n", 1)[0].split(b" "), b"", b"")
+            status, body = await self._answer(method.decode("latin-1"), path.split(b"?")[0].decode("latin-1"))
+            payload = json.dumps(body).encode()
+            writer.write(b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\n" % status)
+            writer.write(b"Content-Length: %d\r\n\r\n" % len(payload) + payload)
+            await writer.drain()
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+            pass  # whoever asked has gone, or never said what
+        finally:
+            writer.close()
+
+    async def _answer(self, method: str, path: str) -> tuple[bytes, object]:
+        match method, path.strip("/").split("/"):
+            case "GET", ["people"]:
+                return b"200 OK", self.statistics()
+            case "POST", ["people", id, "roam"] if id in self.users:
+                return await self._roam(self.users[id])
+            case "POST", ["people", id, "roam"]:
+                problem = {"code": "unknown_user", "status": 404, "detail": f"there is no user {id}", "field": "id"}
+                return b"404 Not Found", problem
+        return b"404 Not Found", {"code": "unknown_path", "status": 404, "detail": f"there is no {method} {path}"}
+
+    async def _roam(self, user: User) -> tuple[bytes, object]:
+        self.roamed += 1
+        place = f"{user.id}-at-{self.roamed}"
+        try:
+            host = await settle(self.emulator_url, place, user.home)
+            gone = self.places.get(user.id, user.id)
+            if not await user.roam(host):
+                await leave(self.emulator_url, place)
+                return b"409 Conflict", {"code": "not_talking", "status": 409, "detail": f"{user.id} is not in a call"}
+            self.places[user.id] = place
+            await leave(self.emulator_url, gone)
+        except EmulatorUnreachable as error:
+            return b"503 Service Unavailable", {"code": "emulator_unreachable", "status": 503, "detail": str(error)}
+        return b"202 Accepted", {"id": user.id, "host": host}
+
+    def statistics(self) -> dict[str, object]:
+        """Everything about everybody."""
+        edges, workers = self.edges, self.workers
+        return {
+            "people": [user.summary() for user in self.users.values()],
+            "edges": {dc: len(edge.legs) for dc, edge in edges.edges.items() if edge.legs},
+            "agents_registered": sum(agent.epoch is not None for hub in workers.hubs for agent in hub.agents.values()),
+            "broken_packets": sum(edge.broken for edge in edges.edges.values())
+            + sum(hub.broken for hub in workers.hubs),
+        }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ One small task per user decides where it talks; packets themselves need no task.
   say ``Bye`` to the old edge once the agent has been heard through the new one. If the new edge stays silent, stay;
 * *resume* (its edge is silent, even to a ``Hello``): ``POST /v1/sessions/{id}/resume``, naming the edges
   that were silent a moment ago, then the same; an answer that gets lost is asked for again with the same token;
+* *roam* (its own address changes): resume at once from the new address;
 * the session ended: pause, and call again.
 """
 
@@ -37,6 +38,7 @@ from router.demo.udp import Address, UdpPort
 USER_PORT = 7425
 PACKET_S = 0.05
 SILENCE_US = 400_000
+SILENT_PACKETS = 4  # of somebody who talks seldom: so many missing answers are a silence
 HELLO_S = 0.25  # between two greetings of the same edge
 HELLO_TRIES = 4
 PINGS = 2  # greetings before a silent edge is given up: together longer than any round trip on earth
@@ -54,6 +56,7 @@ class Home:
     country: str
     latitude: float
     longitude: float
+    asn: int | None = None  # of the network it is in
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,15 @@ class User:
     """One person with one UDP port."""
 
     def __init__(
-        self, id: str, home: Home, host: str, control: ControlClient, pool: str, *, port: int = USER_PORT
+        self,
+        id: str,
+        home: Home,
+        host: str,
+        control: ControlClient,
+        pool: str,
+        *,
+        port: int = USER_PORT,
+        packet_s: float = PACKET_S,
     ) -> None:
         self.id = id
         self.home = home
@@ -107,6 +118,8 @@ class User:
         self._sequence = 0
         self._silent_since_us = 0
         self._unreachable: dict[str, int] = {}  # edge -> when it last did not answer; the latest last
+        self._packet_s = packet_s
+        self._silence_us = max(SILENCE_US, round(SILENT_PACKETS * packet_s * 1e6))
         self._port = UdpPort((host, port), self.on_datagram)
 
     def close(self) -> None:
@@ -146,6 +159,17 @@ class User:
         if session:
             await self._control.call("DELETE", f"/v1/sessions/{session}")
         self._over.set()
+
+    async def roam(self, host: str) -> bool:
+        """Go on from another address, as a phone does that leaves the Wi-Fi: same session, same agent, a new token."""
+        if not self.conversation.session or self.binding is None:
+            return False
+        if self._task is not None:
+            self._task.cancel()
+        self._port.close()
+        self._port = UdpPort((host, self._port.address[1]), self.on_datagram)
+        self._task = asyncio.get_running_loop().create_task(self._come_back())
+        return True
 
     def summary(self) -> dict[str, object]:
         """JSON-ready description of this user now."""
@@ -242,7 +266,7 @@ class User:
             self._previous = self.binding
         self.binding = binding
         self._unreachable.pop(binding.edge, None)
-        self._silent_since_us = _now_us() + SILENCE_US  # the first answer needs a round trip to the agent
+        self._silent_since_us = _now_us() + self._silence_us  # the first answer needs a round trip to the agent
         self.state = "talking"
 
     async def _talk(self) -> None:
@@ -251,7 +275,7 @@ class User:
         next_at = loop.time()
         while not self._over.is_set():
             self._tick()
-            next_at = max(next_at + PACKET_S, loop.time() - PACKET_S)
+            next_at = max(next_at + self._packet_s, loop.time() - self._packet_s)
             await asyncio.sleep(next_at - loop.time())
 
     def _tick(self) -> None:
@@ -263,7 +287,7 @@ class User:
         self.conversation.on_sent(self._sequence, now_us)
         self._say(audio, self.binding.address)
         idle = self._task is None or self._task.done()
-        if idle and self.conversation.silent_us(now_us, self._silent_since_us) > SILENCE_US:
+        if idle and self.conversation.silent_us(now_us, self._silent_since_us) > self._silence_us:
             self._task = asyncio.get_running_loop().create_task(self._save_ourselves())
 
     async def _save_ourselves(self) -> None:
@@ -273,8 +297,12 @@ class User:
             return
         if await self._arrive(binding, PINGS):
             self.state = "recovering"
-            self._silent_since_us = _now_us() + SILENCE_US
+            self._silent_since_us = _now_us() + self._silence_us
             return
+        if not await self._resume():
+            self._over.set()
+
+    async def _come_back(self) -> None:
         if not await self._resume():
             self._over.set()
 
@@ -364,7 +392,8 @@ def _binding(body: dict[str, Any]) -> Binding:
 
 def _client(home: Home) -> dict[str, str | float]:
     position: dict[str, str | float] = {"latitude": home.latitude, "longitude": home.longitude}
-    return position | ({"country": home.country} if home.country else {})
+    known: dict[str, str | float] = {"country": home.country} if home.country else {}
+    return position | known | ({"asn": home.asn} if home.asn is not None else {})
 
 
 def _now_us() -> int:

@@ -201,6 +201,30 @@ def test_a_blackholed_data_center_leaves_every_answer_and_comes_back(live_world:
     assert len(downs) == 1, "no flapping"
 
 
+def test_a_user_whose_address_changes_keeps_session_and_agent(live_world: LiveWorld) -> None:
+    """A phone leaves the Wi-Fi: same session, same agent with the same memory, a new address and a new token."""
+    people = live_world.note["people_url"]
+
+    def talking() -> dict[str, Any]:
+        users = live_world.http.get(people).json()["people"]
+        return next((user for user in users if user["state"] == "talking" and user["answers"] > 20), {})
+
+    user = dict(live_world.until(talking, BUSY_S, "a user talks"))
+    answer = live_world.http.post(f"{people}/{user['id']}/roam")
+    assert answer.status_code == 202, answer.text
+
+    def back() -> dict[str, Any]:
+        now = next(u for u in live_world.http.get(people).json()["people"] if u["id"] == user["id"])
+        gaps = [change["gap_ms"] for change in now["changes"] if change["kind"] == "resume"]
+        return now if now["resumes"] > user["resumes"] and gaps and gaps[-1] is not None else {}
+
+    after = dict(live_world.until(back, BUSY_S, "it talks again"))
+    assert after["session"] == user["session"]
+    assert (after["agent_changes"], after["memory_breaks"]) == (user["agent_changes"], user["memory_breaks"])
+    live_world.measured["gap of a changed address (ms)"] = after["changes"][-1]["gap_ms"]
+    assert live_world.http.post(f"{people}/nobody/roam").json()["code"] == "unknown_user"
+
+
 def test_a_user_whose_edge_goes_silent_saves_itself(live_world: LiveWorld) -> None:
     """Blackhole the edge of a user whose agent is elsewhere: same session, same agent, another edge."""
     hubs = set(live_world.truth.hubs)
