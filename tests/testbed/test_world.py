@@ -203,7 +203,7 @@ def test_a_blackholed_data_center_leaves_every_answer_and_comes_back(live_world:
 
 def test_a_user_whose_address_changes_keeps_session_and_agent(live_world: LiveWorld) -> None:
     """A phone leaves the Wi-Fi: same session, same agent with the same memory, a new address and a new token."""
-    people = live_world.note["people_url"]
+    people = live_world.note["people_url"] + "/people"
 
     def talking() -> dict[str, Any]:
         users = live_world.http.get(people).json()["people"]
