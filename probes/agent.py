@@ -32,6 +32,8 @@ from probes.relay import MEDIA_PORTS, Tunnel, TunnelError
 from probes.sockets import Address, monotonic_us
 from probes.state import Identity, StateDir, StateError
 from probes.uplink import Refused, Unreachable, Uplink, token_digest
+from probes.vantage import Network
+from probes.vantage.errand import VantageErrand
 from probes.wire import ProbePlan, ProbeReport, ReflexEvent, WireError
 from probes.wire.report import MAX_REFLEXES
 
@@ -40,6 +42,7 @@ log = logging.getLogger("probes.agent")
 EARLY_REPORT_S = 0.01  # from the first alarm to the report about it: a cause that hits one path often hits others
 LEAST_REPORT_GAP_S = 0.1  # between reports
 RESOLVE_AGAIN_US = 30_000_000  # for peers whose name did not resolve
+KEEP_MONTH_S = 60.0  # between writings of what was sent this month
 DEFAULT_INTERVAL_US = 1_000_000  # between reports before the first plan
 
 
@@ -65,6 +68,7 @@ class AgentConfig:
     relay_delivers: frozenset[int] = MEDIA_PORTS  # besides the reflector's port
     local_api: Address | None = None  # loopback address and port; with it also a Unix socket in the state folder
     tunnel: Address | None = None  # a relay's ingress for the media server: likewise, with a Unix socket
+    opt_out: tuple[Network, ...] = ()  # never asked as vantage targets
     relay_open: bool = False  # also take relayed packets that prove nothing, from addresses in the plan
 
 
@@ -98,6 +102,16 @@ class ProbeAgent:
         self.local: LocalApi | None = None
         self.tunnel: Tunnel | None = None
         self._clock_watch: asyncio.Task[None] | None = None
+        self._vantage_task: asyncio.Task[None] | None = None
+        self._month_task: asyncio.Task[None] | None = None
+        self._keyless = False  # whether the saved plan came without keys: it is fetched again, once
+        self.vantage = VantageErrand(
+            self._tell_beacons,
+            (Refused, Unreachable),
+            bind_host=config.bind_host,
+            opt_out=config.opt_out,
+            phase=self._rng,
+        )
         self._backoff = Backoff(self._rng)
         self._sequence = 0
         self._stopped = False
@@ -130,6 +144,9 @@ class ProbeAgent:
             )
         except OSError as error:
             raise AgentError(f"cannot listen on {config.bind_host}, ports {ports}: {error.strerror}") from error
+        month = self._state.load_month()
+        if month is not None:
+            self._prober.allowance.restore(month)
         self.reactions = Reactions(config.node, self.reflex, self._uplink, self._state, Backoff(self._rng))
         self.reactions.on_flips = self._flipped
         self._may_rejoin = self._token_is_new()
@@ -138,6 +155,9 @@ class ProbeAgent:
         await self._follow_saved_plan(self._prober)
         self._open_tunnel(self._prober)
         await self._serve_locally()
+        self._month_task = asyncio.create_task(self._keep_month(self._prober), name=f"month {config.node}")
+        self._vantage_task = asyncio.create_task(self.vantage.run(), name=f"vantage {config.node}")
+        self._vantage_task.add_done_callback(self._ended)
         self._routing = asyncio.create_task(self._route(), name=f"routes {config.node}")
         self._routing.add_done_callback(self._ended)
         self._control = asyncio.create_task(self._talk(self._prober), name=f"agent {config.node}")
@@ -155,7 +175,7 @@ class ProbeAgent:
         if self._stopped:
             return
         self._stopped = True
-        for task in (self._control, self._routing):
+        for task in (self._control, self._routing, self._vantage_task, self._month_task):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
@@ -166,6 +186,7 @@ class ProbeAgent:
         if self.tunnel is not None:
             self.tunnel.close()
         if self._prober is not None:
+            self._save_month(self._prober)
             self._prober.close()
         if self._owns_client:
             await self._client.aclose()
@@ -228,6 +249,7 @@ class ProbeAgent:
             routes |= {f"local_api.{name}": count for name, count in self.local.counters.items()}
         if self.tunnel is not None:
             routes |= {f"tunnel.{name}": count for name, count in self.tunnel.counters.items()}
+        routes |= {f"vantage.{name}": count for name, count in self.vantage.counters().items()}
         return self._counters + Counter(routes) + self.prober.counters()
 
     def way(self, context: str, target: str) -> Way:
@@ -346,7 +368,7 @@ class ProbeAgent:
             while self._flips and self._flips[0] in told:
                 self._flips.popleft()
             prober.confirm_plan()
-            if self.plan is None or wanted != self.plan.plan_version:
+            if self.plan is None or wanted != self.plan.plan_version or self._keyless:
                 await self._adopt(prober, await self._uplink.plan(self.identity))
         except (Refused, Unreachable) as error:
             self._counters["reports_failed"] += 1
@@ -355,8 +377,9 @@ class ProbeAgent:
             self._succeeded()
 
     async def _adopt(self, prober: Prober, plan: ProbePlan) -> None:
-        self.plan = plan
+        self.plan, self._keyless = plan, False
         await prober.follow(plan)
+        self.vantage.follow(plan)
         await self._acknowledge(plan)
         try:
             self._state.save_plan(plan)
@@ -382,7 +405,27 @@ class ProbeAgent:
         except WireError as error:
             log.warning("%s: %s; waiting for the control plane", self.config.node, error)
         if self.plan is not None:
+            self._keyless = not self.plan.own_key
             await prober.follow(self.plan)
+            self.vantage.follow(self.plan)
+
+    async def _tell_beacons(self, rows: list[dict[str, object]]) -> None:
+        if self.identity is None:
+            raise Unreachable("the node has not joined")
+        await self._uplink.beacons(self.identity, rows)
+
+    async def _keep_month(self, prober: Prober) -> None:
+        while True:
+            await asyncio.sleep(KEEP_MONTH_S)
+            self._save_month(prober)
+
+    def _save_month(self, prober: Prober) -> None:
+        try:
+            self._state.save_month(prober.allowance.state())
+        except OSError as error:
+            if not self._counters["month_unsaved"]:
+                log.warning("%s: what was sent this month cannot be kept on disk: %s", self.config.node, error)
+            self._counters["month_unsaved"] += 1
 
     def _close_report(self, prober: Prober, interval_us: int) -> ProbeReport:
         self._sequence += 1

@@ -30,6 +30,7 @@ from probes.once import (
 )
 from probes.relay import MAX_HOPS, MEDIA_PORTS, TUNNEL_PORT, RelayError
 from probes.sockets import Address, Reflector, open_udp
+from probes.vantage import Network, read_opt_out
 
 PROBE_PORT, REFLECTOR_PORT, RELAY_PORT = 7420, 7421, 7422
 CONFIRM_PORTS = (7430, 7431, 7432)
@@ -89,11 +90,14 @@ def _add_run(run: argparse.ArgumentParser) -> None:
                           f"(default: {', '.join(str(port) for port in sorted(MEDIA_PORTS))})")  # fmt: skip
     run.add_argument("--relay-open", action="store_true",
                      help="also take relayed packets that prove nothing, from addresses in the probe plan")  # fmt: skip
+    run.add_argument("--opt-out", type=Path, metavar="FILE",
+                     help="networks that are never asked as vantage targets, whatever the plan says: one address or "
+                          "CIDR a line")  # fmt: skip
     run.add_argument("--tunnel-port", type=_port, default=TUNNEL_PORT,
                      help="loopback port of a relay's ingress for the media server on this node; 0: none")  # fmt: skip
     run.add_argument("--media-url", default="", help="where users reach the media server of this node")
     run.add_argument("--inject-clock", type=Path, metavar="FILE",
-                     help="testbeds only: be as wrong about the time as this file says, whenever it changes")  # fmt: skip
+                     help="testbeds only: be as wrong about the time as this file says, and as it changes")  # fmt: skip
     run.add_argument("--join-token", default=os.environ.get("TENDRIL_JOIN_TOKEN"),
                      help="single use; better given as TENDRIL_JOIN_TOKEN, where ps does not show it")  # fmt: skip
 
@@ -188,6 +192,7 @@ async def _run(options: argparse.Namespace) -> int:
         media_url=options.media_url,
         relay_delivers=frozenset(options.relay_delivers or MEDIA_PORTS),
         relay_open=options.relay_open,
+        opt_out=_opt_out(options.opt_out),
         tunnel=("127.0.0.1", options.tunnel_port) if options.tunnel_port else None,
         confirm_ports=options.confirm_ports,
         local_api=options.local_api,
@@ -205,6 +210,16 @@ async def _run(options: argparse.Namespace) -> int:
         stop.cancel()
         await agent.stop()
     return 0
+
+
+def _opt_out(path: Path | None) -> tuple[Network, ...]:
+    """The networks in the file. Raises :class:`AgentError`: who opted out must not be asked because of a typo."""
+    if path is None:
+        return ()
+    try:
+        return read_opt_out(path.read_text())
+    except (OSError, ValueError) as error:
+        raise AgentError(f"cannot read {path}: {error}") from error
 
 
 async def _reflect(options: argparse.Namespace) -> int:

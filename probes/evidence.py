@@ -40,6 +40,7 @@ class Watch:
     round_trip: RoundTrip
     peer: PlanPeer | None = None
     path: PathKey | None = None
+    shown: Verdict = Verdict.UP  # what the reflex was told
     heard_us: int | None = None  # the newest answer
     sent_us: int | None = None  # the newest probe
     answers: int = 0
@@ -99,7 +100,7 @@ class Evidence:
             return
         self._triggers = triggers
         for watch in (*self._peers.values(), *self._paths.values()):
-            watch.detector, watch.answers = Detector(triggers, ports=self._ports), 0
+            watch.detector, watch.answers, watch.shown = Detector(triggers, ports=self._ports), 0, Verdict.UP
         self._rebuild()
 
     def watch_paths(self, hot: Mapping[PathKey, int]) -> None:
@@ -145,8 +146,8 @@ class Evidence:
         watch.answers += 1
         watch.round_trip.sample(rtt_us)
         watch.detector.answered(sequence, now_us)
-        if watch.path is not None and watch.answers == self._triggers.up_answers:
-            self._tell(watch, watch.detector.verdict, now_us)  # what was remembered of the path is out of date
+        if watch.answers == self._triggers.up_answers:
+            self._show(watch, now_us)  # what was remembered of it is out of date
         if watch.detector.verdict is not Verdict.UP:
             self._judge(watch, now_us)
             self._wake(watch)
@@ -167,8 +168,20 @@ class Evidence:
     # --- time --------------------------------------------------------------------------------------------------------
 
     def next_at(self) -> int | None:
-        """When :meth:`due` has something to do."""
-        return self._heap[0][0] if self._heap else None
+        """When :meth:`due` has something to do: the overdue time of an answered probe is not a reason to wake up."""
+        heap = self._heap
+        while heap:
+            at_us, _, watch = heap[0]
+            if watch.wake_us == at_us:
+                needed_us = watch.detector.next_at()
+                if needed_us is not None and needed_us <= at_us:
+                    return at_us
+                watch.wake_us = None
+                heapq.heappop(heap)
+                self._wake(watch)
+            else:
+                heapq.heappop(heap)
+        return None
 
     def due(self, now_us: int) -> list[tuple[Watch, int]]:
         """Look at what is overdue; returns whom to ask how many times, on which source ports the detector says."""
@@ -216,22 +229,27 @@ class Evidence:
     def _judge(self, watch: Watch, now_us: int) -> None:
         verdict = watch.detector.check(now_us)
         if verdict is not None:
-            self._tell(watch, verdict, now_us)
-
-    def _tell(self, watch: Watch, verdict: Verdict, now_us: int) -> None:
-        cause = watch.detector.cause
-        self.verdicts[verdict] += 1
-        if watch.peer is not None:
-            peer = watch.peer
-            self._alarms.judged[peer.node, peer.transport] = verdict
-            self.doubt.saw((peer.node, peer.transport), verdict, now_us)
-            self._note(self._reflex.doubt(self.doubt.since_us is not None, now_us))
-            flips = self._reflex.peer_verdict(peer.node, peer.data_center, peer.transport, verdict, now_us, cause)
-        else:
-            flips = self._reflex.verdict(watch.path or (), verdict, now_us, cause)
-        self._note(flips)
+            self._count(watch, verdict, now_us)
+        if _usable(watch.detector) is not watch.shown:
+            self._show(watch, now_us)
         if verdict is Verdict.DOWN:
             self._on_alarm()
+
+    def _count(self, watch: Watch, verdict: Verdict, now_us: int) -> None:
+        self.verdicts[verdict] += 1
+        if watch.peer is not None:
+            key = watch.peer.node, watch.peer.transport
+            self._alarms.judged[key] = verdict
+            self.doubt.saw(key, verdict, now_us)
+            self._note(self._reflex.doubt(self.doubt.since_us is not None, now_us))
+
+    def _show(self, watch: Watch, now_us: int) -> None:
+        watch.shown, cause, peer = _usable(watch.detector), watch.detector.cause, watch.peer
+        if peer is None:
+            self._note(self._reflex.verdict(watch.path or (), watch.shown, now_us, cause))
+        else:
+            where = peer.node, peer.data_center, peer.transport
+            self._note(self._reflex.peer_verdict(*where, watch.shown, now_us, cause))
 
     def _note(self, flips: list[Flip]) -> None:
         if flips:
@@ -247,3 +265,8 @@ class Evidence:
                 heard.append(peer_watch.heard_us)
         known = [at for at in heard if at is not None]
         return self.doubt.trusts(max(known, default=None))
+
+
+def _usable(detector: Detector) -> Verdict:
+    """The verdict for the routes: what answers again and is only held down is better than what is silent."""
+    return Verdict.SUSPECT if detector.held else detector.verdict

@@ -96,7 +96,7 @@ class HotPaths:
             if now_us < watch.passive_until_us:
                 self.counters["suppressed"] += 1
             elif spend():
-                self.send(watch, sender, watch.detector.port, now_us)
+                self.send(watch, sender, watch.detector.next_port(), now_us)
             else:
                 self.counters["over_budget"] += 1
         self.summary.expire(now_us)

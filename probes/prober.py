@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 from probes.budget import Allowance
@@ -35,9 +35,11 @@ from probes.wire import PlanPeer, ProbePlan, ReportRows
 
 log = logging.getLogger("probes.prober")
 
-MAX_PROBES_PER_S = 2_000  # the node's own cap, whatever a plan says; a plan beyond it is slowed down evenly
+NOTE_US = 5_000_000  # how often the schedule is told how uncertain each peer's round trip is
 IP_BYTES = 28  # IPv4 and UDP headers; the budget counts what a provider bills
-PEER_BYTES = AUTHENTICATED_SIZE + IP_BYTES
+FOLLOW_UP_US = 500_000  # who is probed so often is asked for Follow-Up Telemetry: the next reply corrects this one
+FOLLOW_UP_BYTES, MAC_TLV_BYTES = 20, 20
+PEER_BYTES = AUTHENTICATED_SIZE + FOLLOW_UP_BYTES + MAC_TLV_BYTES + IP_BYTES
 PATH_BYTES = 110 + IP_BYTES  # the longest envelope with IPv4 addresses
 MAX_TICK_US = 5_000  # slots are served on this grid: agents of one process wake up together, a third less CPU
 _SSIDS = 1 << 16
@@ -71,7 +73,9 @@ class Prober:
             self.keyring = Keyring()
             envelopes = Envelopes(self.keyring)
             sources = [_open(opened, bind_host, port) for port in (probe_port, *confirm_ports)]
-            self.sender = ProbeSender(sources, clock, unwrap=envelopes.unwrap, on_answer=self._answered)
+            self.sender = ProbeSender(
+                sources, clock, unwrap=envelopes.unwrap, on_answer=self._answered, on_drained=self._drained
+            )
             opened.callback(self.sender.close)
             self.reflector = Reflector(open_udp(bind_host, reflector_port), clock, self._count_reflected)
             opened.callback(self.reflector.close)
@@ -92,10 +96,12 @@ class Prober:
         self._unresolved: tuple[str, ...] = ()
         self._tick_us = MAX_TICK_US
         self.allowance = Allowance(monotonic_us())
+        self._note_us = 0
         self._validity_us = 0  # of the plan, from when it was issued or confirmed
         self._judged: dict[tuple[str, str], Verdict] = {}  # since the last report
         self.hot = HotPaths(self.reflex, self.evidence, envelopes, rng, self._ssid, self._retarget)
         self._alarm = Alarm(self._fire)
+        self._awaiting = False  # whether the alarm was set for an answer that may come before it
         self._closed = False
         self._arm()  # routes from disk may be in use before there is anybody to probe
 
@@ -111,7 +117,7 @@ class Prober:
 
     async def follow(self, plan: ProbePlan) -> None:
         """Probe by this plan from now on; peers that stay keep their phase, their row and their sequence."""
-        peers = _capped([peer for peer in plan.peers if peer.node != plan.node], plan.node)
+        peers = [peer for peer in plan.peers if peer.node != plan.node]
         hosts = dict.fromkeys([*(peer.host for peer in peers), *(relay.host for relay in plan.relays)])
         addresses = {host: await self._resolve(host) for host in hosts}
         self._unresolved = tuple(host for host, address in addresses.items() if address is None)
@@ -143,8 +149,11 @@ class Prober:
         self._validity_us = max(0, plan.expires_at_us - plan.issued_at_us)
         self.allowance.follow(plan.budget, now_us)
         self._month()
-        size = AUTHENTICATED_SIZE if any(peer.key for peer in peers) else BASE_SIZE
-        self._schedule.per_s = self.allowance.regular_per_s(size + IP_BYTES)
+        size = max(map(_size, self._targets.values()), default=BASE_SIZE + IP_BYTES)
+        self._schedule.per_s = per_s = self.allowance.regular_per_s(size)
+        asked_per_s = sum(1_000_000 / peer.interval_us for peer in peers)
+        if asked_per_s > per_s:
+            log.warning("%s: the plan asks for %d probes/s; the budget bears %d", plan.node, asked_per_s, per_s)
         expires_us = now_us + self._validity_us if self._validity_us else None
         self._schedule.replace([peer for peer, _ in reachable], now_us, plan.floor_interval_us, expires_us)
         self._arm()
@@ -169,7 +178,11 @@ class Prober:
     def end_interval(self) -> ReportRows:
         """Rows of what was closed since the last call, and of peers about which the detectors changed their mind."""
         self._month()
-        rows = self._summary.close(monotonic_us())
+        now_us = monotonic_us()
+        if now_us >= self._note_us:
+            self._note_us = now_us + NOTE_US
+            self._note_round_trips()
+        rows = self._summary.close(now_us)
         judged, self._judged = self._judged, {}
         seen = set(zip(rows.peer, rows.transport, strict=True))
         quiet = [_quiet_row(*key) for key in judged if key not in seen and key in self._targets]
@@ -180,6 +193,13 @@ class Prober:
             for key in zip(columns[0], columns[1], strict=True)
         ]
         return ReportRows(**dict(zip(_COLUMNS, columns, strict=True)), state=tuple(states))
+
+    def _note_round_trips(self) -> None:
+        """Tell the schedule when each peer answered last, and how much its round trip varies."""
+        for key, watch in self.evidence.peers().items():
+            trip = watch.round_trip
+            if watch.heard_us is not None and trip.srtt_us:
+                self._schedule.note(key, watch.heard_us, trip.variation_us * 1_000_000 // trip.srtt_us)
 
     def take_alarms(self) -> Alarms:
         """Routes that changed, and peers about which the detectors changed their mind, since the last call."""
@@ -193,6 +213,7 @@ class Prober:
             "schedule.skipped": self._schedule.skipped,
             "summary.strays": self._summary.strays,
             "summary.clock_steps": self._summary.clock_steps,
+            "summary.followed_up": self._summary.followed_up,
             "summary.residences_refused": self._summary.residences_refused,
             "stamping.arrivals": int(self.stamping.arrivals),  # as the self-test found: 1 if the kernel stamps them
             "stamping.departures": int(self.stamping.departures),
@@ -229,13 +250,14 @@ class Prober:
     def _target(self, peer: PlanPeer, address: str) -> Target:
         key = (peer.node, peer.transport)
         row, where = self._summary.row(*key), (address, peer.reflector_port)
+        follow_up = peer.interval_us <= FOLLOW_UP_US
         if not peer.key:
-            return Target(row, where, self._ssid(key))
+            return Target(row, where, self._ssid(key), follow_up=follow_up)
         first = peer.key_id << 4  # the reflector knows by the upper bits whose key it is
         taken = self._keyed.setdefault(where, set())
         free = [ssid for ssid in range(max(1, first), first + 16) if ssid not in taken]
         taken.add(free[0])  # a peer has at most a handful of transports
-        return Target(row, where, free[0], key=Key.of_hex(peer.key))
+        return Target(row, where, free[0], key=Key.of_hex(peer.key), follow_up=follow_up)
 
     def _ssid(self, key: object) -> int:
         """The STAMP session id of a row or a path: never 0, its own for as long as it lives."""
@@ -272,9 +294,18 @@ class Prober:
     def _arm(self) -> None:
         if self._closed:
             return
-        times = (self._schedule.next_at(), self.evidence.next_at(), self.hot.next_at())
-        next_us = min(at_us for at_us in times if at_us is not None)
+        next_us, slot_us, overdue_us = self.hot.next_at(), self._schedule.next_at(), self.evidence.next_at()
+        if slot_us is not None and slot_us < next_us:
+            next_us = slot_us
+        self._awaiting = overdue_us is not None and overdue_us < next_us
+        if overdue_us is not None and overdue_us < next_us:
+            next_us = overdue_us
         self._alarm.set(next_us + -next_us % self._tick_us)
+
+    def _drained(self) -> None:
+        """Answers came: what the alarm was set for may not be overdue any more."""
+        if self._awaiting:
+            self._arm()
 
     def _fire(self) -> None:
         now_us = monotonic_us()
@@ -320,7 +351,10 @@ class Prober:
 
 
 def _size(target: Target) -> int:
-    return (BASE_SIZE if target.key is None else AUTHENTICATED_SIZE) + IP_BYTES
+    size = (BASE_SIZE if target.key is None else AUTHENTICATED_SIZE) + IP_BYTES
+    if target.follow_up:
+        size += FOLLOW_UP_BYTES if target.key is None else FOLLOW_UP_BYTES + MAC_TLV_BYTES
+    return size
 
 
 def _open(opened: ExitStack, host: str, port: int) -> socket.socket:
@@ -343,13 +377,3 @@ def _rows_of(rows: Sequence[tuple[object, ...]]) -> ReportRows:
 def _quiet_row(peer: str, transport: str) -> tuple[object, ...]:
     """A row in which nothing was closed: it is there for its state."""
     return (peer, transport, 0, 0, 0, 0, 0, -1, 0, 0, -1, 0, 0, (), (), ())
-
-
-def _capped(peers: Sequence[PlanPeer], node: str) -> Sequence[PlanPeer]:
-    """The peers, all probed more slowly if the plan asks for more than the cap."""
-    asked_per_s = sum(1_000_000 / peer.interval_us for peer in peers)
-    if asked_per_s <= MAX_PROBES_PER_S:
-        return peers
-    log.warning("%s: the plan asks for %d probes/s, the cap is %d", node, asked_per_s, MAX_PROBES_PER_S)
-    slower = asked_per_s / MAX_PROBES_PER_S
-    return [replace(peer, interval_us=int(peer.interval_us * slower) + 1) for peer in peers]

@@ -233,7 +233,10 @@ class Reflex:
         return self._look_again(now_us)
 
     def tick(self, now_us: int) -> list[Flip]:
-        """Go back where the waits are over; to be called about as often as probes are sent."""
+        """Go back where the waits are over, and leave what is down as soon as there is a way out.
+
+        To be called about as often as probes are sent: no verdict changes when a backup answers a node in doubt.
+        """
         return self._look_again(now_us, only_away=True)
 
     # --- routes ------------------------------------------------------------------------------------------------------
@@ -304,7 +307,7 @@ class Reflex:
         """Decide again about every route in use; forget those that are not."""
         flips = []
         for name, route in list(self._routes.items()):
-            if only_away and not route.place:
+            if only_away and not route.place and not (route.way and route.way.state is Verdict.DOWN):
                 continue
             if now_us - route.used_us > IN_USE_US:
                 del self._routes[name]
@@ -380,13 +383,13 @@ class Reflex:
         way = route.way
         if way is None or way.primary is None:
             return
+        enough = False  # one good path after the present one is
         for place, (choice, state) in enumerate(zip(way.choices, way.states, strict=True)):
             if place == way.place or choice is way.duplicate:
                 yield place, keepalive_us
-            else:  # one that is down, too: unasked, it would stay so in memory long after it was healed
+            elif not enough or state is not Verdict.UP:  # unasked, what is down would stay so long after it was healed
                 yield place, keepalive_us * WARM_FACTOR
-            if place > way.place and state is Verdict.UP:
-                return  # one good path after the present one is enough
+            enough |= place > way.place and state is Verdict.UP
 
     # --- words -------------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,11 @@
 """Whom to probe next. PURE: time is an argument, randomness is passed in.
 
 Every peer owns a regular grid of slots, one per interval, with a random phase, so that the probes of a mesh neither
-burst nor beat in step. A heap keeps the next slot of each peer. A slot that could not be served in time (the process
-stalled, the machine slept) is skipped, not made up for: after a stall of any length each peer gets at most one probe,
-and only if its slot is still fresh. Replacing the plan keeps the slots of peers that stay.
+burst nor beat in step. Phases are sixteenths of the interval from a moment that each node draws for itself: peers of
+one node then share wake-ups, which cost more than probes do. A heap keeps the next slot of each peer. A slot that could
+not be served in time (the process stalled, the machine slept) is skipped, not made up for: after a stall of any length
+each peer gets at most one probe, and only if its slot is still fresh. Replacing the plan keeps the slots of peers that
+stay.
 
 A peer's interval in the plan is the shortest that is of use. Where not everything fits into
 :attr:`Schedule.per_s`, every peer keeps the floor rate (all are slowed evenly if not even that fits), and what is left
@@ -50,6 +52,7 @@ TIERS = ("hot", "warm", "cold")
 STALEST = 10.0  # intervals without an answer beyond which a peer is no more worth asking than at this
 CERTAIN = 0.05  # a round trip that never varies is still worth as much as one that varies by so much of itself
 SELDOM_US = 3_600_000_000  # where nothing may be sent at all; the allowance refuses even that
+PHASES = 16  # of a peer, per interval
 STEPS_PER_OCTAVE = 4  # of intervals that are not a plan's own: small changes of value change no slots
 
 
@@ -58,6 +61,7 @@ class Schedule:
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
+        self._origin_us = rng.randrange(SELDOM_US)  # of all phases
         self._heap: list[tuple[int, int]] = []  # (slot, place in the plan)
         self._peers: list[PlanPeer] = []
         self._intervals: list[int] = []  # in force, by place
@@ -175,11 +179,16 @@ class Schedule:
             if known is not None and known[1] <= interval:
                 slot = known[0]
             else:
-                slot = now_us + self._rng.randrange(interval)
+                slot = self._drawn(interval, now_us)
                 slot = slot if known is None else min(slot, known[0])
             heap.append((slot, place))
         heapq.heapify(heap)
         self._heap = heap
+
+    def _drawn(self, interval_us: int, now_us: int) -> int:
+        """A slot of random phase, within an interval from now."""
+        phase_us = self._rng.randrange(PHASES) * interval_us // PHASES
+        return now_us + (self._origin_us + phase_us - now_us) % interval_us
 
 
 def allot(

@@ -1,7 +1,8 @@
 """What an agent keeps on disk: who it is, and the last plans it got.
 
 The identity is written once, right after joining, and synced, because the token that bought it is used up. The plans
-are rewritten when they change, so that a restart without a control plane goes on probing and routing. Files replace
+are rewritten when they change, so that a restart without a control plane goes on probing and routing; what was sent in
+the month is rewritten every minute, so that a restart does not begin the monthly budget anew. Files replace
 each other atomically and are readable by their owner alone.
 """
 
@@ -13,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from probes.budget import MonthState
 from probes.wire import ProbePlan, ReactionPlan, WireError, decode_plan, decode_reaction_plan, encode
 
 
@@ -31,7 +33,7 @@ class Identity:
 
 
 class StateDir:
-    """The files ``identity.json``, ``plan.json`` and ``reaction-plan.json`` of one node."""
+    """The files ``identity.json``, ``plan.json``, ``reaction-plan.json`` and ``month.json`` of one node."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,6 +91,19 @@ class StateDir:
     def save_reaction_plan(self, plan: ReactionPlan, received_at_us: int) -> None:
         """Write the reaction plan; losing it in a power cut costs nothing but a fetch."""
         self._write("reaction-plan.json", {"received_at_us": received_at_us, "plan": encode(plan)}, sync=False)
+
+    def load_month(self) -> MonthState | None:
+        """What was sent in the month when it was last written; ``None`` if that is not known."""
+        try:
+            record = json.loads((self.path / "month.json").read_text())
+            state = MonthState(**record)
+        except (OSError, ValueError, TypeError, RecursionError):
+            return None  # lost, so that counting starts anew: probing must not depend on this file
+        return state if type(state.month) is type(state.sent_bytes) is int and state.sent_bytes >= 0 else None
+
+    def save_month(self, state: MonthState) -> None:
+        """Write what was sent in the month."""
+        self._write("month.json", asdict(state), sync=False)
 
     def forget_reaction_plan(self) -> None:
         """Remove the reaction plan: it is that of another control plane."""

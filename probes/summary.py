@@ -10,6 +10,11 @@ Two clocks. ``now_us`` is monotonic and decides about deadlines; the four stamps
 monotonic time that passed: a t4 beyond it, or before t1, is replaced. A reflector whose stamps claim that it kept the
 probe for less than nothing, or longer than the probe was away, is not believed: its residence counts as zero.
 
+Follow-Up Telemetry (RFC 8972, 4.7): a reply may tell when the *previous* one really left its reflector. The sample of
+that one is then corrected, if it still waits for its sketch; otherwise it counts as it came. In an interval with
+:data:`HELD_FROM` answers or more, the last one is held over to the next, so that it is corrected too; it counts as open
+until then. With fewer, being told a whole interval later would cost more than the correction is worth.
+
 Measured values are kept as they come and turned into sketches at the end of an interval, or after
 :data:`MAX_UNFOLDED` of them: equal values are then counted once, at a third of the cost.
 
@@ -19,7 +24,7 @@ Jitter is RFC 3550's estimator (6.4.1 and A.8) over successive round trips, kept
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from enum import Enum, auto
 
 from probes.wire import MAX_BUCKETS, MAX_COUNT, MAX_ROWS, ReportRows, bucket_of
@@ -27,6 +32,7 @@ from probes.wire import MAX_BUCKETS, MAX_COUNT, MAX_ROWS, ReportRows, bucket_of
 MAX_OPEN = 65_536  # probes of all rows together; beyond it the oldest is given up as lost
 MAX_LOST_REMEMBERED = 256  # per row; an answer that comes more losses later than this is no longer known to be late
 MAX_AGE = 65_536  # sequence numbers further back than this are strays, not duplicates
+HELD_FROM = 8  # answers of an interval, from which on the last one may wait for its correction
 MAX_UNFOLDED = 1_024  # values of a row that wait for their sketch
 CLOCK_SLACK_US = 2_000  # wall and monotonic clock may disagree by this much within one probe
 _SEQUENCES = 1 << 32
@@ -49,9 +55,9 @@ class Row:
 
     __slots__ = (
         "_backward", "_backward_base_us", "_backward_min_us", "_duplicate", "_folded_rtt_us", "_forward",
-        "_forward_base_us", "_forward_min_us", "_jitter_16", "_late", "_lost", "_open", "_opened", "_received",
-        "_reflected", "_rtt", "_rtt_min_us", "_sent", "_summary", "_unfolded", "last_rtt_us", "next_sequence", "peer",
-        "transport",
+        "_forward_base_us", "_forward_min_us", "_held", "_jitter_16", "_late", "_lost", "_open", "_opened", "_received",
+        "_reflected", "_reply", "_rtt", "_rtt_min_us", "_sent", "_summary", "_t3_us", "_unfolded", "last_rtt_us",
+        "next_sequence", "peer", "transport",
     )  # fmt: skip
 
     def __init__(self, summary: Summary, peer: str, transport: str, first_sequence: int) -> None:
@@ -60,6 +66,9 @@ class Row:
         self.transport = transport
         self.next_sequence = first_sequence
         self.last_rtt_us = -1  # of the newest answered probe
+        self._held = 0  # answers of the interval before that wait in this one: one or none
+        self._t3_us = 0  # of the newest answer
+        self._reply = (-1, 0)  # the reflector's number and T3 of the newest answer that could be followed up
         self._opened = 0  # probes since the start
         self._open: dict[int, Probe] = {}  # by sequence
         self._lost: dict[int, None] = {}  # sequences, oldest first
@@ -80,8 +89,8 @@ class Row:
 
     @property
     def open(self) -> int:
-        """Probes that are neither answered nor counted as lost."""
-        return len(self._open)
+        """Probes that are neither answered nor lost, and an answer held over from the interval before."""
+        return len(self._open) + self._held
 
     def send(self, t1_us: int, now_us: int) -> int:
         """Open a probe stamped ``t1_us`` and return its sequence number."""
@@ -126,11 +135,28 @@ class Row:
             residence_us, t3_us = 0, t2_us
         self._sent += 1
         self._received += 1
+        self._t3_us = t3_us
         self.last_rtt_us = elapsed_us - residence_us
         self._unfolded.append((self.last_rtt_us, t2_us - departed_us, t4_us - t3_us))
         if len(self._unfolded) >= MAX_UNFOLDED:
             self._fold()
         return Outcome.ANSWERED
+
+    def follow_up(self, number: int, told_number: int, told_us: int) -> None:
+        """The newest answer was the reflector's reply ``number`` and tells when reply ``told_number`` really left."""
+        previous, t3_us = self._reply
+        self._reply = number, self._t3_us
+        if told_number != previous or len(self._unfolded) < 2:
+            return
+        rtt_us, forward_us, backward_us = self._unfolded[-2]
+        late_us = told_us - t3_us
+        if 0 <= late_us <= rtt_us:
+            self._unfolded[-2] = rtt_us - late_us, forward_us, backward_us - late_us
+            self._summary.followed_up += 1
+
+    def waiting(self) -> list[int]:
+        """Round trips of this interval, in microseconds, that are not in a sketch yet."""
+        return [rtt_us for rtt_us, _, _ in self._unfolded]
 
     def reflect(self) -> None:
         """Count a probe from this peer that this node answered."""
@@ -189,6 +215,7 @@ class Row:
         """The finished interval in the column order of ``ReportRows``, ``None`` if nothing happened in it."""
         if not (self._sent or self._reflected or self._late or self._duplicate):
             return None
+        held = self._hold()
         self._fold()
         values = (
             self.peer, self.transport, self._sent, self._received, min(self._reflected, MAX_COUNT), self._late,
@@ -197,7 +224,17 @@ class Row:
             _flat(self._rtt), _flat(self._forward), _flat(self._backward),
         )  # fmt: skip
         self._start_interval()
+        self._unfolded += held
+        self._held = self._sent = self._received = len(held)
         return values
+
+    def _hold(self) -> list[tuple[int, int, int]]:
+        """Take out the newest answer if the next one is likely to tell when it really left its reflector."""
+        if self._reply[0] < 0 or len(self._unfolded) < HELD_FROM:
+            return []
+        self._sent -= 1
+        self._received -= 1
+        return [self._unfolded.pop()]
 
 
 class Summary:
@@ -208,6 +245,7 @@ class Summary:
         self.strays = 0
         self.clock_steps = 0
         self.residences_refused = 0
+        self.followed_up = 0  # samples corrected by what the next reply told
         self._first_sequence = first_sequence
         self._rows: dict[tuple[str, str], Row] = {}
         self._sent: deque[tuple[Probe, Row]] = deque()  # in order of sending; open ones, and closed ones among them
@@ -258,7 +296,11 @@ class Summary:
         return ReportRows(*zip(*found, strict=True)) if found else ReportRows()
 
 
-def _add(sketch: dict[int, int], values_us: Iterable[int], base_us: int) -> None:
+def _add(sketch: dict[int, int], values_us: Sequence[int], base_us: int) -> None:
+    if len(values_us) == 1:  # most rows of an agent with sparse probes
+        bucket = bucket_of(values_us[0] - base_us)
+        sketch[bucket] = sketch.get(bucket, 0) + 1
+        return
     for value_us, count in Counter(values_us).items():
         bucket = bucket_of(value_us - base_us)
         sketch[bucket] = sketch.get(bucket, 0) + count

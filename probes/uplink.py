@@ -107,6 +107,10 @@ class Uplink:
             raise Unreachable("the answer to a report must name plan_version, an integer")
         return version
 
+    async def beacons(self, identity: Identity, rows: list[dict[str, object]]) -> None:
+        """Deliver round trips to machines in client networks."""
+        await self._call("POST", "/v1/beacons", identity.key, rows)
+
     async def _call(self, method: str, path: str, key: str | None, body: object) -> dict[str, object]:
         return _parsed(await self._send(method, path, key, body, {}, TIMEOUT_S))
 

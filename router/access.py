@@ -28,7 +28,8 @@ SCOPES = ("viewer", "media", "operator", "admin")
 AGENT_PREFIX = "agent:"
 
 _KEY_TEXT = re.compile(r"tk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
-_TOKEN_TEXT = re.compile(rf"({ID_PATTERN[1:-1]})\.([0-9]{{1,15}})\.([0-9]{{1,18}})\.([A-Za-z0-9_-]{{43}})")
+_ID = ID_PATTERN[1:-1]
+_TOKEN_TEXT = re.compile(rf"({_ID}(?:/{_ID})?)\.([0-9]{{1,15}})\.([0-9]{{1,18}})\.([A-Za-z0-9_-]{{43}})")
 _NOBODY = bytes(32)  # compared when the id is unknown, so that guessing ids cannot be timed
 
 

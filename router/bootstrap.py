@@ -22,6 +22,7 @@ import uvloop
 from fastapi import FastAPI
 
 from router.access import Key, adopt_key, mint_key
+from router.addresses import AddressBook
 from router.api import create_app
 from router.api.closing import Closing
 from router.api.gate import key_text
@@ -62,17 +63,22 @@ class App:
 
 def build(settings: Settings) -> App:
     """Put a control plane together; nothing runs and nothing is written yet, besides the state folder."""
+    addresses = AddressBook(settings.asn_file, settings.location_file)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     megabytes = settings.flight_recorder_mb
     options = RuntimeOptions(
         flight_folder=settings.state_dir / "flight" if megabytes else None,
         flight_bytes=megabytes * 1_000_000,
+        agent_suspect_us=min(settings.agent_suspect_s, settings.agent_lease_s) * 1_000_000,
+        attach_lease_us=settings.attach_lease_s * 1_000_000,
+        ended_kept_us=settings.ended_sessions_days * 86_400 * 1_000_000,
         agent_silence_us=settings.agent_lease_s * 1_000_000,
         patience_us=max(settings.agent_lease_s, settings.session_lease_s) * 1_000_000,
         move_lease_us=settings.move_deadline_s * 1_000_000,
     )
     store = Store(settings.database)
     runtime = Runtime(store, Solver(), options, system_clock())
+    runtime.addresses = addresses
     return App(settings, store, runtime, create_app(runtime, settings), settings.state_dir / ADMIN_KEY_FILE)
 
 

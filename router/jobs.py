@@ -19,8 +19,12 @@ JOBS = (
     Job("routes", 1.0),
     Job("drains", 1.0),
     Job("rollup", 30.0),
+    Job("clients", 30.0),  # learn from client networks, if anything was measured
     Job("counters", 10.0, core=False),  # absolute counters from the database heal any drift of the differences
+    Job("agents", 1.0, core=False),  # what other control planes on the same database have taken and given back
     Job("expire", 2.0, core=False),  # sessions whose lease is over, agents that fell silent
+    Job("pools", 1.0, core=False),  # sessions that wait for an agent, and agents whose state has lasted long enough
     Job("save_table", 5.0, core=False),
+    Job("forget_ended", 300.0, core=False),  # what is known of sessions that ended long ago
     Job("thin_history", 3600.0, core=False),
 )

@@ -59,16 +59,39 @@ class Settings(BaseSettings):
         default=120,
         ge=5,
         le=86_400,
-        description="How long a session lives without a heartbeat of its node; also the grace to resume it",
+        description="How long a node holds its sessions without a heartbeat; then they end",
+    )
+    user_grace_s: int = Field(
+        default=60, ge=5, le=86_400, description="How long a session waits for a user who left its edge to come back"
     )
     session_token_s: int = Field(
         default=86_400, ge=60, le=2_592_000, description="How long a session token may be used to resume"
     )
     move_deadline_s: int = Field(
-        default=30, ge=1, le=3_600, description="How long a node has to hand a moving session to its new edge"
+        default=10,
+        ge=1,
+        le=3_600,
+        description="How long a node has to hand a moving session to its new edge; then the move is taken back",
+    )
+    ended_sessions_days: int = Field(
+        default=7, ge=2, le=3_650, description="How long ended sessions and their events can be looked up"
     )
     agent_lease_s: int = Field(
         default=10, ge=2, le=3_600, description="How long an agent may be silent before it counts as lost"
+    )
+    agent_suspect_s: int = Field(
+        default=3,
+        ge=1,
+        le=3_600,
+        description="How long an agent may be silent before no session is given to it; at most `agent_lease_s` counts",
+    )
+
+    asn_file: Path | None = Field(
+        default=None, description="CSV of address ranges, `start,end,asn` (may be .gz): whose network an address is of"
+    )
+    location_file: Path | None = Field(
+        default=None,
+        description="CSV of address ranges, `start,end,country[,latitude,longitude]` (may be .gz): where an address is",
     )
 
     @classmethod

@@ -2,7 +2,7 @@
 
 A thread and not a process: everything that goes in and comes out is immutable and is handed over by reference, and the
 arithmetic lets go of the interpreter. The seams are the pairs of messages ``MakeSurvey`` and ``Surveyed``, ``Solve``
-and ``Solved``.
+and ``Solved``, ``FitClients`` and ``ClientsFitted``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from router.core.clients import Census, Tomography
 from router.core.solve import Answer, Question
 from router.core.survey import Survey, Window
 
@@ -31,6 +32,10 @@ class Solver:
     async def survey(self, window: Window) -> Survey:
         """The next link table; raises whatever the computation raises."""
         return await self._run(window.survey)
+
+    async def fit_clients(self, census: Census) -> Tomography:
+        """What all client networks teach; raises whatever the computation raises."""
+        return await asyncio.to_thread(census.fit)  # not in the worker's thread: routes would wait for it
 
     async def _run(self, compute: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, compute)

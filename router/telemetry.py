@@ -29,7 +29,7 @@ SECRET_NAMES = frozenset({"key", "admin_key", "token", "secret", "authorization"
 _SECRETS = (
     (re.compile(r"\b(tk_[0-9a-f]{12})_[A-Za-z0-9_-]{20,}"), r"\1_***"),
     (re.compile(r"\b(tj_[a-z0-9-]{1,63})_[A-Za-z0-9_-]{20,}"), r"\1_***"),
-    (re.compile(r"\b(s-[0-9a-f]{12}\.\d+\.\d+)\.[A-Za-z0-9_-]{43}"), r"\1.***"),
+    (re.compile(r"\b(s-[0-9a-f]{12}(?:/[a-z0-9-]+)?\.\d+\.\d+)\.[A-Za-z0-9_-]{43}"), r"\1.***"),
     (re.compile(r"(?i)\b(bearer)\s+[^\s'\"]+"), r"\1 ***"),
     (re.compile(r"(://[^:/@\s]*:)[^@\s]*@"), r"\1***@"),
 )
@@ -109,6 +109,16 @@ class Counts(Protocol):
     def failures(self) -> int: ...
 
 
+class Turns(Protocol):
+    """What the turnstile has carried so far."""
+
+    @property
+    def batches(self) -> int: ...
+
+    @property
+    def requests(self) -> int: ...
+
+
 class Observed(Protocol):
     """What the collector looks at: the runtime, without importing it."""
 
@@ -120,6 +130,9 @@ class Observed(Protocol):
 
     @property
     def inbox_depth(self) -> int: ...
+
+    @property
+    def turnstile(self) -> Turns: ...
 
     def now(self) -> Micros: ...
 
@@ -228,6 +241,11 @@ class ViewCollector(Collector):
         yield CounterMetricFamily("tendril_solve_seconds", "Time spent in route computations", counts.solve_seconds)
         compiled = "1 if the C kernel computes routes, 0 if its numpy form does"
         yield GaugeMetricFamily("tendril_kernel_compiled", compiled, int(COMPILED))
+        turns = self._observed.turnstile
+        text = "Transactions that started or ended sessions, any number each"
+        yield CounterMetricFamily("tendril_group_commits", text, turns.batches)
+        text = "Starts and ends of sessions that were written"
+        yield CounterMetricFamily("tendril_group_commit_requests", text, turns.requests)
         yield CounterMetricFamily("tendril_background_failures", "Background work that failed", counts.failures)
         yield CounterMetricFamily("tendril_reports_accepted", "Probe reports taken", self._tallies.reports_accepted)
         yield CounterMetricFamily("tendril_reports_rejected", "Probe reports refused", self._tallies.reports_rejected)

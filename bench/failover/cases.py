@@ -28,7 +28,8 @@ CUTS = int(os.environ.get("BENCH_FAILOVER_CUTS", "200"))  # in each direction; f
 DEATHS = max(2, CUTS // 20)  # of a whole provider; each meets several calls
 CUT_S, HEALED_S, DEAD_S, ALIVE_S = 1.2, (0.0, 0.3), 2.0, (0.2, 0.7)
 WITHIN_S = 0.6  # the three calls of a round are cut at random moments within
-HEALS_S = 30.0  # how long a node may take to see a healed path up again
+HEALS_S = 8.0  # how long a node may take to see a healed path up again; a call that takes longer waits out a round
+LINKS_S = 540.0  # for all cuts of links
 SETTLE_S = 10.0  # of talking before the control plane is stopped
 MEDIAN_MS, P99_MS = 60.0, 200.0  # besides one round trip
 LATE_GATE_US = 5_000.0  # p99 of the emulator's own lateness; above it the figures are the machine's
@@ -95,36 +96,39 @@ def _talk(testbed: Testbed, flows: Sequence[Flow], records: Path) -> Any:
 
 
 def _cut_links(breaker: Breaker, lateness: list[dict[str, Any]]) -> None:
-    """In every round each call loses one link of one of its paths, at a moment of its own."""
+    """In every round each call loses one link of one of its paths, at a moment of its own.
+
+    A call that is not well again yet waits for a later round; after ``LINKS_S`` what is left is given up.
+    """
     draw, pause = random.Random(f"{SEED}/rounds"), threading.Event()
     kinds = [*[Kind.THERE, Kind.BACK] * CUTS, *[Kind.ANSWERS] * (CUTS // 4)]
     draw.shuffle(kinds)
-    pairs = EDGES // 2
-    for start in range(0, len(kinds), pairs):  # one cut of a call at a time, and nothing broken before it
-        moments = sorted((draw.uniform(0, WITHIN_S), pair) for pair in range(pairs))
-        at_s = 0.0
-        for (moment_s, pair), kind in zip(moments, kinds[start : start + pairs], strict=False):
+    pairs, deadline, done = EDGES // 2, time.monotonic() + LINKS_S, 0
+    while kinds and time.monotonic() < deadline:  # one cut of a call at a time, and nothing broken before it
+        moments, at_s = sorted((draw.uniform(0, WITHIN_S), pair) for pair in range(pairs)), 0.0
+        for moment_s, pair in moments[: len(kinds)]:
             pause.wait(moment_s - at_s)
-            at_s = moment_s
+            at_s, kind = moment_s, kinds.pop()
             odd = kind is Kind.BACK or (kind is Kind.ANSWERS and draw.random() < 0.5)
-            breaker.cut_link(kind, 2 * pair + odd)
+            if not breaker.cut_link(kind, 2 * pair + odd):
+                kinds.insert(0, kind)
         pause.wait(CUT_S)
         breaker.heal()
         lateness.append(breaker.accuracy())
         _until_healed(breaker)
         pause.wait(draw.uniform(*HEALED_S))
-        if start // pairs % 20 == 0:
-            progress(f"{start} of {len(kinds)} cuts")
+        if (done := done + 1) % 20 == 0:
+            progress(f"{len(breaker.cuts)} cuts made, {len(kinds)} to come")
 
 
 def _kill_providers(breaker: Breaker, lateness: list[dict[str, Any]]) -> None:
     draw, pause = random.Random(f"{SEED}/providers"), threading.Event()
     for _ in range(DEATHS):
+        _until_healed(breaker)
         breaker.kill_provider(breaker.busiest_provider(PROVIDERS))
         pause.wait(DEAD_S)
         breaker.heal()
         lateness.append(breaker.accuracy())
-        _until_healed(breaker)
         pause.wait(draw.uniform(*ALIVE_S))
 
 

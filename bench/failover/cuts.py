@@ -77,18 +77,19 @@ class Breaker:
         answer = self._testbed.ask_agent(about.source, f"/v1/routes/{about.data_center}?class={about.context}")
         return answer if answer and answer.get("forward") else None
 
-    def cut_link(self, kind: Kind, flow: int) -> None:
-        """Silence one random link of the path in force, one way."""
+    def cut_link(self, kind: Kind, flow: int) -> bool:
+        """Silence one random link of the path in force, one way; not of a flow that is not well."""
         path = self.path_in_force(flow) if self.healed(flow) else None
         if path is None:
             self.skipped += 1
-            return
+            return False
         hop = self._draw.randrange(len(path) - 1)
         ends = [path[hop], path[hop + 1]]
         if kind is Kind.ANSWERS:
             ends.reverse()
         fault = self._testbed.fault(link=ends, kind="blackhole")
         self._open.append((kind, flow, ">".join(ends), _now_us(), self.rtt_us(path), fault))
+        return True
 
     def kill_provider(self, provider: str) -> None:
         """Silence all data centers of a provider; noted for each flow that relays there."""

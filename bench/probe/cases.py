@@ -22,6 +22,7 @@ SECONDS = 3.0
 BATCH, BATCH_EVERY_US = 256, 16_000  # 16,000 probes/s: as many as irtt gets out at its shortest interval, or more
 IRTT_FASTEST = "10us"
 SOAK_PROBES = 1_000_000
+SOAK_S = 65.0  # at the longest: a machine that is busy with other things gets through fewer
 Result = dict[str, Any]
 
 
@@ -93,9 +94,9 @@ def _noise(where: Space, server: Popen[str], interval_us: int) -> bool:
 def _many_targets(where: Space) -> bool:
     progress("1 target and 1,000")
     one, slow, many = _turns(
-        lambda: _near(where, "plan", SECONDS, 1, 1_000),
-        lambda: _near(where, "plan", SECONDS, 1, 20_000),
-        lambda: _near(where, "plan", SECONDS, 1_000, 1_000_000),
+        lambda: _near(where, "plain", SECONDS, 1, 1_000),
+        lambda: _near(where, "plain", SECONDS, 1, 20_000),
+        lambda: _near(where, "plain", SECONDS, 1_000, 1_000_000),
     )
     return line("probe-targets", "1,000 targets at 1 Hz", _middle(many, "p50_us"), _middle(one, "p50_us"),
                 "1 target at 1 kHz", "us", GOAL, 1 / 1.2, one_at_50_hz_us=_middle(slow, "p50_us"),
@@ -104,7 +105,7 @@ def _many_targets(where: Space) -> bool:
 
 def _agent(where: Space) -> bool:
     progress("an agent with 30 peers")
-    with where.serve(python("far", FAR, NEAR, 30)) as far:
+    with where.serve(python("far", FAR, NEAR, 30)) as far:  # thirty agents, each on its own time
         ask(far)
         runs = [_near(where, "plan", 10.0, 30, 1_000_000) for _ in range(TURNS)]
     shares = [100 * one["cpu_s"] / one["wall_s"] for one in runs]
@@ -117,12 +118,10 @@ def _agent(where: Space) -> bool:
 
 
 def _soak(where: Space, far: Popen[str]) -> bool:
-    """A million probes, an hour's worth of a busy agent, in about a minute: nothing may grow."""
+    """A million probes, an hour's worth of a busy agent, in about a minute or what fits: nothing may grow."""
     progress(f"{SOAK_PROBES:,} probes")
-    seconds = SOAK_PROBES / BATCH * BATCH_EVERY_US / 1e6
-    answered, runs_kb = 0, []
     before = ask(far)["reflected"]
-    found = _near(where, "batches", seconds, BATCH, BATCH_EVERY_US, 0)
+    found = _near(where, "batches", SOAK_S, BATCH, BATCH_EVERY_US, 0, SOAK_PROBES)
     answered, runs_kb = found["answered"], [found["kb_before"], found["kb"]]
     return line("probe-soak", f"{answered:,} probes", runs_kb[1], runs_kb[0] + 2_048, "before, and 2 MB", "kB", GOAL,
                 1.0, answered=answered, reflected=ask(far)["reflected"] - before, descriptors=found["fds"],

@@ -45,9 +45,10 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def prober(host: str, seed: int) -> Prober:
-    """The whole data path of an agent that does not relay."""
-    return Prober(host, (SENDER_PORT, REFLECTOR_PORT, None), Clock(), Random(seed), frozenset())
+def prober(host: str, seed: int, *, alone: bool = True) -> Prober:
+    """The whole data path of an agent that does not relay; not ``alone`` at its address, it takes any ports."""
+    ports = (SENDER_PORT, REFLECTOR_PORT, None) if alone else (0, 0, None)
+    return Prober(host, ports, Clock(), Random(seed), frozenset())
 
 
 def plan(host: str, peers: int, interval_us: int) -> ProbePlan:

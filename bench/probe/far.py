@@ -1,6 +1,7 @@
-"""The far end: our reflector, or a whole agent's data path that probes back. Ends when its input does.
+"""The far end: our reflector, or the data paths of agents that probe back, of which the first reflects.
 
-``python -m bench.probe.far HOST [PEER_HOST PEERS]``. For each line read, one JSON line: CPU seconds, packets reflected.
+``python -m bench.probe.far HOST [PEER_HOST AGENTS]``. For each line read, one JSON line: CPU seconds, packets
+reflected. Ends when its input does.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from probes.sockets import Reflector, open_udp
 async def _serve(host: str, peer: str, peers: int) -> None:
     if peers:
         whole = prober(host, 2)
-        await whole.follow(plan(peer, peers, 1_000_000))
+        others = [prober(host, seed, alone=False) for seed in range(3, 2 + peers)]
+        for one in (whole, *others):
+            await one.follow(plan(peer, 1, 1_000_000))
         reflector = whole.reflector
     else:
         sock = open_udp(host, REFLECTOR_PORT)

@@ -2,10 +2,12 @@
 
 ``python -m bench.probe.near CASE HOST PEER_HOST SECONDS PARAMETERS``:
 
-``batches SIZE EVERY_US KEYED``   :class:`ProbeSender` alone: so many sessions, probed all at once
+``batches SIZE EVERY_US KEYED``   :class:`ProbeSender` alone: so many sessions, probed all at once; a further
+                                  parameter ends it after so many answers
 ``plan PEERS INTERVAL_US``        :class:`Prober` following a plan, as an agent does
+``plain PEERS INTERVAL_US``       the same without Follow-Up Telemetry, which only frequent probes have
 
-Reports are closed every second, as an agent closes them.
+Reports are closed every second, as an agent closes them; twice as often where single samples are asked for and many.
 """
 
 from __future__ import annotations
@@ -17,15 +19,19 @@ import sys
 import time
 from collections.abc import Callable
 
+import probes.prober
 from bench.probe.ends import FIRST_KEY_ID, REFLECTOR_PORT, cpu_s, descriptors, key, plan, prober, resident_kb
 from probes.clock import Clock
 from probes.sockets import Alarm, ProbeSender, Target, monotonic_us, open_udp
-from probes.summary import Summary
+from probes.summary import Row, Summary
 
 WARM_UP_S = 0.5
+DENSE_US = 10_000  # probed so often, samples would be in sketches before a second is over
 
 
-async def _batches(host: str, peer: str, seconds: float, size: int, every_us: int, keyed: int) -> dict[str, object]:
+async def _batches(
+    host: str, peer: str, seconds: float, size: int, every_us: int, keyed: int, probes: int = 0
+) -> dict[str, object]:
     summary = Summary()
     rtts_us: list[int] = []
     sender = ProbeSender(open_udp(host, 0), Clock())
@@ -49,39 +55,53 @@ async def _batches(host: str, peer: str, seconds: float, size: int, every_us: in
     alarm = Alarm(fire)
     alarm.set(next_us)
     try:
-        return await _measured(seconds, lambda: summary.close(monotonic_us()).received, rtts_us)
+        return await _measured(seconds, lambda: summary.close(monotonic_us()).received, rtts_us, probes=probes)
     finally:
         alarm.close()
         sender.close()
 
 
+async def _plain(host: str, peer: str, seconds: float, peers: int, interval_us: int) -> dict[str, object]:
+    probes.prober.FOLLOW_UP_US = 0  # nobody is probed so often
+    return await _plan(host, peer, seconds, peers, interval_us)
+
+
 async def _plan(host: str, peer: str, seconds: float, peers: int, interval_us: int) -> dict[str, object]:
     whole = prober(host, 1)
     rtts_us: list[int] = []
+    rows: dict[Row, None] = {}
     told = whole.sender.on_answer
 
     def hear(target: Target, sequence: int, rtt_us: int, now_us: int) -> None:
-        rtts_us.append(rtt_us)
+        rows[target.row] = None
         if told is not None:
             told(target, sequence, rtt_us, now_us)
+
+    def close() -> tuple[int, ...]:
+        for row in rows:
+            rtts_us.extend(row.waiting())
+        return whole.end_interval().received
 
     whole.sender.on_answer = hear
     await whole.follow(plan(peer, peers, interval_us))
     try:
-        return await _measured(seconds, lambda: whole.end_interval().received, rtts_us)
+        return await _measured(seconds, close, rtts_us, close_s=0.5 if interval_us < DENSE_US else 1.0)
     finally:
         whole.close()
 
 
-async def _measured(seconds: float, close: Callable[[], tuple[int, ...]], rtts_us: list[int]) -> dict[str, object]:
+async def _measured(
+    seconds: float, close: Callable[[], tuple[int, ...]], rtts_us: list[int], *, close_s: float = 1.0, probes: int = 0
+) -> dict[str, object]:
+    """Run for so long, or until so many probes have been answered."""
     await asyncio.sleep(WARM_UP_S if seconds < 20 else 5.0)  # what is kept for a while has come
     close()
     rtts_us.clear()
     kb, fds, began_s, began_cpu_s, answered = (
         resident_kb(), descriptors(), time.monotonic(), cpu_s(), 0,
     )  # fmt: skip
-    while time.monotonic() - began_s < seconds:
-        await asyncio.sleep(min(1.0, max(0.01, began_s + seconds - time.monotonic())))
+    while time.monotonic() - began_s < seconds and not 0 < probes <= answered:
+        await asyncio.sleep(min(close_s, max(0.01, began_s + seconds - time.monotonic())))
         answered += sum(close())
     took_s, used_s = time.monotonic() - began_s, cpu_s() - began_cpu_s
     found: dict[str, object] = {"answered": answered, "cpu_s": used_s, "wall_s": took_s, "fds_before": fds,
@@ -94,5 +114,5 @@ async def _measured(seconds: float, close: Callable[[], tuple[int, ...]], rtts_u
 
 if __name__ == "__main__":
     case, host, peer, seconds, *rest = sys.argv[1:]
-    run = {"batches": _batches, "plan": _plan}[case]
+    run = {"batches": _batches, "plan": _plan, "plain": _plain}[case]
     print(json.dumps(asyncio.run(run(host, peer, float(seconds), *map(int, rest)))), flush=True)  # type: ignore[operator]

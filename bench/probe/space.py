@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -72,6 +73,7 @@ def space() -> Iterator[Space]:
     if os.geteuid() != 0:
         raise Unavailable("not_root", "network namespaces need root")
     made = Space(f"tb-near-{os.getpid()}", f"tb-far-{os.getpid()}")
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         for name in (made.near, made.far):
             _ip("netns", "add", name)
@@ -84,6 +86,11 @@ def space() -> Iterator[Space]:
     finally:
         for name in (made.near, made.far):
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)  # past everything that has to be taken down
 
 
 def _inside(name: str, command: Sequence[str]) -> list[str]:

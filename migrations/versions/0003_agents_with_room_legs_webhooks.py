@@ -22,6 +22,9 @@ SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 LIVE = sa.text("state <> 'ended'")
 QUEUED = sa.text("state = 'queued'")
 ALONE = sa.text("state <> 'ended' AND held_by IS NULL")
+UNBOUND = sa.text("state <> 'ended' AND agent IS NULL AND pool IS NOT NULL")
+REBOUND = sa.text("rebound_at IS NOT NULL")
+TIMED = sa.text("deadline_at IS NOT NULL")
 HELD = sa.text("held_by IS NOT NULL")
 
 
@@ -48,6 +51,7 @@ def _added() -> dict[str, tuple[sa.Column[Any], ...]]:
         "sessions": (
             sa.Column("agent_epoch", sa.BigInteger(), server_default="0", nullable=False),
             sa.Column("queued_until", sa.BigInteger(), nullable=True),
+            sa.Column("rebound_at", sa.BigInteger(), nullable=True),
             sa.Column("held_by", sa.String(), nullable=True),
         ),
     }
@@ -63,7 +67,11 @@ def upgrade() -> None:
         " WHERE state <> 'ended' AND agent IS NOT NULL"
     )
     _index("ix_sessions_queued", "sessions", ["pool", "created_at", "id"], QUEUED)
+    _index("ix_sessions_ended_at", "sessions", ["ended_at"], sa.text("ended_at IS NOT NULL"))
     _index("ix_sessions_live_agent", "sessions", ["agent"], LIVE)
+    _index("ix_sessions_unbound", "sessions", ["pool"], UNBOUND)
+    _index("ix_sessions_rebound", "sessions", ["id"], REBOUND)
+    _index("ix_agents_deadline_at", "agents", ["deadline_at"], TIMED)
     # A session that a node holds lives by the node's lease; its own counts when nobody holds it.
     op.drop_index("ix_sessions_live_lease_expires_at", "sessions")
     _index("ix_sessions_live_lease_expires_at", "sessions", ["lease_expires_at"], ALONE)
@@ -151,6 +159,10 @@ def downgrade() -> None:
     op.drop_index("ix_sessions_live_lease_expires_at", "sessions")
     op.drop_index("ix_sessions_live_agent", "sessions")
     op.drop_index("ix_sessions_queued", "sessions")
+    op.drop_index("ix_sessions_ended_at", "sessions")
+    op.drop_index("ix_sessions_unbound", "sessions")
+    op.drop_index("ix_sessions_rebound", "sessions")
+    op.drop_index("ix_agents_deadline_at", "agents")
     for table, columns in _added().items():
         for column in columns:
             op.drop_column(table, column.name)

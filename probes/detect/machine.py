@@ -45,7 +45,7 @@ BESIDE_US = 300_000  # a miss counts against its port when another port's probe,
 RETRY = 32  # every so many regular probes one goes from a port that did not work
 FORGET_US = 10_000_000  # misses of a port further apart have nothing to do with each other
 PARTIAL_NATS = 12.0  # one port's own evidence; a wrong one only moves probes to a port that works as well
-MOST_HELD_US = 60_000_000  # hold-down doubles up to this
+MOST_HELD_US = 4_000_000  # hold-down doubles up to this: whether to *return* to a path that flaps is for the reflex
 CALM_US = 600_000_000  # up for so long, and the flaps before are forgotten
 STALL_US = 100_000  # a check so late means that this process did not run
 GRACE_US = 25_000  # then answers that wait in sockets are read first
@@ -160,9 +160,9 @@ class Detector:
         """When to call ``check`` and ``burst_due`` next, ``None``: after the next ``sent`` or ``answered``."""
         self._forget_answered()
         times = [max(self._overdue[0][0], self._grace_until)] if self._overdue else []
-        if self.verdict is Verdict.SUSPECT:
+        if self.verdict is Verdict.SUSPECT or self._proving:
             times.append(self._burst_at)
-        if self.verdict is Verdict.DOWN and self._answers >= self._triggers.up_answers:
+        if self.held:
             times.append(self._held_until)
         return min(times, default=None)
 
@@ -170,8 +170,12 @@ class Detector:
         """How many confirm probes to send now, on other source ports.
 
         A suspect path is asked ``burst_probes`` times in a row, then twice per keepalive interval until it is decided:
-        probes in one burst of loss prove little, so the questions are spread over the time that an answer needs.
+        probes in one burst of loss prove little, so the questions are spread over the time that an answer needs. A path
+        that is down and answers again is asked once per keepalive interval until it has proved itself.
         """
+        if self._proving and now_us >= self._burst_at:
+            self._burst_at = now_us + self._triggers.keepalive_us
+            return 1
         if self.verdict is not Verdict.SUSPECT or now_us < self._burst_at:
             return 0
         if self._burst_left > 0:
@@ -194,7 +198,12 @@ class Detector:
         return self.port
 
     def confirm_port(self) -> int:
-        """Index of the source port for the next confirm probe: in turn, not the path's own if another one works."""
+        """Index of the source port for the next confirm probe: in turn, not the path's own if another one works.
+
+        Of a path that is down and answers again it is the port that answered.
+        """
+        if self._proving:
+            return self.port
         for _ in self._ports:
             self._confirm = (self._confirm + 1) % len(self._ports)
             if self._confirm != self.port and self._confirm not in self.partial:
@@ -202,11 +211,20 @@ class Detector:
         return self.port
 
     @property
+    def held(self) -> bool:
+        """Whether the path is down, has answered often enough since, and only waits for the hold-down to end."""
+        return self.verdict is Verdict.DOWN and self._answers >= self._triggers.up_answers
+
+    @property
     def run(self) -> tuple[int, ...]:
         """When the probes were sent whose answers are missing in a row: what the evidence rests on."""
         return tuple(sent_us for sent_us, _ in self._run)
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _proving(self) -> bool:
+        return self.verdict is Verdict.DOWN and 0 < self._answers < self._triggers.up_answers
 
     def _stalled(self, now_us: int) -> bool:
         """Whether this process, not the path, is late: then answers get time to be read, once."""
@@ -275,8 +293,7 @@ class Detector:
 
     def _event(self, now_us: int) -> Event | None:
         if self.verdict is Verdict.DOWN:
-            proved = self._answers >= self._triggers.up_answers and now_us >= self._held_until
-            return Event.PROVED if proved else None
+            return Event.PROVED if self.held and now_us >= self._held_until else None
         self._run.sort()
         self.evidence = self.model.evidence([sent_us for sent_us, _ in self._run])
         if not self._run:
@@ -303,6 +320,7 @@ class Detector:
         self._flaps = 0 if now_us - self._up_at > CALM_US and self._flaps else self._flaps
         held_us = min(MOST_HELD_US, self._triggers.hold_down_us << min(self._flaps, 16))
         self._flaps += 1
+        self._burst_at = now_us
         self._down_at, self._held_until, self._answers = now_us, now_us + held_us, 0
         self.model.forget_run()
 

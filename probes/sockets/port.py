@@ -46,6 +46,7 @@ class Port:
         self._patient = patient
         self._drained_us = 0
         self._pause: asyncio.TimerHandle | None = None
+        self.awaited = 0  # departures that the kernel has not told yet
 
     def close(self) -> None:
         """Stop reading and close the socket."""
@@ -68,8 +69,9 @@ class Port:
                 return
 
     def _drain(self) -> None:
-        self.read_departures()
-        for _ in range(MAX_DRAIN_BATCHES):
+        if self.awaited:  # its answer may be among those that have arrived
+            self.read_departures()
+        for turn in range(MAX_DRAIN_BATCHES):
             try:
                 arrivals = receive_batch(self.sock)
             except OSError:  # an ICMP error: the socket lives on
@@ -77,6 +79,8 @@ class Port:
                 continue
             if arrivals:
                 self._take(arrivals)
+            elif not turn:
+                self.read_departures()  # then it is the error queue that woke us
             if len(arrivals) < BATCH:
                 break
         if self._patient and self.sock.fileno() >= 0:

@@ -21,7 +21,7 @@ from probes.sockets.kernel import STAMP_THIS, Address, address_of, monotonic_us,
 from probes.sockets.limits import SourceLimit, TokenBucket
 from probes.sockets.port import Port
 from probes.sockets.selftest import error_estimate
-from probes.stamp import AUTHENTICATED_SIZE, BASE_SIZE, PacketError, Reflection, micros_to_ntp
+from probes.stamp import AUTHENTICATED_SIZE, BASE_SIZE, ErrorEstimate, PacketError, Reflection, micros_to_ntp, tlv
 
 REFLECTED_PER_S = 20_000  # this bounds what a reflector can be made to send
 REFLECTED_PER_SOURCE_S = 4_000  # twice what one agent may probe at all
@@ -52,7 +52,10 @@ class Reflector:
         self._sources = SourceLimit(per_source_s)
         self._addresses: dict[bytes, Address] = {}
         if reflection is None:
-            reflection = Reflection(own_port=self.address[1], error_estimate=error_estimate(clock))
+            estimate = error_estimate(clock)
+            reflection = Reflection(own_port=self.address[1], error_estimate=estimate)
+            sync = tlv.SYNC_NTP if ErrorEstimate.decode(estimate).synchronized else tlv.SYNC_LOCAL
+            reflection.stamping = tlv.TimestampInformation(sync, tlv.SOFTWARE, sync, tlv.SOFTWARE)
         self._reflection = reflection
         self._departing: dict[int, tuple[Address, int, int]] = {}  # by number: address, SSID, sequence of the reply
         self._number = 0
@@ -122,6 +125,7 @@ class Reflector:
         if len(self._departing) >= MAX_DEPARTING:
             del self._departing[next(iter(self._departing))]
         self._departing[self._number] = address, ssid, int.from_bytes(reply[:4], "big")
+        self._port.awaited = len(self._departing)
         self._number = (self._number + 1) & 0xFFFFFFFF
         self._port.read_departures()
 
@@ -133,3 +137,4 @@ class Reflector:
                 continue
             address, ssid, sequence = reply
             self._reflection.transmitted(address, ssid, self._clock.read(stamp_ns // 1_000), sequence)
+        self._port.awaited = len(self._departing)

@@ -25,24 +25,42 @@ from probes.sockets.port import Port
 from probes.sockets.selftest import error_estimate
 from probes.stamp import (
     AUTHENTICATED_SIZE,
+    BASE_SIZE,
     Key,
     PacketError,
     TooLongError,
     micros_to_ntp,
     ntp_to_micros,
-    pack_request,
     sign_request,
-    stamp_to_micros,
+    tlv,
     unpack_reply,
     verify_reply,
 )
-from probes.stamp.packet import ReplyFields
+from probes.stamp.ntp import stamp_to_micros, stamps_to_micros
+from probes.stamp.packet import ReplyFields, pack_sender, unpack_reflector
 from probes.summary import DEPARTED, SEQUENCE, T1, Outcome, Probe, Row
 
 RING = 1_024  # departures waited for, a power of two
 MAX_DEPARTURE_US = 1_000_000  # what waits longer for its device is stamped when it was handed over
 ANSWERED = Outcome.ANSWERED
 NOT_SENT = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)  # out of buffer space: the network never saw it
+
+
+_PLAIN_SIZES = (BASE_SIZE, BASE_SIZE + len(tlv.FOLLOW_UP_REQUEST))  # of unauthenticated replies
+
+
+def _follow_up_request(key: Key | None, sequence: int) -> bytes:
+    return tlv.FOLLOW_UP_REQUEST if key is None else tlv.seal(tlv.FOLLOW_UP_REQUEST, key, sequence)
+
+
+def _followed_up(reply: bytes, key: Key | None, number: int, estimate: int) -> tuple[int, int]:
+    """Number of the reply before, and when it really left in microseconds; number -1 if the reply does not tell."""
+    if key is None:
+        told, stamp = tlv.read_follow_up(reply[BASE_SIZE:])
+    else:
+        found = tlv.read(reply[AUTHENTICATED_SIZE:], key, number, signed=True).follow_up
+        told, stamp = (found.sequence, found.timestamp) if found is not None and found.timestamp else (-1, 0)
+    return told, stamp_to_micros(stamp, estimate)
 
 
 class StrayError(PacketError):
@@ -61,6 +79,7 @@ class Target:
     envelope: bytes = b""
     samples: list[int] = field(default_factory=list)  # round trips in microseconds, if the sender keeps them
     key: Key | None = None  # with one, requests are authenticated and replies have to be
+    follow_up: bool = False  # whether replies are asked when the one before really left
     last_port: int = 0  # index of the source port that the newest probe left by
     wrap: Callable[[bytes], bytes] | None = None  # makes the datagram of each packet, where an ``envelope`` cannot
     raw: bytes = field(init=False)
@@ -91,6 +110,7 @@ class _Source(Port):
         self._clock = clock
         self._ring: list[Probe | None] = [None] * RING
         self._number = 0  # of the next datagram
+        self.awaited = 0
 
     def send(self, datagrams: Sequence[tuple[bytes, bytes]], probes: Sequence[Probe]) -> list[tuple[int, int]]:
         """Send (packet, raw address) pairs, up to a batch; returns (index, ``errno``) of each that did not go."""
@@ -114,12 +134,14 @@ class _Source(Port):
             ring[number & (RING - 1)] = probe
             number += 1
         self._number = number & 0xFFFFFFFF
+        self.awaited += len(probes)
         self.read_departures()
 
     def _renumber(self) -> None:
         if self.stamped:
             self.read_departures()
             self._ring = [None] * RING
+            self.awaited = 0
             self._number = 0
             self.stamped = stamp_transmits(self.sock)
 
@@ -129,6 +151,7 @@ class _Source(Port):
             if number < 0:
                 self._counters["network_errors"] += 1  # ICMP, for one
                 continue
+            self.awaited -= 1
             probe = ring[number & (RING - 1)]
             if probe is None:
                 continue
@@ -141,7 +164,10 @@ class _Source(Port):
 
 
 class ProbeSender:
-    """Sends STAMP requests and files the replies; ``on_answer`` hears (target, sequence, round trip, now) of each."""
+    """Sends STAMP requests and files the replies.
+
+    ``on_answer`` hears (target, sequence, round trip, now) of each, ``on_drained`` when a batch of them has been read.
+    """
 
     def __init__(
         self,
@@ -152,12 +178,14 @@ class ProbeSender:
         keep_samples: bool = False,
         departures: bool = True,
         on_answer: Callable[[Target, int, int, int], None] | None = None,
+        on_drained: Callable[[], None] | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._clock = clock
         self._unwrap = unwrap  # takes a relay header off a reply; raises ValueError
         self._keep_samples = keep_samples
         self.on_answer = on_answer
+        self._on_drained = on_drained
         self._error_estimate = error_estimate(clock)
         socks = [sock] if isinstance(sock, socket.socket) else list(sock)
         self._ports = [_Source(one, clock, self.counters, self._take, stamped=departures) for one in socks]
@@ -218,21 +246,22 @@ class ProbeSender:
         now_us, timestamp, estimate = monotonic_us(), micros_to_ntp(t1_us), self._error_estimate
         datagrams: list[tuple[bytes, bytes]] = []
         probes: list[Probe] = []
-        sequences: list[int | None] = []
         for target in targets:
             probe = target.row.launch(t1_us, now_us)
             target.last_port = port_index
             if target.key is None:
-                packet = pack_request(probe[SEQUENCE], timestamp, estimate, target.ssid)
+                packet = pack_sender(probe[SEQUENCE], timestamp, estimate, target.ssid)
             else:
                 packet = sign_request(target.key, probe[SEQUENCE], timestamp, estimate, target.ssid)
+            if target.follow_up:
+                packet += _follow_up_request(target.key, probe[SEQUENCE])
             if target.wrap is not None:
                 packet = target.wrap(packet)
             elif target.envelope:
                 packet = target.envelope + packet
-            sequences.append(probe[SEQUENCE])
             probes.append(probe)
             datagrams.append((packet, target.raw))
+        sequences: list[int | None] = [probe[SEQUENCE] for probe in probes]
         for index, number in port.send(datagrams, probes):
             if number in NOT_SENT:
                 targets[index].row.withdraw(probes[index])
@@ -243,25 +272,34 @@ class ProbeSender:
         now_us, read = monotonic_us(), self._clock.read
         heard, keep = self.on_answer, self._keep_samples
         echoed = echoed_us = 0  # T1 of the last reply: what was sent together has the same
+        targets, relays = self._targets, self._relays
         for packet, stamp_ns, _, source in arrivals:
-            try:
-                target, (_, t3, estimate, _, t2, sequence, t1, _, _) = self._read(packet, source)
-            except PacketError as error:
-                self.counters[error.counter] += 1
-                continue
-            except ValueError:  # a broken relay header
-                self.counters["malformed"] += 1
-                continue
+            target = None
+            if packet is not None and len(packet) in _PLAIN_SIZES and packet[13] and packet[37]:  # as nearly all are
+                number, t3, estimate, ssid, t2, sequence, t1, _, _ = unpack_reflector(packet)
+                target = targets.get((source, ssid))
+            if target is None or target.key is not None or source in relays:
+                try:
+                    target, (number, t3, estimate, _, t2, sequence, t1, _, _) = self._read(packet, source)
+                except PacketError as error:
+                    self.counters[error.counter] += 1
+                    continue
+                except ValueError:  # a broken relay header
+                    self.counters["malformed"] += 1
+                    continue
             if t1 != echoed:
                 echoed, echoed_us = t1, ntp_to_micros(t1)
             row, t4_us = target.row, read((stamp_ns or wall_ns()) // 1_000)
-            t2_us = stamp_to_micros(t2, estimate)
-            t3_us = t2_us if t3 == t2 else stamp_to_micros(t3, estimate)
+            t2_us, t3_us = stamps_to_micros(t2, t3, estimate)
             if row.answer(sequence, echoed_us, t2_us, t3_us, t4_us, now_us) is ANSWERED:
+                if target.follow_up and packet is not None:
+                    row.follow_up(number, *_followed_up(packet, target.key, number, estimate))
                 if keep:
                     target.samples.append(row.last_rtt_us)
                 if heard is not None:
                     heard(target, sequence, row.last_rtt_us, now_us)
+        if self._on_drained is not None:
+            self._on_drained()
 
     def _read(self, packet: bytes | None, source: bytes) -> tuple[Target, ReplyFields]:
         """Whose reply it is, and its fields; with a key known, only what was made with it. Raises ``ValueError``."""

@@ -14,6 +14,7 @@ _ERA_SECONDS = 1 << 32
 _SECONDS_MASK = _ERA_SECONDS - 1
 _HALF_ERA = 1 << 63  # of a 64-bit stamp: below it lies the era that starts in 2036
 _SECOND_US = 1_000_000
+_EPOCH_US = _NTP_UNIX_SECONDS * _SECOND_US
 _PTP_FLAG = 0x4000  # Z bit of the error estimate
 
 
@@ -38,6 +39,16 @@ def ptp_to_micros(stamp: int) -> int:
 def stamp_to_micros(stamp: int, error_estimate: int) -> int:
     """Microseconds of a timestamp in the format that the Z bit of its error estimate names."""
     return ptp_to_micros(stamp) if error_estimate & _PTP_FLAG else ntp_to_micros(stamp)
+
+
+def stamps_to_micros(received: int, sent: int, error_estimate: int) -> tuple[int, int]:
+    """T2 and T3 of a reply, as :func:`stamp_to_micros` of each; what every reply goes through."""
+    if error_estimate & _PTP_FLAG or received < _HALF_ERA or sent < _HALF_ERA:
+        return stamp_to_micros(received, error_estimate), stamp_to_micros(sent, error_estimate)
+    t2_us = ((received * _SECOND_US + 0x80000000) >> 32) - _EPOCH_US
+    if sent == received:
+        return t2_us, t2_us
+    return t2_us, ((sent * _SECOND_US + 0x80000000) >> 32) - _EPOCH_US
 
 
 @dataclass(frozen=True, slots=True)

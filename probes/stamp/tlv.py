@@ -204,6 +204,20 @@ def seal(extensions: bytes, key: Key, sequence: int) -> bytes:
     return extensions + Tlv(HMAC, key.mac(_SEQUENCE.pack(sequence) + extensions)).encode()
 
 
+FOLLOW_UP_REQUEST = encode((FollowUp(),))
+"""What asks for Follow-Up Telemetry, behind a base packet."""
+_FOLLOWED_UP = struct.Struct(">BBHIQ4x")
+
+
+def read_follow_up(raw: bytes) -> tuple[int, int]:
+    """Number and raw stamp of the reply before, from the only TLV of an unauthenticated reply; (-1, 0) if untold."""
+    if len(raw) != _FOLLOWED_UP.size:
+        return -1, 0
+    flags, kind, size, number, stamp = _FOLLOWED_UP.unpack(raw)
+    told = not flags and kind == FOLLOW_UP and size == SIZES[FOLLOW_UP] and stamp
+    return (number, stamp) if told else (-1, 0)
+
+
 def answer(
     raw: bytes,
     fill: Callable[[int, bytes], bytes | None],

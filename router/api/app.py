@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -14,11 +15,15 @@ from starlette.routing import Match
 from probes.wire import ProbeReport
 from router import dashboard
 from router.api import (
+    clients,
     drains,
     events,
     fleet,
     heartbeats,
+    hot_routes,
+    hot_sessions,
     keys,
+    legs,
     links,
     nodes,
     operations,
@@ -31,6 +36,7 @@ from router.api import (
     watch,
 )
 from router.api.closing import Closing
+from router.api.hot import HotApp, HotTable
 from router.api.limits import BodyLimit
 from router.api.pulses import Pulses
 from router.api.reply import PROBLEMS
@@ -45,8 +51,10 @@ GROUPS: tuple[APIRouter, ...] = (
     links.endpoints,
     sessions.endpoints,
     resumes.endpoints,
+    legs.endpoints,
     heartbeats.endpoints,
     pools.endpoints,
+    clients.endpoints,
     drains.endpoints,
     nodes.endpoints,
     resources.endpoints,
@@ -55,6 +63,8 @@ GROUPS: tuple[APIRouter, ...] = (
     events.endpoints,
     operations.endpoints,
 )
+# Each adds its hot paths, with a state of their own per app.
+HOT: tuple[Callable[[HotTable], None], ...] = (hot_routes.add_paths, hot_sessions.add_paths)
 DESCRIPTION = """Multi-region overlay routing: measured links, best paths each way, placement of stateful sessions.
 
 Refusals are `application/problem+json` (RFC 9457) with a stable `code`, the offending `field`, the `rule` and the
@@ -63,7 +73,11 @@ Refusals are `application/problem+json` (RFC 9457) with a stable `code`, the off
 
 def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     """Build the app around a runtime that somebody else starts and stops."""
-    app = FastAPI(
+    hot = HotTable()
+    for add_paths in HOT:
+        add_paths(hot)
+    app = HotApp(
+        hot=hot,
         title="Tendril",
         version="1",
         description=DESCRIPTION,

@@ -25,6 +25,7 @@ from router.api.pulses import Pulses
 from router.core.errors import InputRejected, Unavailable
 
 if TYPE_CHECKING:
+    from router.addresses import AddressBook
     from router.runtime import Runtime
     from router.settings import Settings
     from router.telemetry import Tallies
@@ -42,6 +43,11 @@ def runtime_of(request: Request) -> Runtime:
 def settings_of(request: Request) -> Settings:
     """The settings that this app was made with."""
     return request.app.state.settings  # type: ignore[no-any-return]
+
+
+def addresses_of(request: Request) -> AddressBook:
+    """Whose addresses are, and where."""
+    return runtime_of(request).addresses
 
 
 def tallies_of(request: Request) -> Tallies:

@@ -6,11 +6,13 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from router.api.gate import NODE_OR_MEDIA, Endpoint, insist_on_own_node, pulses_of, tallies_of
+from router.api.passive import learn_from_sessions
 from router.api.reply import reply
 from router.api.sessions import Desk
 from router.core.model import NodeId, Session, SessionId, SessionState
 from router.schemas.sessions import HeartbeatAnswer, HeartbeatBody, edge_url
 from router.schemas.units import rfc3339
+from router.store.heartbeats import Beat, Heard
 
 endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["sessions"])
 
@@ -35,22 +37,40 @@ def _move(desk: Desk, session: Session, node: NodeId) -> dict[str, object]:
 async def heartbeat(request: Request, body: HeartbeatBody) -> Response:
     """Renew a node's lease over all its sessions; the answer carries the moves and ends it must carry out."""
     insist_on_own_node(request, body.node)
-    desk = Desk(request)
-    node, lease = NodeId(body.node), desk.now + desk.settings.session_lease_s * 1_000_000
+    desk = Desk.of(request)
+    node = NodeId(body.node)
     own = desk.runtime.view.inventory.nodes.get(node)
     if own is not None:  # before the commit, which may wait its turn: the node speaks now
         pulses_of(request).heard(node, body.totals.sessions, desk.now)
-    changed = [(SessionId(one.id), one.event) for one in body.changed if one.event is not None]
-    leaving = await desk.runtime.commit(lambda store: store.touch_sessions(node, changed, lease, desk.runtime.now()))
+    else:
+        desk.runtime.rounds.forget(node)
+    heard = await desk.runtime.rounds.hear(beat_of(desk, body))
     if own is not None:
+        learn_from_sessions(desk.runtime, node, own.data_center, body.changed)
         totals = body.totals
         tallies_of(request).heard(own.data_center, node, totals.good, totals.bad, totals.setup_failures)
+    return reply(heard_json(desk, node, heard))
+
+
+def beat_of(desk: Desk, body: HeartbeatBody) -> Beat:
+    """What the store is told of a heartbeat."""
+    changed = tuple((SessionId(one.id), one.event) for one in body.changed if one.event is not None)
+    lease, grace = desk.settings.session_lease_s, desk.settings.user_grace_s
+    return Beat(NodeId(body.node), body.epoch, changed, desk.now + lease * 1_000_000, desk.now + grace * 1_000_000)
+
+
+def heard_json(desk: Desk, node: NodeId, heard: Heard) -> dict[str, object]:
+    """Return the JSON form of the answer to a heartbeat."""
     # Attaching: its user knocked here, but a resume has meanwhile given it another edge; tell them where.
     to_move = (SessionState.MOVING, SessionState.ATTACHING)
-    moves = [_move(desk, session, node) for session in leaving if session.state in to_move]
+    moves = [_move(desk, session, node) for session in heard.leaving if session.state in to_move]
     ends = [
         {"id": session.id, "reason": session.end_reason if session.state is SessionState.ENDED else "placed_elsewhere"}
-        for session in leaving
+        for session in heard.leaving
         if session.state not in to_move
     ]
-    return reply({"moves": moves, "ends": ends, "lease_expires_at": rfc3339(lease)})
+    rebound = [
+        {"id": other.session, "agent": {"id": other.agent, "data_center": other.data_center, "address": other.address}}
+        for other in desk.runtime.waiting.rebound.get(node, ())
+    ]
+    return {"moves": moves, "ends": ends, "rebound": rebound, "lease_expires_at": rfc3339(heard.lease.expires_at)}

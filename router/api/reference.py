@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from prometheus_client.core import Metric
 from pydantic.fields import FieldInfo
 
+from router.api import agent_reference
 from router.api.app import GROUPS
 from router.api.gate import need_of
 from router.core.plane import ControlPlane
@@ -108,6 +109,10 @@ METRICS_TAIL = """
 | `unknown_peer` | a row about a node or transport that is not in the inventory (yet, or any more) |
 | `faster_than_light` | a row whose round trip, or sum of one-way minima, is below half of what light in fibre needs |
 | `contradiction` | a row whose two one-way minima add up to more than its round trip |
+| `beacon_unknown_data_center` | a beacon about a data center that is gone |
+| `beacon_without_network` | a beacon that nothing says whose network it is about |
+| `beacon_outran_light` | a beacon faster than half of what light in fibre needs |
+| `network_forgotten` | a client network that was heard longest ago, when there were too many |
 | `clock` | the delays of a row that the offsets known of the two clocks make impossible; its round trip still counts |
 """
 WITH_REASON = ("tendril_routes_held_back", "tendril_evidence_refused")
@@ -167,10 +172,13 @@ class _Nothing:
     solve_seconds = 0.0
     failures = 0
     inbox_depth = 0
+    batches = 0
+    requests = 0
 
     def __init__(self) -> None:
         self.view = ControlPlane().view
         self.counts = self
+        self.turnstile = self
 
     def now(self) -> int:
         """The beginning of time."""
@@ -193,7 +201,12 @@ def metrics_page() -> str:
     return METRICS_HEAD + "".join(rows) + METRICS_TAIL
 
 
-PAGES = {"http-api.md": http_api, "settings.md": settings_page, "metrics.md": metrics_page}
+PAGES = {
+    "agents-of-pools.md": agent_reference.page,
+    "http-api.md": http_api,
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+}
 
 
 def write(folder: Path) -> None:

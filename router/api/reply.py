@@ -38,14 +38,15 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     }
 }
 
-_dump: Callable[[object], str] = json.JSONEncoder(
+dump: Callable[[object], str] = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
 ).encode
+"""JSON text of an answer; NaN is a defect and raises."""
 
 
 def reply(data: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Dump an answer once; NaN is a defect and raises."""
-    return Response(_dump(data).encode(), status, dict(headers or {}), "application/json")
+    return Response(dump(data).encode(), status, dict(headers or {}), "application/json")
 
 
 def empty(headers: Mapping[str, str] | None = None) -> Response:

@@ -10,19 +10,20 @@ anything has happened to the session since: its user arrived somewhere, it was m
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from router.access import read_session_token
+from router.access import SessionToken, read_session_token
 from router.api.gate import MEDIA, Endpoint, pulses_of
 from router.api.reply import PathId
 from router.api.sessions import Desk, refusal, unknown_session
 from router.core.errors import InputRejected
-from router.core.model import DataCenterId, Micros, Session, SessionId, SessionState
+from router.core.model import DataCenterId, Event, LegId, Micros, Session, SessionId, SessionState
 from router.core.pools import next_session_state
-from router.core.steering import Placement, PlaceRequest, Refused, place
+from router.core.steering import Placement, PlaceRequest, RankedEdge, Refused, place
 from router.runtime import Runtime
 from router.schemas.sessions import ResumeBody, SessionAnswer
 from router.store import Store
@@ -31,37 +32,75 @@ endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["sessions"])
 REPEATED_WITHIN_US = 30_000_000
 
 
-def _check_resumable(session: Session | None, id: str, epoch: int) -> Session:
-    if session is None:
+LOOKED_BACK = 20  # events of a session that are searched for its last placement
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A session, or a leg in its form, and what happened to it last."""
+
+    session: Session
+    repeated: bool  # the very token that is shown now has resumed it a moment ago
+    rolled_back: bool  # its last placement was a move taken back: the user may hold either token from before
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A session that was taken up again."""
+
+    session: Session
+    ranked: tuple[RankedEdge, ...] = ()
+
+
+def _check_resumable(found: Found | None, id: str, epoch: int) -> Session:
+    if found is None:
         raise unknown_session(id)
+    session = found.session
     if not session.state.live:
         message = f"session {id} ended: {session.end_reason}; start a new one"
         raise InputRejected("session_ended", message, field="id", rule="must be live")
     # While a move is under way its new token may not have reached the user: should the old edge die just then, the
-    # token before it still opens the door (and fences the one that is on its way).
-    moving = session.state is SessionState.MOVING and session.epoch == epoch + 1
-    if session.epoch != epoch and not moving:
+    # token before it still opens the door (and fences the one that is on its way). A move that was taken back has
+    # raised the epoch twice, and nobody was given the newest token.
+    older = 2 if found.rolled_back else 1 if session.state is SessionState.MOVING else 0
+    if not session.epoch - older <= epoch <= session.epoch:
         message = f"the token is of epoch {epoch}, the session of {session.epoch}: a newer token has replaced this one"
         raise InputRejected("fenced", message, field="token", rule="the newest token", limit=session.epoch)
     return session
 
 
-def _last_resumed_by(store: Store, session: Session, token_epoch: int, now: Micros) -> bool:
-    """Whether the last thing that happened to a session is that this token resumed it, just now."""
-    if session.state is not SessionState.ATTACHING or token_epoch >= session.epoch:
-        return False
-    for _, last in store.events(subject=session.id, kind="session", limit=1):
-        by = (last.kind, last.detail.get("epoch"), last.detail.get("token_epoch"))
-        return by == ("session.resumed", session.epoch, token_epoch) and now - last.at <= REPEATED_WITHIN_US
-    return False
+def _own_events(store: Store, id: str) -> Iterator[tuple[str, Event]]:
+    """What happened to a session or leg lately, newest first, by the names of what happens to sessions."""
+    session, _, leg = id.partition("/")
+    for _, event in store.events(subject=session, kind="session", limit=LOOKED_BACK):
+        name = event.kind.removeprefix("session.")
+        if name.startswith("leg_") == bool(leg) and (not leg or event.detail.get("leg") == leg):
+            yield name.removeprefix("leg_"), event
 
 
-async def _look_up(runtime: Runtime, id: str, token_epoch: int) -> tuple[Session | None, bool]:
-    """The session, and whether this very token has resumed it a moment ago."""
+def _look_back(store: Store, session: Session, token_epoch: int, now: Micros) -> Found:
+    repeated = rolled_back = False
+    for back, (name, event) in enumerate(_own_events(store, session.id)):
+        if event.detail.get("epoch") != session.epoch or name not in ("resumed", "moved", "rolled_back"):
+            continue
+        rolled_back = name == "rolled_back"
+        by_it = name == "resumed" and back == 0 and event.detail.get("token_epoch") == token_epoch
+        repeated = by_it and session.state is SessionState.ATTACHING and now - event.at <= REPEATED_WITHIN_US
+        break
+    return Found(session, repeated and token_epoch < session.epoch, rolled_back)
 
-    def read(store: Store) -> tuple[Session | None, bool]:
-        session = store.session(SessionId(id))
-        return session, session is not None and _last_resumed_by(store, session, token_epoch, runtime.now())
+
+async def _look_up(runtime: Runtime, id: str, token_epoch: int) -> Found | None:
+    """The session or leg of that name, and what happened to it last."""
+
+    def read(store: Store) -> Found | None:
+        parent, _, leg = id.partition("/")
+        if leg:
+            pair = store.leg(SessionId(parent), LegId(leg))
+            session = None if pair is None else pair[1]
+        else:
+            session = store.session(SessionId(id))
+        return None if session is None else _look_back(store, session, token_epoch, runtime.now())
 
     return await runtime.read(read)
 
@@ -74,7 +113,7 @@ def _place(request: Request, desk: Desk, session: Session, body: ResumeBody) -> 
     if named:
         reasons.append(f"its user could not reach {', '.join(named)}")
     wanted = PlaceRequest(
-        client=body.client.core(),
+        client=desk.runtime.addresses.located(body.client.core()),
         traffic_class=session.traffic_class,
         pool=session.pool,
         constraints=session.constraints,
@@ -96,21 +135,29 @@ def _place(request: Request, desk: Desk, session: Session, body: ResumeBody) -> 
 @endpoints.post("/sessions/{id}/resume", response_model=SessionAnswer, dependencies=[Depends(MEDIA)])
 async def resume_session(request: Request, id: PathId, body: ResumeBody) -> Response:
     """Take a session up again: same agent, the best edge now, a new token; older tokens are fenced from here on."""
-    desk = Desk(request)
-    runtime = desk.runtime
-    token = read_session_token(runtime.secret, body.token, desk.now)
+    desk = Desk.of(request)
+    token = read_session_token(desk.runtime.secret, body.token, desk.now)
     if token.session != id:
         raise InputRejected("token_invalid", "the token is that of another session", field="token")
-    found, repeated = await _look_up(runtime, id, token.epoch)
-    if found is not None and repeated and found.edge not in body.unreachable:
-        return await desk.answer(found, with_token=True)
-    session = found if found is not None and repeated else _check_resumable(found, id, token.epoch)
+    done = await resumed(request, desk, token, body)
+    if isinstance(done, Refused):
+        return refusal(done)
+    return await desk.answer(done.session, with_token=True, ranked=done.ranked)
+
+
+async def resumed(request: Request, desk: Desk, token: SessionToken, body: ResumeBody) -> Resumed | Refused:
+    """Take up what the token names, a session or a leg. Raises ``fenced``, ``session_ended``, ``unknown_session``."""
+    runtime, id = desk.runtime, token.session
+    found = await _look_up(runtime, id, token.epoch)
+    if found is not None and found.repeated and found.session.edge not in body.unreachable:
+        return Resumed(found.session)
+    session = found.session if found is not None and found.repeated else _check_resumable(found, id, token.epoch)
     decision, reasons = _place(request, desk, session, body)
     if isinstance(decision, Refused):
-        return refusal(decision)
+        return decision
     edge = decision.edges[0]
     try:
-        resumed = await runtime.commit(
+        done = await runtime.commit(
             lambda store: store.rebind_session(
                 session.id,
                 expect_epoch=session.epoch,
@@ -128,8 +175,8 @@ async def resume_session(request: Request, id: PathId, body: ResumeBody) -> Resp
         )
     except InputRejected as error:
         # The same request, sent again too soon, has overtaken this one: its answer is ours as well.
-        found, repeated = await _look_up(runtime, id, token.epoch) if error.code == "fenced" else (None, False)
-        if found is None or not repeated:
+        again = await _look_up(runtime, id, token.epoch) if error.code == "fenced" else None
+        if again is None or not again.repeated:
             raise
-        return await desk.answer(found, with_token=True)
-    return await desk.answer(resumed, with_token=True, ranked=decision.edges)
+        return Resumed(again.session)
+    return Resumed(done, decision.edges)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from router.access import sign_session_token
+from router.access import Key, sign_session_token
 from router.api.gate import (
     MEDIA,
     VIEWER,
@@ -30,6 +32,8 @@ from router.api.reply import After, IdempotencyKey, Limit, PathId, QueryId, list
 from router.core.errors import InputRejected
 from router.core.model import (
     DataCenterId,
+    Leg,
+    Micros,
     PoolId,
     Session,
     SessionId,
@@ -49,12 +53,14 @@ from router.schemas.sessions import (
     rejected_json,
     session_json,
     steer_json,
+    summary_json,
 )
 from router.settings import Settings
 from router.store import Store
 from router.store.takes import Start
 
 endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["sessions"])
+PLACINGS = 3  # of one request, when its agents are taken by others while it is being placed
 
 
 def unknown_session(id: str) -> InputRejected:
@@ -104,10 +110,15 @@ def path_of(view: View, session: Session, now: int) -> RouteAnswer | None:
 class Desk:
     """What answering about sessions takes, picked up once per request."""
 
-    def __init__(self, request: Request) -> None:
-        self.runtime: Runtime = runtime_of(request)
-        self.settings: Settings = settings_of(request)
-        self.now = self.runtime.now()
+    def __init__(self, runtime: Runtime, settings: Settings) -> None:
+        self.runtime = runtime
+        self.settings = settings
+        self.now = runtime.now()
+
+    @staticmethod
+    def of(request: Request) -> Desk:
+        """The desk of the app that a request came to."""
+        return Desk(runtime_of(request), settings_of(request))
 
     def lease(self) -> int:
         """Until when a user who is on the way is waited for."""
@@ -122,15 +133,30 @@ class Desk:
         self, session: Session, *, status: int = 200, with_token: bool = False, ranked: Sequence[RankedEdge] = ()
     ) -> Response:
         """Answer about one session."""
+        address, position = await self.address_of(session), await self.position_of(session)
+        token = self.token(session) if with_token else None
+        return reply(self.document(session, address, token, ranked, position=position), status)
+
+    async def position_of(self, session: Session) -> int | None:
+        """Place of a session in the queue of its pool; None unless it waits."""
+        if session.state is not SessionState.QUEUED:
+            return None
+        return await self.runtime.read(lambda store: store.queue_position(session))
+
+    async def address_of(self, session: Session) -> str:
+        """Where a session's agent is reached; empty without one."""
         id = session.agent
         agent = None if id is None else await self.runtime.read(lambda store: store.agent(id))
-        document = self.document(
-            session, "" if agent is None else agent.address, self.token(session) if with_token else None, ranked
-        )
-        return reply(document, status)
+        return "" if agent is None else agent.address
 
     def document(
-        self, session: Session, address: str, token: str | None = None, ranked: Sequence[RankedEdge] = ()
+        self,
+        session: Session,
+        address: str,
+        token: str | None = None,
+        ranked: Sequence[RankedEdge] = (),
+        legs: Sequence[Leg] = (),
+        position: int | None = None,
     ) -> dict[str, object]:
         """The JSON form of a session with the paths in force."""
         view = self.runtime.view
@@ -140,9 +166,11 @@ class Desk:
             path_of(view, session, self.now),
             agent_address=address,
             generation=view.generation,
-            grace_s=self.settings.session_lease_s,
+            grace_s=self.settings.user_grace_s,
             token=token,
             ranked=ranked,
+            legs=[summary_json(leg) for leg in legs],
+            position=position,
         )
 
 
@@ -152,12 +180,18 @@ def request_hash(body: BaseModel) -> bytes:
     return hashlib.blake2b(canonical.encode(), digest_size=32).digest()
 
 
+def wish_of(runtime: Runtime, body: PlaceBody, seed: str) -> PlaceRequest:
+    """What is to be placed, its client with all that is known of its address."""
+    wanted = body.core(runtime.view.inventory, seed)
+    return replace(wanted, client=runtime.addresses.located(wanted.client))
+
+
 @endpoints.post("/steer", response_model=SteerAnswer, dependencies=[Depends(MEDIA)])
 async def steer(request: Request, body: PlaceBody) -> Response:
     """Show where a session would be placed; nothing is taken."""
     runtime = runtime_of(request)
     check_names(runtime.view, body)
-    decision = place(runtime.view, body.core(runtime.view.inventory, request_hash(body).hex()), runtime.now())
+    decision = place(runtime.view, wish_of(runtime, body, request_hash(body).hex()), runtime.now())
     return refusal(decision) if isinstance(decision, Refused) else reply(steer_json(decision))
 
 
@@ -190,28 +224,84 @@ async def _replayed(runtime: Runtime, key: str | None, fingerprint: bytes) -> Se
     return await runtime.commit(lambda store: store.replayed(key, fingerprint, runtime.now()))
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A session that was started, where its agent is reached, and its edges if it was placed just now."""
+
+    session: Session
+    address: str
+    ranked: tuple[RankedEdge, ...] = ()
+
+    @property
+    def status(self) -> int:
+        """201 when it has all it needs, 202 when it waits for an agent."""
+        return 202 if self.session.state is SessionState.QUEUED else 201
+
+
+def queue_until(desk: Desk, body: PlaceBody) -> Micros | None:
+    """Until when a session may wait for an agent; None if it may not."""
+    pool = None if body.pool is None else desk.runtime.view.inventory.pools.get(PoolId(body.pool))
+    if pool is None:
+        return None
+    queue_s = pool.queue_s if body.queue_s is None else body.queue_s
+    return desk.now + queue_s * 1_000_000 if queue_s else None
+
+
+async def _queue(
+    desk: Desk, body: PlaceBody, wanted: PlaceRequest, id: SessionId, start: Callable[[Session], Start]
+) -> Started | None:
+    """Let a session wait at the edge that is best for its user; None where even that is refused."""
+    decision = place(desk.runtime.view, replace(wanted, edge_only=True, cap_factor=math.inf), desk.now)
+    if isinstance(decision, Refused):
+        return None
+    waits = await desk.runtime.turnstile.start(start(new_session(id, body, wanted, decision, desk)))
+    return None if waits is None else Started(*waits)
+
+
+async def started(desk: Desk, caller: Key, body: PlaceBody, idempotency_key: str | None) -> Started | Refused:
+    """Place a session, take an agent, and write both."""
+    runtime, id = desk.runtime, SessionId(f"s-{secrets.token_hex(6)}")
+    # A caller's idempotency keys are its own: two callers may use the same text.
+    key = None if idempotency_key is None else f"{caller.id}:{idempotency_key}"
+    fingerprint = b"" if key is None else request_hash(body)
+    check_names(runtime.view, body)
+    wanted, patience = wish_of(runtime, body, id), queue_until(desk, body)
+    for attempt in range(PLACINGS):
+        decision = place(runtime.view, wanted, desk.now)
+        if isinstance(decision, Refused):
+            refused = decision
+            if refused.code != "no_idle_agent" or attempt or not runtime.store.shared:
+                break
+        else:
+            draft = new_session(id, body, wanted, decision, desk)
+            bound = await runtime.turnstile.start(Start(draft, decision.hubs, key, fingerprint, patience))
+            if bound is not None:
+                return Started(*bound, decision.edges if bound[0].id == id else ())
+            why = f"every agent of pool {body.pool} was taken meanwhile"
+            refused = Refused("no_idle_agent", why, decision.rejected)
+        # Others take agents of the same database; what they did shows in the counters a second later, or now.
+        await runtime.recount_agents()
+    if patience is not None and refused.code in ("no_idle_agent", "max_rtt"):
+        waits = await _queue(desk, body, wanted, id, lambda draft: Start(draft, (), key, fingerprint, patience))
+        if waits is not None:
+            return waits
+    # The world may have changed since the first try; what that one got is still the answer.
+    again = await _replayed(runtime, key, fingerprint)
+    return refused if again is None else Started(again, await desk.address_of(again))
+
+
 @endpoints.post("/sessions", response_model=SessionAnswer, status_code=201, dependencies=[Depends(MEDIA)])
 async def start_session(request: Request, body: PlaceBody, idempotency_key: IdempotencyKey = None) -> Response:
-    """Place a session, take an agent, and answer once both are durable; the same key gives the same session again."""
-    desk = Desk(request)
-    runtime, id = desk.runtime, f"s-{secrets.token_hex(6)}"
-    # A caller's idempotency keys are its own: two callers may use the same text.
-    key = None if idempotency_key is None else f"{key_of(request).id}:{idempotency_key}"
-    fingerprint = request_hash(body)
-    check_names(runtime.view, body)
-    wanted = body.core(runtime.view.inventory, id)
-    decision = place(runtime.view, wanted, desk.now)
-    if isinstance(decision, Refused):
-        # The world may have changed since the first try; what that one got is still the answer.
-        again = await _replayed(runtime, key, fingerprint)
-        return await desk.answer(again, status=201, with_token=True) if again else refusal(decision)
-    draft = new_session(id, body, wanted, decision, desk)
-    session = await runtime.turnstile.start(Start(draft, decision.hubs, key, fingerprint))
-    if session is None:
-        why = f"every agent of pool {body.pool} was taken meanwhile"
-        return refusal(Refused("no_idle_agent", why, decision.rejected))
-    ranked = decision.edges if session.id == id else ()
-    return await desk.answer(session, status=201, with_token=True, ranked=ranked)
+    """Place a session, take an agent, and answer once both are durable; the same key gives the same session again.
+
+    202 says that it waits for an agent (``state`` ``queued``, ``position``); it then becomes ``attaching``, or ends.
+    """
+    desk = Desk.of(request)
+    found = await started(desk, key_of(request), body, idempotency_key)
+    if isinstance(found, Refused):
+        return refusal(found)
+    token, position = desk.token(found.session), await desk.position_of(found.session)
+    return reply(desk.document(found.session, found.address, token, found.ranked, position=position), found.status)
 
 
 @endpoints.get(
@@ -232,7 +322,7 @@ async def list_sessions(
     after: After = None,
 ) -> Response:
     """List sessions; also by ``metadata.KEY=VALUE``."""
-    desk = Desk(request)
+    desk = Desk.of(request)
     metadata = {
         name.removeprefix("metadata."): value[:255]
         for name, value in request.query_params.items()
@@ -241,35 +331,38 @@ async def list_sessions(
     dc = None if data_center is None else DataCenterId(data_center)
     of_pool = None if pool is None else PoolId(pool)
 
-    def find(store: Store) -> tuple[tuple[Session, ...], dict[str, str]]:
+    def find(store: Store) -> tuple[tuple[Session, ...], dict[str, str], dict[SessionId, int]]:
         found = store.sessions(
             data_center=dc, state=state, client=client, pool=of_pool, metadata=metadata, limit=limit + 1, after=after
         )
         agents = {s.agent: store.agent(s.agent) for s in found[:limit] if s.agent is not None}
-        return found, {str(id): agent.address for id, agent in agents.items() if agent is not None}
+        positions = {s.id: store.queue_position(s) for s in found[:limit] if s.state is SessionState.QUEUED}
+        return found, {str(id): agent.address for id, agent in agents.items() if agent is not None}, positions
 
-    found, addresses = await desk.runtime.read(find)
+    found, addresses, positions = await desk.runtime.read(find)
     shown = found[:limit]
     next = shown[-1].id if len(found) > limit else None
-    return listing([desk.document(s, addresses.get(str(s.agent), "")) for s in shown], next)
+    documents = [desk.document(s, addresses.get(str(s.agent), ""), position=positions.get(s.id)) for s in shown]
+    return listing(documents, next)
 
 
 @endpoints.get("/sessions/{id}", response_model=SessionAnswer, dependencies=[Depends(VIEWER)])
 async def get_session(request: Request, id: PathId) -> Response:
-    """Show a session with the paths in force now."""
-    desk = Desk(request)
-    session = await desk.runtime.read(lambda store: store.session(SessionId(id)))
+    """Show a session with the paths in force now, and with its further legs."""
+    desk = Desk.of(request)
+    session, legs = await desk.runtime.read(lambda store: (store.session(SessionId(id)), store.legs(SessionId(id))))
     if session is None:
         raise unknown_session(id)
-    return await desk.answer(session)
+    address, position = await desk.address_of(session), await desk.position_of(session)
+    return reply(desk.document(session, address, legs=legs, position=position))
 
 
 @endpoints.delete("/sessions/{id}", response_model=SessionAnswer, dependencies=[Depends(MEDIA)])
 async def end_session(request: Request, id: PathId) -> Response:
     """End a session and free its agent; ending it again changes nothing."""
-    desk = Desk(request)
-    session = await desk.runtime.turnstile.end(SessionId(id), "caller")
-    return await desk.answer(session)
+    desk = Desk.of(request)
+    session, address = await desk.runtime.turnstile.end(SessionId(id), "caller")
+    return reply(desk.document(session, address))
 
 
 @endpoints.get("/sessions/{id}/events", response_model=EventList, dependencies=[Depends(VIEWER)])

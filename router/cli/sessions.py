@@ -92,6 +92,7 @@ def _print_session(answer: Mapping[str, Any]) -> None:
     facts: list[tuple[str, object]] = [
         ("session", answer["id"]),
         ("state", answer["state"]),
+        ("queue", f"position {answer['position']}" if answer.get("position") else None),
         ("class", answer["class"]),
         ("client", show.labels(_given(answer["client"]))),
         ("edge", f"{edge['data_center']} {edge['url']}".strip()),
@@ -181,9 +182,18 @@ def end(id: Id, output: Output = Format.TABLE, url: Url = None, key: Key = None)
 def list_pools(output: Output = Format.TABLE, url: Url = None, key: Key = None) -> None:
     """Print the pools."""
     with connect(url, key) as client:
-        found = client.resources("pools")
-    lines = ([p["id"], p["class"], show.number(p["max_rtt_ms"]), show.labels(p["labels"])] for p in found)
-    show.rows(output, {"items": found}, ("pool", "class", ">max rtt ms", "labels"), lines)
+        found, capacity = client.resources("pools"), {item["pool"]: item for item in client.capacity()}
+    full = [p | {"capacity": capacity.get(p["id"])} for p in found]
+    lines = (
+        [p["id"], p["class"], show.number(p["max_rtt_ms"]), *_capacity(p["capacity"]), show.labels(p["labels"])]
+        for p in full
+    )
+    columns = ("pool", "class", ">max rtt ms", ">idle", ">busy", ">warming", ">queued", "labels")
+    show.rows(output, {"items": full}, columns, lines)
+
+
+def _capacity(found: Mapping[str, Any] | None) -> list[object]:
+    return [None if found is None else found[name] for name in ("idle", "busy", "warming", "queued")]
 
 
 @pool.command("show")
@@ -192,15 +202,22 @@ def show_pool(id: PoolId, output: Output = Format.TABLE, url: Url = None, key: K
     with connect(url, key) as client:
         found = client.resource("pools", id)
         agents = client.agents(id)
-    columns = ("agent", "data center", "node", "state", "session", ">epoch", "address", "seen")
+        capacity = next((item for item in client.capacity() if item["pool"] == id), None)
+    columns = ("agent", "data center", "node", "state", "cordoned", "sessions", ">room", ">epoch", "address", "seen")
     lines = (
         [
-            a["id"], a["data_center"], a["node"], a["state"], a["session"], a["epoch"], a["address"],
+            a["id"], a["data_center"], a["node"], a["state"], "yes" if a["cordoned"] else "",
+            " ".join(lease["id"] for lease in a["sessions"]), a["capacity"] - a["held"], a["epoch"], a["address"],
             show.moment(a["seen_at"]),
         ]
         for a in agents
     )  # fmt: skip
-    show.rows(output, found | {"agents": agents}, columns, lines)
+    show.rows(output, found | {"agents": agents, "capacity": capacity}, columns, lines)
     if output is Format.TABLE:
         ready = sum(a["state"] == "ready" for a in agents)
         typer.echo(f"{id}: {ready} of {len(agents)} agents ready")
+        for place in capacity["data_centers"] if capacity else ():
+            free = f"{place['idle']} idle, {place['busy']} busy, {place['warming']} warming"
+            typer.echo(f"  {place['data_center']}: {free}")
+        if capacity and capacity["queued"]:
+            typer.echo(f"  {capacity['queued']} sessions wait for an agent")

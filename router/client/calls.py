@@ -241,6 +241,10 @@ class Client:
         """Return the agents of a pool."""
         return self.pages(f"/v1/pools/{_id(pool)}/agents")
 
+    def capacity(self) -> list[Json]:
+        """Return per pool how many places of agents are idle, busy and warming, and how many sessions wait."""
+        return self.pages("/v1/capacity")
+
     def register_agent(self, pool: str, body: Json) -> Json:
         """Register an agent, or find the lease it still has."""
         return self.call("POST", f"/v1/pools/{_id(pool)}/agents", body=body)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from router.core.messages import Effect, KeepHistory, MakeSurvey, Record, RoutesPublished, Solve
+from router.core.messages import Effect, FitClients, KeepHistory, MakeSurvey, Record, RoutesPublished, Solve
 from router.core.tables import View
 
 
@@ -23,6 +23,8 @@ def fold(digest: bytes, effects: Sequence[Effect], view: View) -> bytes:
                 h.update(f"{effect.question.generation} {effect.question.at}".encode())
             case MakeSurvey():
                 h.update(f"{effect.window.number} {effect.window.at}".encode())
+            case FitClients():
+                h.update(f"{effect.census.number} {effect.census.at} {len(effect.census.table.base)}".encode())
             case RoutesPublished():
                 h.update(f"{effect.generation} {effect.changed_pairs}".encode())
                 if view.routes is not None:

@@ -132,7 +132,7 @@ class CountersLoaded:
     """Absolute counters from the database; heals any drift of the differences, and is what the flows come from."""
 
     counters: Counters
-    flows: Mapping[Flow, int] = field(default_factory=dict)  # live sessions with an agent
+    flows: Mapping[Flow, int] | None = None  # live sessions with an agent; None: as they were counted last
 
 
 @dataclass(frozen=True, slots=True)

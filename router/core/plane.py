@@ -19,6 +19,7 @@ from probes.wire import ProbePlan, ReflexEvent
 from router.core.attention import REVISED_US, Attention, attention, differs
 from router.core.brake import Brake
 from router.core.checkpoint import copied
+from router.core.clients import Census, ClientBook
 from router.core.drain import drive
 from router.core.errors import InputRejected
 from router.core.estimate import Estimator
@@ -26,12 +27,16 @@ from router.core.health import HealthBook
 from router.core.load import Damping, LoadBook
 from router.core.messages import (
     AppendRouteChanges,
+    Beaconed,
     Booted,
     Change,
+    ClientsFitFailed,
+    ClientsFitted,
     Committed,
     CountersLoaded,
     DrainChanged,
     Effect,
+    FitClients,
     Input,
     KeepHistory,
     MakeSurvey,
@@ -120,6 +125,9 @@ class ControlPlane:
         self._attended_at: Micros = 0
         self._fresh: dict[int, tuple[FreshRow, ...]] = {}
         self._refused: dict[str, int] = {}
+        self._clients = ClientBook()
+        self._census: Census | None = None  # what the outstanding fit is made of
+        self._census_count = 0
 
     # --- the contract with the shell ---------------------------------------------------------------------------------
 
@@ -132,19 +140,16 @@ class ControlPlane:
                 return self._reported(event)
             case Tick():
                 return self._tick(event.job)
-            case Surveyed():
-                return self._surveyed(event)
-            case SurveyFailed():
-                return self._survey_failed(event)
-            case Solved():
-                return self._solved(event)
-            case SolveFailed():
-                return self._solve_failed(event)
+            case Beaconed() | ClientsFitted() | ClientsFitFailed():
+                return self._about_clients(event)
+            case Surveyed() | SurveyFailed() | Solved() | SolveFailed():
+                return self._answered(event)
             case Committed():
                 return self._committed(event.changes)
             case CountersLoaded():
                 self._counters = event.counters
-                self._load.count(event.flows)
+                if event.flows is not None:
+                    self._load.count(event.flows)
                 return []
             case Moved():
                 return self._moved(event)
@@ -170,7 +175,8 @@ class ControlPlane:
                 counters=self._counters,
                 drains=dict(self._drains),
                 fresh=dict(self._fresh),
-                refused={**self._estimator.refused, **self._refused},
+                clients=self._clients.table,
+                refused={**self._estimator.refused, **self._clients.refused, **self._refused},
             )
         return self._view
 
@@ -192,6 +198,11 @@ class ControlPlane:
     def pending_window(self) -> Window | None:
         """What the outstanding ``MakeSurvey`` is about."""
         return self._window
+
+    @property
+    def pending_census(self) -> Census | None:
+        """What the outstanding ``FitClients`` is about."""
+        return self._census
 
     @property
     def plan_version(self) -> int:
@@ -321,6 +332,8 @@ class ControlPlane:
                 return self._drive_drains()
             case "rollup":
                 return self._roll_up()
+            case "clients":
+                return self._want_census()
             case _:
                 raise ValueError(f"the core knows no job {job}")
 
@@ -331,6 +344,18 @@ class ControlPlane:
         self._outdated = False
         self._window = self._estimator.window(self._survey_count, self._now)
         return [MakeSurvey(self._window)]
+
+    def _answered(self, event: Surveyed | SurveyFailed | Solved | SolveFailed) -> list[Effect]:
+        """A worker has done what it was asked to, or could not."""
+        match event:
+            case Surveyed():
+                return self._surveyed(event)
+            case SurveyFailed():
+                return self._survey_failed(event)
+            case Solved():
+                return self._solved(event)
+            case SolveFailed():
+                return self._solve_failed(event)
 
     def _surveyed(self, event: Surveyed) -> list[Effect]:
         found = event.survey
@@ -351,6 +376,28 @@ class ControlPlane:
         self._window = None
         told, self._failure = self._failure, event.error
         return [] if told == event.error else [self._record("survey.failed", "control-plane", event.error)]
+
+    def _want_census(self) -> list[Effect]:
+        """Learn from all client networks, if there is anything new and the last lesson is over."""
+        if self._census is not None or self._clients.taken == self._clients.learned:
+            return []
+        self._census_count += 1
+        self._clients.learned = self._clients.taken
+        self._census = Census(self._census_count, self._now, self._clients.table, self._inventory)
+        return [FitClients(self._census)]
+
+    def _about_clients(self, event: Beaconed | ClientsFitted | ClientsFitFailed) -> list[Effect]:
+        if isinstance(event, Beaconed):
+            self._clients.observe(event.beacons, self._inventory, self._now)
+            return []
+        number = event.model.number if isinstance(event, ClientsFitted) else event.number
+        if self._census is None or number != self._census.number:
+            return []
+        self._census = None
+        if isinstance(event, ClientsFitted):
+            self._clients.adopt(event.model)
+            return []
+        return [self._record("clients.failed", "control-plane", event.error)]
 
     def _judge_health(self) -> list[Effect]:
         was_frozen = self._health.frozen

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ from router.core.model import (
     PolicyId,
     TrafficClass,
 )
+
+if TYPE_CHECKING:
+    from router.core.clients import ClientTable
 
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
@@ -240,6 +244,7 @@ class View:
     drains: Mapping[DrainId, Drain] = field(default_factory=dict)
     # What came in since ``links`` was made, by reporting vertex, newest last.
     fresh: Mapping[int, tuple[FreshRow, ...]] = field(default_factory=dict)
+    clients: ClientTable | None = None  # what was measured of client networks; None: nothing yet
     refused: Mapping[str, int] = field(default_factory=dict)  # reports and rows that were left out so far, by reason
 
     @property

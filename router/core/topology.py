@@ -9,6 +9,7 @@ unknown, so a stale link can only look worse, never better.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -41,6 +42,9 @@ PLAN_LIFE_US = 600_000_000
 REFLEX_PACKETS_PER_S = 400  # beyond the plan's own probes: 20 paths that carry something, watched 20 times a second
 PACKET_BYTES = 200  # on the wire, with headers and the hops of a relayed path
 RESERVE_PPM = 150_000  # of the packets, for confirm probes
+PACKETS_LABEL = "probe-packets-per-s"  # of a node: the most that its agent may send
+MONTHLY_LABEL = "probe-monthly-bytes"  # and in a calendar month
+MOST_DIGITS = 15  # a petabyte a month is no limit
 LONG_RUN = 0.9  # of its limit is what an agent sends in the long run, to keep it in any ten seconds
 
 
@@ -208,7 +212,7 @@ def probe_plan(
         report_interval_us=1_000_000,
         timeout_us=1_000_000,
         peers=tuple(peers),
-        budget=_budget(peers),
+        budget=_budget(peers, node.labels),
         floor_interval_us=max(interval, SLOWEST_INTERVAL_US),
         relays=_further_relays(inventory, node_id, peers),
     )
@@ -242,10 +246,18 @@ def _pick(seeker: NodeId, nodes: list[Node]) -> Node:
     return max(nodes, key=lambda n: hashlib.blake2b(f"{seeker}>{n.id}".encode(), digest_size=8).digest())
 
 
-def _budget(peers: list[PlanPeer]) -> Budget:
+def _budget(peers: list[PlanPeer], labels: Mapping[str, str]) -> Budget:
+    """What the plan takes, with room; less where the node's labels say so. A label that is no number says nothing."""
     asked = sum(1e6 / peer.interval_us for peer in peers) / (1 - RESERVE_PPM / 1e6) / LONG_RUN
     packets = int(asked) + 1 + REFLEX_PACKETS_PER_S
-    return Budget(packets, packets * PACKET_BYTES, 0, RESERVE_PPM)
+    packets = min(packets, _limit(labels, PACKETS_LABEL) or packets)
+    return Budget(packets, packets * PACKET_BYTES, _limit(labels, MONTHLY_LABEL), RESERVE_PPM)
+
+
+def _limit(labels: Mapping[str, str], name: str) -> int:
+    """A limit from a label; 0 if there is none."""
+    text = labels.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else 0
 
 
 def _peer(node: Node, transport: str, interval_us: int, tier: str = "hot", weight: int = 0) -> PlanPeer:

@@ -122,7 +122,7 @@ class Edge:
             leg.detached = False
             self._report(leg.session, "attached")
         self._overlay.send(
-            self._port, self.place.data_center, leg.hub, AGENT_PORT, encode(stamped(audio, self._reply_to))
+            self._port, self.place.data_center, leg.hub, AGENT_PORT, encode(stamped(audio, self._reply_to, leg.agent))
         )
 
     def _on_answer(self, audio: Audio, data: bytes) -> None:
@@ -206,6 +206,8 @@ class Edge:
         if reply.ok:
             self.told = count
             self._carry_out(reply.body.get("moves", ()), reply.body.get("ends", ()))
+            for rebound in reply.body.get("rebound", ()):
+                self._follow(rebound["id"], rebound["agent"])
 
     def _carry_out(self, moves: Sequence[dict[str, Any]], ends: Sequence[dict[str, Any]]) -> None:
         for move in moves:
@@ -220,6 +222,14 @@ class Edge:
                 self._say(Refused(leg.session, "placed_elsewhere"), leg.user)  # a user that is still here resumes
             elif leg is not None:
                 self._say(Bye(leg.session, "ended"), leg.user)
+
+    def _follow(self, session: str, agent: dict[str, Any]) -> None:
+        """Send a session's questions to another agent from here on: its first one was lost."""
+        leg = self.legs.get(session)
+        if leg is not None:
+            leg.agent, leg.hub = agent["id"], agent["data_center"]
+        if session not in self._events:  # else this is said again: what happened to the user goes first
+            self._report(session, "rebound")
 
     def _notice_silence(self) -> None:
         now_us = _now_us()

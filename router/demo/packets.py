@@ -129,9 +129,9 @@ def decode(data: bytes) -> Message:
     return cls(*_texts(data, len(_TEXTS[cls])))
 
 
-def stamped(audio: Audio, reply_to: Address) -> Audio:
-    """Return a question as an edge passes it on: with the edge's own address in it."""
-    return replace(audio, reply_to=reply_to)
+def stamped(audio: Audio, reply_to: Address, agent: str) -> Audio:
+    """Return a question as an edge passes it on: with the edge's own address, and the agent it knows of."""
+    return replace(audio, reply_to=reply_to, agent=agent)
 
 
 def answered(audio: Audio, heard: int, memory: int) -> Audio:

@@ -10,7 +10,7 @@ from router.core import drain as drains
 from router.core import steering
 from router.core.errors import InputRejected
 from router.core.messages import AdvanceDrain, FinishDrain, Moved, MoveSessions
-from router.core.model import DataCenterId, DrainId, Session
+from router.core.model import DataCenterId, DrainId, Micros, Session
 from router.core.pools import next_session_state
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ async def move_sessions(runtime: Runtime, effect: MoveSessions) -> Moved:
     """Move up to ``limit`` sessions off an edge; a session that changed meanwhile is left for the next round."""
     stuck = runtime.unmovable.setdefault(effect.data_center, set())
     found = await runtime.read(lambda store: store.movable(effect.data_center, effect.limit + len(stuck)))
+    found = tuple(session for session in found if not runtime.upkeep.backs_off(session.id))
     fresh = [session for session in found if session.id not in stuck]
     if not fresh:
         stuck.clear()  # everybody was tried; begin again
@@ -66,7 +67,7 @@ async def _move_one(runtime: Runtime, session: Session, away_from: DataCenterId,
                 edges=tuple(e.data_center for e in decision.edges),
                 moved_from=away_from,
                 reasons=(reason, *decision.reasons),
-                lease_expires_at=max(session.lease_expires_at, now + runtime.options.move_lease_us),
+                lease_expires_at=_arrive_by(session, now + runtime.options.move_lease_us),
                 event_kind="session.moved",
                 now=now,
             )
@@ -75,6 +76,11 @@ async def _move_one(runtime: Runtime, session: Session, away_from: DataCenterId,
         log.info("session_changed_meanwhile", session=session.id, code=error.code)
         return False
     return True
+
+
+def _arrive_by(session: Session, deadline: Micros) -> Micros:
+    """Until when the user must have arrived; one whom a node still holds is taken back to it after that."""
+    return deadline if session.held_by is not None else max(session.lease_expires_at, deadline)
 
 
 async def finish_drain(runtime: Runtime, effect: FinishDrain) -> None:

@@ -22,17 +22,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from router.core.digest import fold
-from router.core.messages import Effect, Input, Solved, Surveyed
+from router.core.messages import ClientsFitted, Effect, Input, Solved, Surveyed
 from router.core.model import Micros
 from router.core.plane import ControlPlane
 from router.core.tables import View
 
-FORMAT = 3
+FORMAT = 4
 SEGMENTS = 4
 _ALLOWED_MODULES = ("router.core.", "probes.wire")
 _ALLOWED_NAMES = {
     (__name__, "SolvedAgain"),
     (__name__, "SurveyedAgain"),
+    (__name__, "FittedAgain"),
     ("collections", "deque"),
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -54,6 +55,16 @@ class SurveyedAgain:
     """Stands for ``Surveyed``: replay makes the survey of this number itself."""
 
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class FittedAgain:
+    """Stands for ``ClientsFitted``: replay learns from the client networks itself."""
+
+    number: int
+
+
+Again = SolvedAgain | SurveyedAgain | FittedAgain
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,17 +183,19 @@ def replay(path: Path) -> Replay:
     return Replay(count, digest.hex(), recorded.hex(), diverged, plane.view.generation)
 
 
-def _kept(event: Input) -> Input | SolvedAgain | SurveyedAgain:
+def _kept(event: Input) -> Input | Again:
     match event:
         case Solved():
             return SolvedAgain(event.answer.generation)
         case Surveyed():
             return SurveyedAgain(event.survey.number)
+        case ClientsFitted():
+            return FittedAgain(event.model.number)
         case _:
             return event
 
 
-def _event(kept: Input | SolvedAgain | SurveyedAgain, plane: ControlPlane) -> Input:
+def _event(kept: Input | Again, plane: ControlPlane) -> Input:
     """The recorded input, computed again where it is a result. Raises ``LookupError`` if nobody waits for it."""
     match kept:
         case SolvedAgain():
@@ -195,6 +208,11 @@ def _event(kept: Input | SolvedAgain | SurveyedAgain, plane: ControlPlane) -> In
             if window is None or window.number != kept.number:
                 raise LookupError(f"survey {kept.number}")
             return Surveyed(window.survey())
+        case FittedAgain():
+            census = plane.pending_census
+            if census is None or census.number != kept.number:
+                raise LookupError(f"fit {kept.number}")
+            return ClientsFitted(census.fit())
         case _:
             return kept
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,15 +21,20 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from probes.wire import ProbePlan
 from router.access import KeyRing
+from router.addresses import AddressBook
 from router.core.errors import Unavailable
 from router.core.messages import (
     AdvanceDrain,
     AppendRouteChanges,
     Booted,
+    Change,
+    ClientsFitFailed,
+    ClientsFitted,
     Committed,
     CountersLoaded,
     Effect,
     FinishDrain,
+    FitClients,
     Input,
     KeepHistory,
     MakeSurvey,
@@ -37,6 +42,7 @@ from router.core.messages import (
     PlansChanged,
     Record,
     RoutesPublished,
+    SessionsChanged,
     Solve,
     Solved,
     SolveFailed,
@@ -51,8 +57,11 @@ from router.jobs import JOBS, Job
 from router.runtime import moves, saved
 from router.runtime.recorder import FlightRecorder
 from router.runtime.recording import Recording
+from router.runtime.rounds import Rounds
 from router.runtime.stream import Stream, StreamHub, StreamItem
 from router.runtime.turnstile import Turnstile
+from router.runtime.upkeep import Upkeep
+from router.runtime.waiting import WaitingRoom
 from router.solver import Solver
 from router.store import Store
 
@@ -63,6 +72,7 @@ T = TypeVar("T")
 log = structlog.get_logger("tendril.runtime")
 HISTORY_KEPT_US = 24 * 3600 * 1_000_000
 READERS = 4
+FORGET_PAUSE_S = 0.1  # between transactions that delete what is old: starts of sessions go first
 SHOW_AFTER_S = 0.1  # how long commits are collected before the stream shows their events
 STREAM_CATCH_UP = 100  # events shown at most at once; who needs more reads /v1/events
 
@@ -79,9 +89,12 @@ class RuntimeOptions:
 
     flight_folder: Path | None = None
     flight_bytes: int = 64_000_000
+    agent_suspect_us: int = 3_000_000  # an agent that sends no heartbeat for so long is not taken
     agent_silence_us: int = 10_000_000  # an agent that sends no heartbeat for so long is lost
+    attach_lease_us: int = 30_000_000  # a session that was dispatched must be taken up by its user within this
+    ended_kept_us: int = 7 * 86_400 * 1_000_000  # ended sessions and their trails are forgotten after so long
     patience_us: int = 60_000_000  # after a start no lease expires for so long: its holder must be heard first
-    move_lease_us: int = 30_000_000  # a moved session must arrive at its new edge within this
+    move_lease_us: int = 10_000_000  # a moved session must arrive at its new edge within this, or goes back
 
 
 @dataclass(slots=True)
@@ -108,6 +121,7 @@ class Runtime:
         self.options = options or RuntimeOptions()
         self.keys = KeyRing(())
         self.secret = b""
+        self.addresses = AddressBook()
         self.counts = RuntimeCounts()
         self._solver = solver
         self._clock = clock or system_clock()
@@ -115,7 +129,6 @@ class Runtime:
         self._inbox: deque[Input] = deque()
         self._handling = False
         self._ready = False
-        self._started_at: Micros = 0
         self._hub = StreamHub()
         self._published: list[asyncio.Future[None]] = []
         self._plans: list[asyncio.Future[None]] = []
@@ -128,7 +141,11 @@ class Runtime:
         self._saved_generation = 0
         self._wake: asyncio.TimerHandle | None = None
         self._recording: Recording | None = None
+        self._recounting: asyncio.Future[None] | None = None
         self.turnstile = Turnstile(self.commit, self.now)
+        self.rounds = Rounds(self.commit, self.read, self.now)
+        self.upkeep = Upkeep(self)
+        self.waiting = WaitingRoom(self)
         self.unmovable: dict[str, set[str]] = {}  # per data center: sessions that could not move, tried last
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
@@ -153,7 +170,6 @@ class Runtime:
             recorder = FlightRecorder(self.options.flight_folder, self.options.flight_bytes)
             self._recording = Recording(recorder, self._note_failure)
         self._ready = True
-        self._started_at = self.now()
         self.post(Booted(boot.epoch, boot.inventory, boot.counters, boot.drains, table, boot.flows))
         for job in JOBS:
             self._scheduler.add_job(
@@ -269,6 +285,8 @@ class Runtime:
         done = await self._in(self._writer, lambda: fn(self.store))
         if done.changes:
             self.post(Committed(done.changes))
+            if frees_agents(done.changes):
+                self._spawn(self.waiting.deal_soon())
         self._want_events_shown()
         return done.result
 
@@ -322,8 +340,8 @@ class Runtime:
 
     def _execute(self, effect: Effect) -> None:
         match effect:
-            case MakeSurvey():
-                self._spawn(self._survey(effect))
+            case MakeSurvey() | FitClients():
+                self._spawn(self._survey(effect) if isinstance(effect, MakeSurvey) else self._fit_clients(effect))
             case Solve():
                 self._spawn(self._solve(effect))
             case RoutesPublished():
@@ -396,6 +414,15 @@ class Runtime:
             return
         self.post(Surveyed(survey))
 
+    async def _fit_clients(self, effect: FitClients) -> None:
+        try:
+            model = await self._solver.fit_clients(effect.census)
+        except Exception as error:
+            log.exception("clients_failed")
+            self.post(ClientsFitFailed(effect.census.number, f"{type(error).__name__}: {error}"))
+            return
+        self.post(ClientsFitted(model))
+
     async def _solve(self, effect: Solve) -> None:
         started = time.perf_counter()
         try:
@@ -441,18 +468,37 @@ class Runtime:
                 # In the writer thread: whatever was committed before is in the inbox before.
                 counters, flows = await self._write(lambda: (self.store.counters(), self.store.flows()))
                 self.post(CountersLoaded(counters, flows))
+            case "agents":
+                if self.store.shared:
+                    await self.recount_agents()
             case "expire":
-                now = self.now()
-                if now - self._started_at < self.options.patience_us:
-                    return  # while we were away nobody could renew anything
-                await self.commit(lambda store: store.expire_sessions(now))
-                await self.commit(lambda store: store.expire_agents(now - self.options.agent_silence_us, now))
+                await self.upkeep.run()
+            case "pools":
+                await self.waiting.tend()
             case "save_table":
                 await self._save_table()
+            case "forget_ended":
+                before = self.now() - self.options.ended_kept_us
+                while await self.commit(lambda store: store.forget_ended(before)):
+                    await asyncio.sleep(FORGET_PAUSE_S)
             case "thin_history":
                 await self._write(lambda: self.store.thin_history(self.now() - HISTORY_KEPT_US))
             case _:
                 raise ValueError(f"the shell knows no job {job.name}")
+
+    async def recount_agents(self) -> None:
+        """Bring the counters of agents up to date: somebody else may have taken some, or given them back."""
+        if self._recounting is None:
+            self._recounting = asyncio.ensure_future(self._recount_agents())
+        await asyncio.shield(self._recounting)
+
+    async def _recount_agents(self) -> None:
+        try:
+            # In the writer thread: whatever was committed before is in the inbox before.
+            found = await self._write(self.store.count_agents)
+            self.post(CountersLoaded(replace(found, sessions=self.view.counters.sessions)))
+        finally:
+            self._recounting = None
 
     async def _save_table(self) -> None:
         table = self.view.routes
@@ -468,6 +514,10 @@ class Runtime:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def beside(self, work: Coroutine[object, object, object]) -> None:
+        """Do something that nobody waits for; if it fails, that is logged and counted."""
+        self._spawn(work)
+
     async def _guard(self, work: Coroutine[object, object, object]) -> None:
         """Background work that fails is logged and counted; the control plane goes on."""
         try:
@@ -475,6 +525,11 @@ class Runtime:
         except Exception:
             self.counts.failures += 1
             log.exception("background_work_failed")
+
+
+def frees_agents(changes: Sequence[Change]) -> bool:
+    """Whether a place of an agent became free."""
+    return any(isinstance(change, SessionsChanged) and any(n > 0 for n in change.idle.values()) for change in changes)
 
 
 def event_data(event: Event) -> dict[str, object]:

@@ -16,11 +16,11 @@ from router.core.errors import InputRejected, TendrilError
 from router.core.model import Micros, Session, SessionId
 from router.store import Store
 from router.store.commit import Commit
-from router.store.takes import End, Outcome, Start
+from router.store.takes import End, Exchanged, Start
 
 LARGEST_BATCH = 128  # what comes later goes with the next: a batch that takes long keeps everybody waiting
-Answers = tuple[tuple[Outcome, ...], tuple[Outcome, ...]]
-Ask = tuple[Start | End, "asyncio.Future[Outcome]"]
+Bound = tuple[Session, str]  # a session, and where its agent is reached ("" without one)
+Ask = tuple[Start | End, "asyncio.Future[Bound | None]"]
 
 
 class Turnstile:
@@ -28,7 +28,7 @@ class Turnstile:
 
     def __init__(
         self,
-        commit: Callable[[Callable[[Store], Commit[Answers]]], Awaitable[Answers]],
+        commit: Callable[[Callable[[Store], Commit[Exchanged]]], Awaitable[Exchanged]],
         now: Callable[[], Micros],
     ) -> None:
         self._commit = commit
@@ -38,26 +38,23 @@ class Turnstile:
         self.batches = 0  # transactions so far, and what they carried
         self.requests = 0
 
-    async def start(self, start: Start) -> Session | None:
+    async def start(self, start: Start) -> Bound | None:
         """Start a session; None when no agent is free. Raises what the store raises."""
         return await self._ask(start)
 
-    async def end(self, id: SessionId, reason: str) -> Session:
+    async def end(self, id: SessionId, reason: str) -> Bound:
         """End a session. Raises ``unknown_session``."""
         ended = await self._ask(End(id, reason))
         if ended is None:
             raise InputRejected("unknown_session", f"there is no session called {id}", field="id")
         return ended
 
-    async def _ask(self, what: Start | End) -> Session | None:
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    async def _ask(self, what: Start | End) -> Bound | None:
+        answer: asyncio.Future[Bound | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((what, answer))
         if self._turning is None:
             self._turning = asyncio.create_task(self._turn())
-        outcome = await answer
-        if isinstance(outcome, InputRejected):
-            raise outcome
-        return outcome
+        return await answer
 
     async def _turn(self) -> None:
         try:
@@ -69,7 +66,7 @@ class Turnstile:
     async def _write(self) -> None:
         batch: list[Ask] = []
 
-        def run(store: Store) -> Commit[Answers]:
+        def run(store: Store) -> Commit[Exchanged]:
             # In the writer thread, when its turn has come: all who have come until now. A retry finds them again.
             while self._waiting and len(batch) < LARGEST_BATCH:
                 batch.append(self._waiting.popleft())
@@ -102,20 +99,23 @@ class Turnstile:
                 _refuse(answer, refused)
 
 
-def _exchange(store: Store, asked: list[Start | End], now: Micros) -> Commit[Answers]:
+def _exchange(store: Store, asked: list[Start | End], now: Micros) -> Commit[Exchanged]:
     starts = [what for what in asked if isinstance(what, Start)]
     ends = [what for what in asked if isinstance(what, End)]
     return store.exchange(starts, ends, now)
 
 
-def _deliver(batch: list[Ask], answers: Answers) -> None:
-    started, ended = iter(answers[0]), iter(answers[1])
+def _deliver(batch: list[Ask], answers: Exchanged) -> None:
+    started, ended = iter(answers.started), iter(answers.ended)
     for what, answer in batch:
         outcome = next(started if isinstance(what, Start) else ended)
-        if not answer.done():  # its caller may have gone away
-            answer.set_result(outcome)
+        if isinstance(outcome, InputRejected):
+            _refuse(answer, outcome)
+        elif not answer.done():  # its caller may have gone away
+            at = "" if outcome is None or outcome.agent is None else answers.addresses.get(outcome.agent, "")
+            answer.set_result(None if outcome is None else (outcome, at))
 
 
-def _refuse(answer: asyncio.Future[Outcome], error: BaseException) -> None:
+def _refuse(answer: asyncio.Future[Bound | None], error: BaseException) -> None:
     if not answer.done():
         answer.set_exception(error)

@@ -247,14 +247,33 @@ class PoolBody(ResourceBody):
 
     traffic_class: TrafficClass = Field(default=TrafficClass.AGENT, alias="class")
     max_rtt_ms: DelayMs | None = Field(default=None, description="cap on the user's round trip to the agent")
+    queue_s: int = Field(default=0, ge=0, le=300, description="how long a session may wait for an agent; 0: not at all")
+    agent_grace_s: int = Field(
+        default=5, ge=0, le=3_600, description="how long a session waits for its lost agent before it gets another one"
+    )
+    wrap_s: int = Field(default=0, ge=0, le=3_600, description="how long an agent may finish up after its session")
+    reset: bool = Field(default=False, description="after a session only another instance (nonce) of an agent is ready")
+    max_sessions: int = Field(
+        default=0, ge=0, le=1_000_000, description="sessions after which an agent retires; 0: never"
+    )
     labels: Labels = Field(default_factory=dict)
 
     def core(self, id: str, present: Inventory) -> Pool:
         """Map to the core type."""
-        cap = None if self.max_rtt_ms is None else us(self.max_rtt_ms)
-        return Pool(PoolId(id), self.traffic_class, cap, dict(sorted(self.labels.items())))
+        return Pool(
+            id=PoolId(id),
+            traffic_class=self.traffic_class,
+            max_rtt_us=None if self.max_rtt_ms is None else us(self.max_rtt_ms),
+            labels=dict(sorted(self.labels.items())),
+            queue_s=self.queue_s,
+            agent_grace_s=self.agent_grace_s,
+            wrap_s=self.wrap_s,
+            reset=self.reset,
+            max_sessions=self.max_sessions,
+        )
 
 
+POOL_LIFE = ("queue_s", "agent_grace_s", "wrap_s", "reset", "max_sessions")
 AnyBody = ProviderBody | RegionBody | DataCenterBody | NodeBody | LinkBody | PolicyBody | PoolBody
 BODIES: dict[str, type[AnyBody]] = {
     "providers": ProviderBody,
@@ -329,7 +348,8 @@ def _place(resource: Provider | Region | Node | Pool) -> dict[str, object]:
             return {"id": resource.id} | addresses | ports | {"media_url": resource.media_url} | shared
         case Pool():
             cap = known_ms(resource.max_rtt_us)
-            return {"id": resource.id, "class": resource.traffic_class, "max_rtt_ms": cap} | shared
+            life = {name: getattr(resource, name) for name in POOL_LIFE}
+            return {"id": resource.id, "class": resource.traffic_class, "max_rtt_ms": cap} | life | shared
 
 
 def resource_json(resource: Resource) -> dict[str, object]:

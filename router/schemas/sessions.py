@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from router.core.model import (
     DataCenterId,
     Inventory,
+    Leg,
     NodeId,
     PoolId,
     Session,
@@ -32,6 +33,11 @@ from router.schemas.units import known_ms, known_rfc3339, rfc3339
 
 MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", max_length=63)]
 Token = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=512)]
+HeldId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}(/[a-z0-9][a-z0-9-]{0,62})?$", max_length=127),
+    Field(description="a session, or `SESSION/LEG`"),
+]
 MAX_CHANGED = 10_000  # sessions named in one heartbeat
 MAX_UNREACHABLE = 16  # three times as many edges as a user is offered at once
 
@@ -44,6 +50,9 @@ class PlaceBody(Body):
     to: Id | None = None
     traffic_class: TrafficClass | None = Field(default=None, alias="class", description="default: the pool's, or voice")
     constraints: ConstraintsBody = ConstraintsBody()
+    queue_s: Annotated[int, Field(ge=0, le=300)] | None = Field(
+        default=None, description="how long it may wait for an agent; 0: not at all; default: the pool's"
+    )
     metadata: Annotated[dict[MetadataKey, Text], Field(max_length=32)] = Field(default_factory=dict)
 
     def core(self, inventory: Inventory, seed: str) -> PlaceRequest:
@@ -74,10 +83,10 @@ class ResumeBody(Body):
 
 
 class ChangedSession(Body):
-    """What happened to one session on a node since its last heartbeat."""
+    """What happened to one session, or one further leg of one, on a node since its last heartbeat."""
 
-    id: Id
-    event: Literal["attached", "detached", "ended"] | None = None
+    id: HeldId
+    event: Literal["attached", "detached", "ended", "rebound"] | None = None
     rtt_ms: DelayMs | None = None
     loss_pct: LossPct | None = None
     jitter_ms: DelayMs | None = None
@@ -150,6 +159,25 @@ class BoundAgent(Answer):
     address: str
 
 
+class LegSummary(Answer):
+    """A leg as a session shows it."""
+
+    id: str
+    state: SessionState
+    client: ClientAnswer | None
+    edge: str | None
+    node: str | None
+    pool: str | None
+    agent: str | None
+    agent_data_center: str | None
+    epoch: int
+    moved_from: str | None
+    created_at: str
+    metadata: dict[str, str]
+    ended_at: str | None
+    end_reason: str | None
+
+
 class SessionAnswer(Answer):
     """A session; ``token`` is given to who starts or resumes it, and to nobody else."""
 
@@ -172,11 +200,14 @@ class SessionAnswer(Answer):
     lease_expires_at: str
     grace_s: int
     moved_from: str | None
+    position: int | None = Field(description="place in the queue of its pool, from 1; null unless it waits")
+    queued_until: str | None = Field(description="when it is refused unless an agent becomes free")
     constraints: ConstraintsAnswer
     metadata: dict[str, str]
     reasons: list[str]
     ended_at: str | None
     end_reason: str | None
+    legs: list[LegSummary] = Field(description="further legs; only where one session is shown")
 
 
 class SessionList(Answer):
@@ -205,11 +236,19 @@ class End(Answer):
     reason: str | None
 
 
+class ReboundAnswer(Answer):
+    """A session whose agent was lost: its media goes to another one; confirmed by the event ``rebound``."""
+
+    id: str
+    agent: BoundAgent
+
+
 class HeartbeatAnswer(Answer):
     """What a node must carry out, and until when its sessions are its own."""
 
     moves: list[Move]
     ends: list[End]
+    rebound: list[ReboundAnswer]
     lease_expires_at: str
 
 
@@ -272,6 +311,26 @@ def _remembered(inventory: Inventory, session: Session) -> list[dict[str, object
     return rows
 
 
+def summary_json(leg: Leg) -> dict[str, object]:
+    """Return a leg as a session shows it."""
+    return {
+        "id": leg.id,
+        "state": leg.state,
+        "client": None if leg.edge is None else client_json(leg.client),
+        "edge": leg.edge,
+        "node": leg.edge_node,
+        "pool": leg.pool,
+        "agent": leg.agent,
+        "agent_data_center": leg.agent_data_center,
+        "epoch": leg.epoch,
+        "moved_from": leg.moved_from,
+        "created_at": rfc3339(leg.created_at),
+        "metadata": dict(leg.metadata),
+        "ended_at": known_rfc3339(leg.ended_at),
+        "end_reason": leg.end_reason,
+    }
+
+
 def session_json(
     session: Session,
     inventory: Inventory,
@@ -282,11 +341,44 @@ def session_json(
     grace_s: int,
     token: str | None = None,
     ranked: Sequence[RankedEdge] = (),
+    legs: Sequence[dict[str, object]] = (),
+    position: int | None = None,
 ) -> dict[str, object]:
     """Return the JSON form of a session; ``route`` is edge -> agent at the moment of reading."""
+    head, tail = session_ends_json(
+        session, inventory, agent_address=agent_address, generation=generation, grace_s=grace_s, token=token,
+        ranked=ranked, position=position, legs=legs,
+    )  # fmt: skip
+    return head | ways_json(route) | tail
+
+
+def ways_json(route: RouteAnswer | None) -> dict[str, object]:
+    """Return the middle of a session's JSON form: the paths in force."""
     forward, back = (None, None) if route is None else (route.forward, route.back)
-    agent = {"id": session.agent, "data_center": session.agent_data_center, "address": agent_address}
     return {
+        "forward": None if forward is None else path_json(forward),
+        "return": None if back is None else path_json(back),
+        "backups": backups_json(
+            () if route is None else route.backups_forward, () if route is None else route.backups_return
+        ),
+    }
+
+
+def session_ends_json(
+    session: Session,
+    inventory: Inventory,
+    *,
+    agent_address: str,
+    generation: int,
+    grace_s: int,
+    token: str | None = None,
+    ranked: Sequence[RankedEdge] = (),
+    legs: Sequence[dict[str, object]] = (),
+    position: int | None = None,
+) -> tuple[dict[str, object], dict[str, object]]:
+    """Return what comes before the paths in a session's JSON form, and what comes after them."""
+    agent = {"id": session.agent, "data_center": session.agent_data_center, "address": agent_address}
+    head: dict[str, object] = {
         "id": session.id,
         "state": session.state,
         "class": session.traffic_class,
@@ -301,20 +393,21 @@ def session_json(
         "pool": session.pool,
         "to": session.agent_data_center,
         "generation": generation,
-        "forward": None if forward is None else path_json(forward),
-        "return": None if back is None else path_json(back),
-        "backups": backups_json(
-            () if route is None else route.backups_forward, () if route is None else route.backups_return
-        ),
+    }
+    tail: dict[str, object] = {
         "epoch": session.epoch,
         "token": token,
         "created_at": rfc3339(session.created_at),
         "lease_expires_at": rfc3339(session.lease_expires_at),
         "grace_s": grace_s,
         "moved_from": session.moved_from,
+        "position": position,
+        "queued_until": known_rfc3339(session.queued_until),
         "constraints": constraints_json(session.constraints),
         "metadata": dict(session.metadata),
         "reasons": list(session.reasons),
         "ended_at": known_rfc3339(session.ended_at),
         "end_reason": session.end_reason,
+        "legs": list(legs),
     }
+    return head, tail

@@ -16,10 +16,12 @@ from router.core.digest import fold
 from router.core.messages import (
     AdvanceDrain,
     Booted,
+    ClientsFitted,
     Committed,
     DrainChanged,
     Effect,
     FinishDrain,
+    FitClients,
     Input,
     MakeSurvey,
     Moved,
@@ -207,6 +209,9 @@ class Simulation:
         match effect:
             case MakeSurvey():
                 self._survey(effect)
+            case FitClients():
+                model = effect.census.fit()
+                self.engine.at(self.engine.now + SURVEY_US, lambda: self.submit(ClientsFitted(model)))
             case Solve():
                 self._solve(effect)
             case RoutesPublished():

@@ -1,47 +1,46 @@
-"""Stateful agents: registered, taken by compare-and-swap, kept alive by heartbeats, fenced by an epoch.
+"""Stateful agents: kept alive by heartbeats, given back, doubted, lost, cordoned; fenced by an epoch.
 
-The epoch of an agent rises whenever somebody else may have got hold of it: when it is taken and when it is lost.
-A heartbeat may carry an older epoch, because the answer to it is how an agent learns that it was taken; anything that
-would give up a lease must carry the current one. An agent that was lost must register again: while its session lives
-it is adopted with it, otherwise it is ready.
+The epoch of an agent rises whenever somebody else may have got hold of it: when it is taken and when it is lost. A
+heartbeat may carry an older epoch, because the answer to it is how an agent learns that it was taken; anything that
+would give up a lease must carry the current one. Of two processes under one name the one with the ``nonce`` that
+registered last is heard, the other is fenced.
 
-Errors: ``unknown_agent``, ``unknown_pool``, ``unknown_data_center``, ``unknown_node``, ``wrong_data_center``,
-``agent_busy``, ``fenced`` (limit = the current epoch).
+Every change of state is a step of ``pools.AGENT_TRANSITIONS``. The periodic ones may run on several replicas at once:
+they look again at each row that they have locked, and pass over rows that somebody else is changing.
+
+Errors: ``unknown_agent``, ``unknown_pool``, ``fenced`` (limit = the current epoch).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
+from router.core import pools as life
 from router.core.errors import InputRejected
-from router.core.model import Agent, AgentState, Event, Micros, PoolId, Session
-from router.core.pools import next_agent_state
-from router.store import events
+from router.core.model import Agent, AgentState, DataCenterId, Event, Micros, Pool, PoolId, Session, SessionId
+from router.store import bulk, events
 from router.store.commit import Commit, Tally
 from router.store.resources import unknown
-from router.store.rows import read_agent, row_of
-from router.store.tables import agents, data_centers, nodes, pools
+from router.store.rows import read_agent, read_resource, row_of
+from router.store.tables import LIVE, LIVE_LEG, agents, legs, pools, sessions
 
-# The statements of every start and end of a session are built once: building costs as much as running them.
-_OF_ENDED = agents.c.session.in_(bindparam("ended", expanding=True))
-_HOLDING = (
-    select(agents).where(agents.c.id.in_(bindparam("ids", expanding=True))).order_by(agents.c.id).with_for_update()
-)
-_FREE = (
-    update(agents)
-    .where(agents.c.id == bindparam("of_agent"))
-    .values(state=bindparam("to_state"), held=bindparam("now_held"), session=None, since=bindparam("at"))
-)
-_HELD = agents.c.state.in_([AgentState.READY, AgentState.BUSY])
+ADVANCED_AT_ONCE = 1_000  # agents whose state changes in one transaction; the others follow in the next
+_STEPPED = ("id", "state", "epoch", "held", "session", "since", "deadline_at", "seen_at")
+_UP = (AgentState.ANNOUNCED, AgentState.WARMING)
+_AT_ONCE_HEARD = [state for state in life.PRESENT if state is not AgentState.SUSPECT]
+_TOLD = (AgentState.LOST, AgentState.BROKEN, AgentState.RETIRED)
+
+_HOLDING = bulk.About(agents.c.id, lambda which: select(agents).where(which).order_by(agents.c.id).with_for_update())
+_POOLS = bulk.About(pools.c.id, lambda which: select(pools).where(which))
 
 
 def of_pool(connection: Connection, pool: PoolId) -> tuple[Agent, ...]:
     """Return the agents of a pool in id order. Raises ``unknown_pool``."""
-    check_pool(connection, pool)
+    pool_of(connection, pool)
     rows = connection.execute(select(agents).where(agents.c.pool == pool)).mappings()
     return tuple(sorted((read_agent(row) for row in rows), key=lambda agent: agent.id))
 
@@ -53,77 +52,6 @@ def get(connection: Connection, id: str, *, lock: bool = False) -> Agent | None:
     return None if row is None else read_agent(row)
 
 
-def check_pool(connection: Connection, pool: PoolId) -> None:
-    """Raise ``unknown_pool`` if there is no such pool."""
-    if connection.execute(select(pools.c.id).where(pools.c.id == pool)).first() is None:
-        raise unknown("pools", pool)
-
-
-def register(connection: Connection, agent: Agent, now: Micros) -> Commit[Agent]:
-    """Write where an agent is; its state, epoch and lease come from the database, not from the caller."""
-    _check_place(connection, agent)
-    old = get(connection, agent.id, lock=True)
-    state = _standing(agent, old)
-    kept = old or replace(agent, epoch=0, session=None, held=0, served=0, cordoned=False)
-    new = replace(
-        agent,
-        seen_at=now,
-        state=state,
-        epoch=kept.epoch,
-        session=kept.session,
-        held=kept.held,
-        served=kept.served,
-        cordoned=kept.cordoned,
-        since=kept.since if old is not None and old.state is state else now,
-        deadline_at=None,
-    )
-    if old is None:
-        connection.execute(insert(agents), row_of(new))
-    else:
-        connection.execute(update(agents).where(agents.c.id == agent.id).values(row_of(new)))
-    if old is None or old.state is not new.state:
-        detail: dict[str, events.Scalar] = {"pool": new.pool, "data_center": new.data_center, "session": new.session}
-        events.append(connection, [Event(now, "agent.registered", new.id, f"agent:{new.id}", detail=detail)])
-    tally = Tally()
-    tally.agent(old, new)
-    return Commit(new, tally.changes())
-
-
-def _check_place(connection: Connection, agent: Agent) -> None:
-    check_pool(connection, agent.pool)
-    if connection.execute(select(data_centers.c.id).where(data_centers.c.id == agent.data_center)).first() is None:
-        raise unknown("data-centers", agent.data_center)
-    if agent.node is None:
-        return
-    place = connection.execute(select(nodes.c.data_center).where(nodes.c.id == agent.node)).scalar()
-    if place is None:
-        raise unknown("nodes", agent.node)
-    if place != agent.data_center:
-        message = f"node {agent.node} is in {place}, not in {agent.data_center}"
-        raise InputRejected("wrong_data_center", message, field="data_center", rule="the data center of its node")
-
-
-def _standing(agent: Agent, old: Agent | None) -> AgentState:
-    if old is None:
-        return AgentState.READY
-    # An agent is unbound at the end of its session, so a lost one that is still bound has a live session to return to.
-    adopted = old.state is AgentState.LOST and old.session is not None
-    state = next_agent_state(old.state, "adopted" if adopted else "registered")
-    if state is AgentState.BUSY and (old.pool, old.data_center) != (agent.pool, agent.data_center):
-        message = f"agent {old.id} holds session {old.session} of {old.pool} in {old.data_center}"
-        raise InputRejected("agent_busy", message, field="id", rule="pool and data center stay while it is busy")
-    return state
-
-
-def heartbeat(connection: Connection, pool: PoolId, id: str, epoch: int, now: Micros) -> Commit[Agent]:
-    """Note that an agent is alive; the answer is its row, by which it learns of a new session."""
-    mine = (agents.c.id == id, agents.c.pool == pool, _HELD, agents.c.epoch >= epoch)
-    row = connection.execute(update(agents).where(*mine).values(seen_at=now).returning(*agents.c)).mappings().first()
-    if row is not None:
-        return Commit(read_agent(row))
-    raise fenced(of(connection, pool, id))
-
-
 def of(connection: Connection, pool: PoolId, id: str) -> Agent:
     """Return an agent of a pool, locked. Raises ``unknown_agent``."""
     agent = get(connection, id, lock=True)
@@ -132,10 +60,106 @@ def of(connection: Connection, pool: PoolId, id: str) -> Agent:
     return agent
 
 
+def pool_of(connection: Connection, id: PoolId) -> Pool:
+    """Return a pool. Raises ``unknown_pool``."""
+    row = connection.execute(select(pools).where(pools.c.id == id)).mappings().first()
+    if row is None:
+        raise unknown("pools", id)
+    return _pool(row)
+
+
+def _pools(connection: Connection, ids: Iterable[PoolId]) -> dict[PoolId, Pool]:
+    return {pool.id: pool for pool in map(_pool, _POOLS(connection, sorted(set(ids))).mappings())}
+
+
+def _pool(row: object) -> Pool:
+    found = read_resource("pools", row)  # type: ignore[arg-type]
+    assert isinstance(found, Pool)
+    return found
+
+
 def fenced(agent: Agent) -> InputRejected:
     """Return the refusal for an agent that acts on a lease it no longer has."""
     message = f"agent {agent.id} is {agent.state.value} at epoch {agent.epoch}; register it again"
     return InputRejected("fenced", message, field="epoch", rule="the current epoch", limit=agent.epoch)
+
+
+def leases(connection: Connection, id: str) -> tuple[tuple[SessionId, int], ...]:
+    """The live sessions that an agent holds, and legs by their names, each with the epoch of its lease."""
+    of_sessions = select(sessions.c.id, sessions.c.agent_epoch).where(LIVE, sessions.c.agent == id)
+    of_legs = select(legs.c.session, legs.c.id, legs.c.agent_epoch).where(LIVE_LEG, legs.c.agent == id)
+    found = [(SessionId(row.id), int(row.agent_epoch)) for row in connection.execute(of_sessions)]
+    found += [(SessionId(f"{row.session}/{row.id}"), int(row.agent_epoch)) for row in connection.execute(of_legs)]
+    return tuple(sorted(found))
+
+
+def places(connection: Connection) -> tuple[life.Places, ...]:
+    """Count agents and their places per pool, data center and state, in that order."""
+    by = (agents.c.pool, agents.c.data_center, agents.c.state, agents.c.cordoned)
+    query = select(*by, func.count(), func.sum(agents.c.capacity), func.sum(agents.c.held)).group_by(*by).order_by(*by)
+    return tuple(
+        life.Places(PoolId(pool), DataCenterId(dc), AgentState(state), bool(cordoned), int(n), int(capacity), int(held))
+        for pool, dc, state, cordoned, n, capacity, held in connection.execute(query)
+    )
+
+
+def heartbeat(
+    connection: Connection,
+    pool: PoolId,
+    id: str,
+    epoch: int,
+    now: Micros,
+    *,
+    nonce: str | None = None,
+    says: AgentState | None = None,
+) -> Commit[Agent]:
+    """Note that an agent is alive, and how far it has come up; the answer tells it of its sessions."""
+    mine = [agents.c.id == id, agents.c.pool == pool, agents.c.state.in_(_AT_ONCE_HEARD), agents.c.epoch >= epoch]
+    if nonce is not None:
+        mine.append(agents.c.nonce == nonce)
+    row = connection.execute(update(agents).where(*mine).values(seen_at=now).returning(*agents.c)).mappings().first()
+    if row is None:
+        return _heard_again(connection, of(connection, pool, id), epoch, nonce, now)
+    agent = read_agent(row)
+    if says is None or agent.state not in _UP or says is agent.state:
+        return Commit(agent)
+    return _stepped(connection, agent, life.step(agent, says.value, pool_of(connection, pool), now), now)
+
+
+def _heard_again(connection: Connection, agent: Agent, epoch: int, nonce: str | None, now: Micros) -> Commit[Agent]:
+    mine = agent.epoch >= epoch and (nonce is None or nonce == agent.nonce)
+    if agent.state is not AgentState.SUSPECT or not mine:
+        raise fenced(agent)
+    event = "heard" if agent.held < agent.capacity else "heard_full"
+    after = life.step(agent, event, pool_of(connection, agent.pool), now)
+    return _stepped(connection, agent, _seen(after, now), now)
+
+
+def _seen(agent: Agent, now: Micros) -> Agent:
+    return replace(agent, seen_at=now)
+
+
+def _stepped(connection: Connection, before: Agent, after: Agent, now: Micros) -> Commit[Agent]:
+    tally = Tally()
+    write(connection, [(before, after)], tally, now)
+    return Commit(after, tally.changes())
+
+
+def write(connection: Connection, changed: Sequence[tuple[Agent, Agent]], tally: Tally, now: Micros) -> None:
+    """Write agents (before, after) that this transaction has locked; who is gone for good is told in the trail."""
+    for before, after in changed:
+        tally.agent(before, after)
+    rows = (row_of(after) for before, after in changed if before != after)
+    bulk.update(connection, agents, [{name: row[name] for name in _STEPPED} for row in rows])
+    told = [after for before, after in changed if after.state in _TOLD and before.state is not after.state]
+    events.append(connection, [_gone(agent, now) for agent in told])
+
+
+def _gone(agent: Agent, now: Micros) -> Event:
+    detail: dict[str, events.Scalar] = {"pool": agent.pool, "session": agent.session}
+    silent_s = (now - agent.seen_at) // 1_000_000
+    reason = f"not seen for {silent_s} s" if agent.state is AgentState.LOST else ""
+    return Event(now, f"agent.{agent.state.value}", agent.id, reason=reason, detail=detail)
 
 
 def free(connection: Connection, ended: Sequence[Session], tally: Tally, now: Micros) -> None:
@@ -143,36 +167,85 @@ def free(connection: Connection, ended: Sequence[Session], tally: Tally, now: Mi
     places = Counter(session.agent for session in ended if session.agent is not None)
     if not places:
         return
-    changed = []
-    for agent in map(read_agent, connection.execute(_HOLDING, {"ids": sorted(places)}).mappings()):
-        held = max(0, agent.held - places[agent.id])
-        state = agent.state
-        if state is AgentState.BUSY and held < agent.capacity:
-            state = next_agent_state(state, "released")
-        after = replace(agent, state=state, held=held, session=None)
-        tally.agent(agent, after)
-        changed.append({"of_agent": agent.id, "to_state": state.value, "now_held": held, "at": now})
-    if changed:
-        connection.execute(_FREE, changed)
+    found = [read_agent(row) for row in _HOLDING(connection, sorted(places)).mappings()]
+    of_pools = _pools(connection, (agent.pool for agent in found))
+    freed = ((agent, max(0, agent.held - places[agent.id])) for agent in found)
+    write(connection, [(a, life.freed(a, held, of_pools[a.pool], now)) for a, held in freed], tally, now)
 
 
-def expire(connection: Connection, seen_before: Micros, now: Micros) -> Commit[tuple[Agent, ...]]:
-    """Declare silent agents lost and fence them; their sessions live on and get an event."""
-    silent = (_HELD, agents.c.seen_at < seen_before)
-    values = {"state": AgentState.LOST, "epoch": agents.c.epoch + 1}
-    rows = connection.execute(update(agents).where(*silent).values(values).returning(*agents.c)).mappings()
-    lost = tuple(sorted((read_agent(row) for row in rows), key=lambda agent: agent.id))
+def attached(connection: Connection, ids: Iterable[str], now: Micros) -> None:
+    """The users of these agents have arrived; counters stay as they are."""
+    which = (agents.c.id.in_(sorted(set(ids))), agents.c.state == AgentState.RESERVED)
+    to = life.next_agent_state(AgentState.RESERVED, "attached")
+    connection.execute(update(agents).where(*which).values(state=to, since=now))
+
+
+def cordon(connection: Connection, pool: PoolId, id: str, on: bool, *, actor: str, now: Micros) -> Commit[Agent]:
+    """Take no more sessions (or take them again); what the agent holds stays. Doing it twice changes nothing."""
+    before = of(connection, pool, id)
+    if before.cordoned is on:
+        return Commit(before)
+    after = replace(before, cordoned=on)
+    connection.execute(update(agents).where(agents.c.id == id).values(cordoned=on))
+    kind = "agent.cordoned" if on else "agent.uncordoned"
+    events.append(connection, [Event(now, kind, after.id, actor, detail={"pool": pool})])
     tally = Tally()
-    for agent in lost:
-        was = AgentState.READY if agent.session is None else AgentState.BUSY
-        tally.agent(replace(agent, state=was), agent)
-    events.append(connection, [event for agent in lost for event in _loss(agent, now)])
+    tally.agent(before, after)
+    return Commit(after, tally.changes())
+
+
+def advance(
+    connection: Connection, lost_before: Micros, now: Micros, suspect_before: Micros | None = None
+) -> Commit[tuple[Agent, ...]]:
+    """Silent agents are suspect, then lost and fenced; returns the lost.
+
+    The sessions of a lost agent live on and get an event; :mod:`router.store.queue` finds them other agents.
+    """
+    tally = Tally()
+    gone = and_(agents.c.state.in_(life.PRESENT), agents.c.seen_at < lost_before)
+    lost = _advance(connection, gone, lambda agent, pool: _fence(life.step(agent, "lost", pool, now)), tally, now)
+    if suspect_before is not None:
+        silent = and_(agents.c.state.in_(life.DOUBTED), agents.c.seen_at < suspect_before)
+        _advance(connection, silent, lambda agent, pool: life.step(agent, "silent", pool, now), tally, now)
+    held = {session: agent for agent in lost if agent.held for session, _ in leases(connection, agent.id)}
+    events.append(connection, [_loss(id, held[id], now) for id in sorted(held)])
     return Commit(lost, tally.changes())
 
 
-def _loss(agent: Agent, now: Micros) -> list[Event]:
+def end_states(connection: Connection, now: Micros) -> Commit[tuple[Agent, ...]]:
+    """Let agents leave the states whose time is over."""
+    tally = Tally()
+    over = and_(agents.c.deadline_at.is_not(None), agents.c.deadline_at <= now, agents.c.state.in_(life.PRESENT))
+    moved_on = _advance(connection, over, lambda agent, pool: _overdue(agent, pool, now), tally, now)
+    return Commit(moved_on, tally.changes())
+
+
+def _advance(
+    connection: Connection,
+    which: ColumnElement[bool],
+    step: Callable[[Agent, Pool], Agent],
+    tally: Tally,
+    now: Micros,
+) -> tuple[Agent, ...]:
+    query = select(agents).where(which).order_by(agents.c.id).limit(ADVANCED_AT_ONCE)
+    found = [read_agent(row) for row in connection.execute(query.with_for_update(skip_locked=True)).mappings()]
+    of_pools = _pools(connection, (agent.pool for agent in found)) if found else {}
+    changed = [(agent, step(agent, of_pools[agent.pool])) for agent in found]
+    write(connection, changed, tally, now)
+    return tuple(after for _, after in changed)
+
+
+def _fence(agent: Agent) -> Agent:
+    return replace(agent, epoch=agent.epoch + 1)
+
+
+def _overdue(agent: Agent, pool: Pool, now: Micros) -> Agent:
+    event = life.STANDINGS[agent.state].overdue
+    return life.wrapped(agent, pool, now) if event == "wrapped" else life.step(agent, event, pool, now)
+
+
+def _loss(session: SessionId, agent: Agent, now: Micros) -> Event:
+    id, _, leg = session.partition("/")
+    detail: dict[str, events.Scalar] = {"agent": agent.id, **({"leg": leg} if leg else {})}
     reason = f"not seen for {(now - agent.seen_at) // 1_000_000} s"
-    lost = Event(now, "agent.lost", agent.id, reason=reason, detail={"pool": agent.pool, "session": agent.session})
-    if agent.session is None:
-        return [lost]
-    return [lost, Event(now, "session.agent_lost", agent.session, reason=reason, detail={"agent": agent.id})]
+    return Event(now, "session.leg_agent_lost" if leg else "session.agent_lost", id, reason=reason, detail=detail)

@@ -7,17 +7,17 @@ before and after; what each contributes is defined once here, so the sums agree 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from sqlalchemy import Connection, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, select
 
 from router.core.messages import Change, SessionsChanged
 from router.core.model import Agent, AgentState, Counters, DataCenterId, PoolId
-from router.store.tables import LIVE, READY, agents, sessions
+from router.core.pools import HOLDING
+from router.store.tables import LIVE, LIVE_LEG, READY, agents, legs, sessions
 
-# Whose sessions are held, not lost; in the order of the enumeration, so that the statement is always the same text.
-COUNTED = tuple(state for state in AgentState if state in (AgentState.READY, AgentState.RESERVED, AgentState.BUSY))
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -47,7 +47,7 @@ class Tally:
     def agent(self, before: Agent | None, after: Agent | None) -> None:
         """An agent's row before and after; None while there is none."""
         for agent, sign in ((before, -1), (after, 1)):
-            if agent is not None and agent.state in COUNTED:
+            if agent is not None and agent.state in HOLDING:
                 self._busy[agent.pool, agent.data_center] += sign * agent.held
                 if agent.state is AgentState.READY and not agent.cordoned:
                     self._idle[agent.pool, agent.data_center] += sign * (agent.capacity - agent.held)
@@ -64,13 +64,20 @@ class Tally:
 
 def count_all(connection: Connection) -> Counters:
     """Count live sessions per edge, and free and held places of agents per pool and data center."""
-    per_edge = select(sessions.c.edge, func.count()).where(LIVE).group_by(sessions.c.edge)
+    per_edge = Counter(dict(_per_edge(connection, sessions, LIVE)))
+    per_edge.update(dict(_per_edge(connection, legs, LIVE_LEG)))
+    return replace(count_agents(connection), sessions={edge: per_edge[edge] for edge in sorted(per_edge)})
+
+
+def count_agents(connection: Connection) -> Counters:
+    """Count free and held places of agents per pool and data center."""
     place = (agents.c.pool, agents.c.data_center)
     free = case((and_(READY, ~agents.c.cordoned), agents.c.capacity - agents.c.held), else_=0)
-    query = select(*place, func.sum(free), func.sum(agents.c.held)).where(agents.c.state.in_(COUNTED)).group_by(*place)
+    query = select(*place, func.sum(free), func.sum(agents.c.held)).where(agents.c.state.in_(HOLDING)).group_by(*place)
     found = sorted(((PoolId(pool), DataCenterId(dc)), int(n), int(m)) for pool, dc, n, m in connection.execute(query))
-    return Counters(
-        {DataCenterId(edge): n for edge, n in sorted(connection.execute(per_edge))},
-        {where: n for where, n, _ in found if n},
-        {where: n for where, _, n in found if n},
-    )
+    return Counters({}, {where: n for where, n, _ in found if n}, {where: n for where, _, n in found if n})
+
+
+def _per_edge(connection: Connection, table: Table, live: ColumnElement[bool]) -> Iterator[tuple[DataCenterId, int]]:
+    query = select(table.c.edge, func.count()).where(live, table.c.edge.is_not(None)).group_by(table.c.edge)
+    yield from ((DataCenterId(edge), n) for edge, n in connection.execute(query))

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, select
 
 from router.core.model import Micros, NodeId, Session, SessionState
-from router.store.rows import read_session
-from router.store.tables import departures, sessions
+from router.store import bulk
+from router.store.tables import departures
 
 KEPT_US = 60 * 1_000_000  # several heartbeats; a node that was silent for longer lists everything when it comes back
 ANSWERED = 1000  # sessions named in one answer; the others wait for the next heartbeat
+
+_ANEW = bulk.About(
+    departures.c.session, lambda which: delete(departures).where(departures.c.node == bindparam("of_node"), which)
+)
 
 
 def note_move(connection: Connection, old: Session, new: Session, now: Micros) -> None:
@@ -48,12 +52,13 @@ def note_stray(connection: Connection, node: NodeId, id: str, now: Micros) -> No
 
 def _note(connection: Connection, places: Sequence[tuple[NodeId, str]], now: Micros) -> None:
     if places:
-        by_node = {node: [id for other, id in places if other == node] for node, _ in places}
+        by_node: dict[NodeId, list[str]] = {}
+        for node, id in places:
+            by_node.setdefault(node, []).append(id)
         for node, ids in by_node.items():
-            here = (departures.c.node == node, departures.c.session.in_(ids))
-            connection.execute(delete(departures).where(*here))
+            _ANEW(connection, ids, of_node=node)
         rows = [{"node": node, "session": id, "stray": False, "created_at": now} for node, id in places]
-        connection.execute(insert(departures), rows)
+        bulk.insert(connection, departures, rows)
 
 
 def forget(connection: Connection, session: str, node: NodeId | None = None) -> None:
@@ -73,12 +78,17 @@ def carried(connection: Connection, node: NodeId) -> frozenset[str]:
     return frozenset(connection.execute(rows).scalars())
 
 
-def of_node(connection: Connection, node: NodeId) -> tuple[Session, ...]:
-    """The sessions that a node must let go of, in id order."""
-    query = select(sessions).join(departures, departures.c.session == sessions.c.id).where(departures.c.node == node)
+def ids_of_node(connection: Connection, node: NodeId) -> list[str]:
+    """The names of the sessions and legs that a node must let go of, those that wait longest."""
+    query = select(departures.c.session).where(departures.c.node == node)
     query = query.order_by(departures.c.created_at, departures.c.session).limit(ANSWERED)
-    found = (read_session(row) for row in connection.execute(query).mappings())
-    return tuple(sorted(found, key=lambda session: session.id))
+    return sorted(connection.execute(query).scalars())
+
+
+def busy_nodes(connection: Connection, nodes: Sequence[NodeId]) -> frozenset[NodeId]:
+    """Those of the nodes that must let go of something."""
+    query = select(departures.c.node).where(departures.c.node.in_(nodes)).distinct()
+    return frozenset(NodeId(node) for node in connection.execute(query).scalars())
 
 
 def _is(node: NodeId, session: str) -> ColumnElement[bool]:

@@ -6,20 +6,20 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select
+from sqlalchemy import Connection, delete, or_, select
 
 from router.core.model import Event, Micros
+from router.store import bulk
 from router.store.rows import read_event, row_of
 from router.store.tables import events
 
-_APPEND = insert(events)
 Scalar = str | int | float | bool | None
 
 
 def append(connection: Connection, new: Sequence[Event]) -> None:
     """Write events in the order given."""
     if new:
-        connection.execute(_APPEND, [row_of(event) for event in new])
+        bulk.insert(connection, events, [row_of(event) for event in new])
 
 
 def find(
@@ -48,6 +48,12 @@ def find(
     if after_id is not None:
         query = query.where(events.c.id > after_id)
     return tuple((row["id"], read_event(row)) for row in connection.execute(query).mappings())
+
+
+def forget(connection: Connection, kind: str, before: Micros, limit: int) -> int:
+    """Delete some of the events below ``kind`` that are older; how many."""
+    old = select(events.c.id).where(events.c.at < before, events.c.kind.startswith(f"{kind}.", autoescape=True))
+    return connection.execute(delete(events).where(events.c.id.in_(old.limit(limit)))).rowcount
 
 
 def of_subject(connection: Connection, subject: str, prefix: str) -> tuple[Event, ...]:

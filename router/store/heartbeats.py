@@ -1,33 +1,60 @@
-"""What a media node says about its sessions, and what it must do about them.
+"""What media nodes say about their sessions, and what they must do about them.
 
 A node has a say over the sessions placed on it and over those that are moving away from it; whatever it says about
 others has no effect beyond telling it to let go. A session without a node (its edge had none when it was placed) takes
 the first node of its edge that it attaches to. Events that cannot happen in the present state (a second detach, a late
 attach) change nothing, because heartbeats repeat and overtake each other; ids we never heard of are passed over, so
-that one bad line does not cost a node the leases of all its sessions.
+that one bad line does not cost a node the leases of all its sessions. Further legs are called ``SESSION/LEG`` and are
+treated like sessions (:mod:`router.store.legs`).
 
-Errors: ``unknown_node``, ``unknown_event``.
+A node's epoch numbers the starts of its process. A higher one than before means that it restarted and has nobody but
+those it lists as attached in that first heartbeat: everybody else it held is detached, and has the time of grace to
+come back. A lower one is a process that should be gone, and is refused. Epoch 0 is that of nodes that do not count.
+
+Errors, per heartbeat: ``unknown_node``, ``unknown_event``, ``fenced`` (limit = the node's present epoch).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from router.core.errors import InputRejected
 from router.core.model import DataCenterId, Event, Micros, NodeId, Session, SessionId, SessionState
 from router.core.pools import SESSION_TRANSITIONS
-from router.store import departures, events
+from router.store import agents, departures, events, leases, legs
 from router.store.commit import Commit, Tally
+from router.store.leases import NodeLease
 from router.store.resources import unknown
 from router.store.rows import read_session
 from router.store.sessions import end_where
-from router.store.tables import LIVE, nodes, sessions
+from router.store.tables import HOLDER_UNTIL, nodes, sessions
 
-EVENTS = ("attached", "detached", "ended")
+EVENTS = ("attached", "detached", "ended", "rebound")
 _CHUNK = 500  # ids per IN list
+
+_HOMES = select(nodes.c.id, nodes.c.data_center).where(nodes.c.id.in_(bindparam("ids", expanding=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One heartbeat: what changed, and until when the node then holds what it has."""
+
+    node: NodeId
+    epoch: int
+    changed: tuple[tuple[SessionId, str], ...]
+    lease_expires_at: Micros
+    grace_until: Micros  # until when a user who left may come back
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The answer to a heartbeat: the sessions that the node must let go of, and its lease as it is written."""
+
+    leaving: tuple[Session, ...]
+    lease: NodeLease
 
 
 @dataclass(slots=True)
@@ -35,13 +62,18 @@ class _Hearing:
     """One heartbeat being worked through; ``known`` follows what it changes."""
 
     connection: Connection
-    node: NodeId
+    beat: Beat
     data_center: DataCenterId
     now: Micros
     known: dict[SessionId, Session]
     carried: frozenset[str]
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally
     trail: list[Event] = field(default_factory=list)
+
+    @property
+    def node(self) -> NodeId:
+        """Who speaks."""
+        return self.beat.node
 
     def placed_here(self, session: Session) -> bool:
         """Whether the node is the session's present place."""
@@ -56,6 +88,10 @@ class _Hearing:
         """Apply one line."""
         session = self.known.get(id)
         if session is None:
+            return
+        if event == "rebound":  # the node follows it to its new agent
+            mine = (sessions.c.id == id, sessions.c.edge_node == self.node)
+            self.connection.execute(update(sessions).where(*mine).values(rebound_at=None))
             return
         if event != "attached":
             departures.forget(self.connection, id, self.node)
@@ -72,65 +108,152 @@ class _Hearing:
         state = SESSION_TRANSITIONS.get((session.state, event))
         if state is SessionState.ENDED:
             self.write_trail()
-            (ended,) = end_where(
-                self.connection, sessions.c.id == session.id, "ended_by_node", self.now, self.tally, told=self.node
-            )
-            self.known[session.id] = ended
+            self.known[session.id] = self._end(session)
             return
-        if state is None or (state is session.state and session.edge_node is not None):
+        held = event != "attached" or (session.edge_node is not None and session.held_by == self.node)
+        if state is None or (state is session.state and held):
             return
-        after = replace(session, state=state, moved_from=None)
+        after = replace(session, state=state, moved_from=None, held_by=None)
         if event == "attached":
-            after = replace(after, edge_node=self.node)
+            after = replace(after, edge_node=self.node, held_by=self.node)
             departures.forget(self.connection, session.id)
-        values = {"state": after.state, "moved_from": after.moved_from, "edge_node": after.edge_node}
-        self.connection.execute(update(sessions).where(sessions.c.id == session.id).values(values))
+            if session.agent is not None:
+                agents.attached(self.connection, [session.agent], self.now)
+        else:
+            after = replace(after, lease_expires_at=self.beat.grace_until)
+        self._write(after)
         self.known[session.id] = after
+        if state is not session.state or session.edge_node is None:
+            self._tell(session, event)
+
+    def _end(self, session: Session) -> Session:
+        told, now, tally = self.node, self.now, self.tally
+        if legs.is_leg(session.id):
+            which = legs.named(session.id)
+            (ended,) = legs.end_where(self.connection, which, "ended_by_node", now, tally, told=told)
+        else:
+            which = sessions.c.id == session.id
+            (ended,) = end_where(self.connection, which, "ended_by_node", now, tally, told=told)
+        return ended
+
+    def _write(self, after: Session) -> None:
+        values = {
+            "state": after.state, "moved_from": after.moved_from, "edge_node": after.edge_node,
+            "held_by": after.held_by, "lease_expires_at": after.lease_expires_at,
+        }  # fmt: skip
+        leg = legs.is_leg(after.id)
+        table, which = (legs.table, legs.named(after.id)) if leg else (sessions, sessions.c.id == after.id)
+        self.connection.execute(update(table).where(which).values(values))
+
+    def _tell(self, session: Session, event: str) -> None:
         detail: dict[str, events.Scalar] = {"node": self.node, "edge": session.edge, "epoch": session.epoch}
-        self.trail.append(Event(self.now, f"session.{event}", session.id, f"node:{self.node}", detail=detail))
+        actor = f"node:{self.node}"
+        if legs.is_leg(session.id):
+            parent, _, leg = session.id.partition("/")
+            told = replace(legs.event_of(parent, leg, event, self.now, (), detail), actor=actor)
+        else:
+            told = Event(self.now, f"session.{event}", session.id, actor, detail=detail)
+        self.trail.append(told)
 
 
-def touch(
-    connection: Connection,
-    node: NodeId,
-    changed: Sequence[tuple[SessionId, str]],
-    lease_expires_at: Micros,
-    now: Micros,
-) -> Commit[tuple[Session, ...]]:
-    """Apply a heartbeat, renew the node's leases, and return the sessions that it must let go of."""
-    for _, event in changed:
+def touch(connection: Connection, beat: Beat, now: Micros) -> Commit[Heard]:
+    """Apply one heartbeat. Raises what is wrong with it."""
+    done = touch_many(connection, [beat], now)
+    (outcome,) = done.result
+    if isinstance(outcome, InputRejected):
+        raise outcome
+    return Commit(outcome, done.changes)
+
+
+def touch_many(connection: Connection, beats: Sequence[Beat], now: Micros) -> Commit[tuple[Heard | InputRejected, ...]]:
+    """Apply many heartbeats in one transaction; each has an answer of its own, a value, never an exception.
+
+    What is locked is locked in one order, so that two of these never wait for each other: nodes, then sessions by id.
+    """
+    ids = sorted({beat.node for beat in beats})
+    homes = {row.id: DataCenterId(row.data_center) for row in connection.execute(_HOMES, {"ids": ids})}
+    held = leases.of_nodes(connection, ids)
+    answers: list[Heard | InputRejected] = []
+    tally = Tally()
+    known = _locked(connection, [id for beat in beats for id, _ in beat.changed])
+    for beat in beats:
+        wrong = _refusal(beat, homes, held.get(beat.node))
+        if wrong is not None:
+            answers.append(wrong)
+            continue
+        answers.append(_hear(connection, beat, homes[beat.node], held, known, tally, now))
+    return Commit(tuple(answers), tally.changes())
+
+
+def _refusal(beat: Beat, homes: dict[str, DataCenterId], lease: NodeLease | None) -> InputRejected | None:
+    for _, event in beat.changed:
         if event not in EVENTS:
             message = f"{event!r} is not something that happens to a session"
-            raise InputRejected("unknown_event", message, field="event", rule=f"one of {', '.join(EVENTS)}")
-    data_center = connection.execute(select(nodes.c.data_center).where(nodes.c.id == node)).scalar()
-    if data_center is None:
-        raise unknown("nodes", node)
-    known = _locked(connection, [id for id, _ in changed])
-    carried = departures.carried(connection, node)
-    hearing = _Hearing(connection, node, DataCenterId(data_center), now, known, carried)
-    for id, event in changed:
+            return InputRejected("unknown_event", message, field="event", rule=f"one of {', '.join(EVENTS)}")
+    if beat.node not in homes:
+        return unknown("nodes", beat.node)
+    if lease is not None and beat.epoch and beat.epoch < lease.epoch:
+        message = f"node {beat.node} has started again since, with epoch {lease.epoch}; this process is fenced"
+        return InputRejected("fenced", message, field="epoch", rule="the node's newest epoch", limit=lease.epoch)
+    return None
+
+
+def _hear(
+    connection: Connection,
+    beat: Beat,
+    data_center: DataCenterId,
+    held: dict[NodeId, NodeLease],
+    known: dict[SessionId, Session],
+    tally: Tally,
+    now: Micros,
+) -> Heard:
+    lease = held.get(beat.node)
+    restarted = lease is not None and 0 < lease.epoch < beat.epoch
+    carried = departures.carried(connection, beat.node) if beat.changed or restarted else frozenset()
+    hearing = _Hearing(connection, beat, data_center, now, known, carried, tally)
+    if restarted:
+        _let_go_of_the_unlisted(hearing)
+    for id, event in beat.changed:
         hearing.hear(id, event)
     hearing.write_trail()
-    _renew(connection, node, lease_expires_at)
-    return Commit(departures.of_node(connection, node), hearing.tally.changes())
+    held[beat.node] = leases.renew(connection, lease, beat.node, beat.epoch, beat.lease_expires_at)
+    return Heard(leaving(connection, beat.node), held[beat.node])
+
+
+def _let_go_of_the_unlisted(hearing: _Hearing) -> None:
+    """The process that held them is gone, and its successor does not know them: their users must come back."""
+    listed = {id for id, event in hearing.beat.changed if event == "attached"}
+    query = select(sessions, HOLDER_UNTIL).where(sessions.c.held_by == hearing.node).order_by(sessions.c.id)
+    rows = hearing.connection.execute(query.with_for_update(of=sessions)).mappings()
+    held = {session.id: session for session in map(read_session, rows)}
+    held |= legs.find(hearing.connection, legs.table.c.held_by == hearing.node, lock=True)
+    hearing.known.update({id: session for id, session in held.items() if id not in hearing.known})
+    for id in held:
+        if id not in listed:
+            hearing.hear(id, "detached")
+
+
+def leaving(connection: Connection, node: NodeId) -> tuple[Session, ...]:
+    """The sessions, and legs in the form of sessions, that a node must let go of, by id."""
+    ids = departures.ids_of_node(connection, node)
+    if not ids:
+        return ()
+    found = _read(connection, [id for id in ids if not legs.is_leg(id)])
+    found |= legs.of_names(connection, [id for id in ids if legs.is_leg(id)])
+    return tuple(found[id] for id in sorted(found))
 
 
 def _locked(connection: Connection, ids: Sequence[SessionId]) -> dict[SessionId, Session]:
-    found: Mapping[SessionId, Session] = {}
     wanted = sorted(set(ids))  # in id order, so that two heartbeats never wait for each other
-    for start in range(0, len(wanted), _CHUNK):
-        query = select(sessions).where(sessions.c.id.in_(wanted[start : start + _CHUNK])).order_by(sessions.c.id)
-        rows = connection.execute(query.with_for_update()).mappings()
-        found = {**found, **{session.id: session for session in map(read_session, rows)}}
-    return dict(found)
+    found = _read(connection, [id for id in wanted if not legs.is_leg(id)], lock=True)
+    return found | legs.of_names(connection, [id for id in wanted if legs.is_leg(id)], lock=True)
 
 
-def _renew(connection: Connection, node: NodeId, lease_expires_at: Micros) -> None:
-    """Hold all sessions whose users are on this node: those placed here, and those not yet gone from here."""
-    lease = {"lease_expires_at": lease_expires_at}
-    active = (LIVE, sessions.c.edge_node == node, sessions.c.state == SessionState.ACTIVE)
-    connection.execute(update(sessions).where(*active).values(lease))
-    carried = departures.carried(connection, node)
-    if carried:
-        moving = (sessions.c.id.in_(sorted(carried)), sessions.c.state == SessionState.MOVING)
-        connection.execute(update(sessions).where(*moving).values(lease))
+def _read(connection: Connection, ids: Sequence[str], *, lock: bool = False) -> dict[SessionId, Session]:
+    found: dict[SessionId, Session] = {}
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        query = select(sessions, HOLDER_UNTIL).where(sessions.c.id.in_(chunk)).order_by(sessions.c.id)
+        rows = connection.execute(query.with_for_update(of=sessions) if lock else query).mappings()
+        found |= {session.id: session for session in map(read_session, rows)}
+    return found

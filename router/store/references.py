@@ -15,9 +15,24 @@ from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, upd
 
 from router.access import AGENT_PREFIX
 from router.core.errors import InputRejected
-from router.core.model import AgentState, DataCenter, DrainState, Link, Micros, Node, Policy, Resource
+from router.core.model import DataCenter, DrainState, Link, Micros, Node, Policy, Resource
+from router.core.pools import PRESENT
 from router.store.rows import read_resource
-from router.store.tables import LIVE, agents, data_centers, drains, join_tokens, keys, links, nodes, policies, sessions
+from router.store.tables import (
+    LIVE,
+    LIVE_LEG,
+    agents,
+    data_centers,
+    drains,
+    join_tokens,
+    keys,
+    legs,
+    links,
+    node_leases,
+    nodes,
+    policies,
+    sessions,
+)
 
 SINGULAR: Mapping[str, str] = {
     "providers": "provider",
@@ -31,7 +46,7 @@ SINGULAR: Mapping[str, str] = {
 # Writing in this order, and deleting in the reverse one, never breaks a foreign key.
 ORDER = ("providers", "regions", "pools", "data-centers", "nodes", "links", "policies")
 NAMED_REFERRERS = 3
-_HELD = agents.c.state.in_([AgentState.READY, AgentState.BUSY])
+_HELD = agents.c.state.in_(PRESENT)
 _OPEN = drains.c.state.not_in([DrainState.DRAINED, DrainState.UNDONE])
 
 
@@ -93,17 +108,25 @@ def clear_dependants(connection: Connection, kind: str, id: str, now: Micros) ->
     if kind == "nodes":
         mine = (keys.c.scope == f"{AGENT_PREFIX}{id}", keys.c.revoked_at.is_(None))
         connection.execute(update(keys).where(*mine).values(revoked_at=now))
+        connection.execute(delete(node_leases).where(node_leases.c.node == id))
 
 
 def _live_sessions(connection: Connection, kind: str, id: str) -> int:
     held: Mapping[str, ColumnElement[bool]] = {
         "data-centers": or_(sessions.c.edge == id, sessions.c.agent_data_center == id, sessions.c.moved_from == id),
-        "nodes": sessions.c.edge_node == id,
+        "nodes": or_(sessions.c.edge_node == id, sessions.c.held_by == id),
         "pools": sessions.c.pool == id,
     }
     if kind not in held:
         return 0
-    return connection.execute(select(func.count()).select_from(sessions).where(LIVE, held[kind])).scalar_one()
+    legs_held: Mapping[str, ColumnElement[bool]] = {
+        "data-centers": or_(legs.c.edge == id, legs.c.agent_data_center == id, legs.c.moved_from == id),
+        "nodes": or_(legs.c.edge_node == id, legs.c.held_by == id),
+        "pools": legs.c.pool == id,
+    }
+    count = select(func.count())
+    found = connection.execute(count.select_from(sessions).where(LIVE, held[kind])).scalar_one()
+    return found + connection.execute(count.select_from(legs).where(LIVE_LEG, legs_held[kind])).scalar_one()
 
 
 def _referrers(connection: Connection, kind: str, id: str) -> Iterator[tuple[str, list[str]]]:

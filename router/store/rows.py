@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from enum import Enum
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import RowMapping
@@ -21,6 +22,7 @@ from router.core.model import (
     DrainState,
     Event,
     Intent,
+    Leg,
     Resource,
     Role,
     Selector,
@@ -91,12 +93,33 @@ def session_row(session: Session) -> dict[str, Any]:
 
 def read_session(row: Row) -> Session:
     """The session in a row."""
-    known = {
+    known = {**_placed(row), "constraints": _decode(Constraints, row["constraints"], _DECODE)}
+    return _decode(Session, {**row, **known}, _DECODE)
+
+
+def _placed(row: Row) -> dict[str, Any]:
+    """What sessions and legs have in common; a lease that a node holds for them counts if it was read along."""
+    known: dict[str, Any] = {
         "state": SessionState(row["state"]),
         "client": Client(**{name: row[f"client_{name}"] for name in _CLIENT_FIELDS}),
-        "constraints": _decode(Constraints, row["constraints"], _DECODE),
     }
-    return _decode(Session, {**row, **known}, _DECODE)
+    held_until = row.get("holder_until")
+    if held_until is not None:
+        known["lease_expires_at"] = max(held_until, row["lease_expires_at"])
+    return known
+
+
+def leg_row(leg: Leg) -> dict[str, Any]:
+    """Columns of a leg; its client is flattened."""
+    row = _encode(leg)
+    del row["client"]
+    row.update({f"client_{name}": getattr(leg.client, name) for name in _CLIENT_FIELDS})
+    return row
+
+
+def read_leg(row: Row) -> Leg:
+    """The leg in a row."""
+    return _decode(Leg, {**row, **_placed(row)}, _DECODE)
 
 
 def drain_row(drain: Drain) -> dict[str, Any]:
@@ -120,10 +143,28 @@ def read_key(row: Row) -> Key:
 
 
 def _encode(value: Any) -> dict[str, Any]:
-    return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    names, values = _fields(type(value))
+    return dict(zip(names, map(_plain, values(value)), strict=True))
+
+
+def _fields(cls: type[Any]) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """Names of a dataclass' fields, and what picks their values: looking them up costs more than copying."""
+    known = _FIELDS.get(cls)
+    if known is None:
+        names = tuple(field.name for field in fields(cls))
+        known = _FIELDS[cls] = (names, attrgetter(*names))
+    return known
+
+
+_FIELDS: dict[type[Any], tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]] = {}
+
+
+_AS_IT_IS = frozenset((str, int, float, bool, bytes, type(None)))
 
 
 def _plain(value: Any) -> Any:
+    if type(value) in _AS_IT_IS:
+        return value
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, tuple):
@@ -134,5 +175,4 @@ def _plain(value: Any) -> Any:
 
 
 def _decode(cls: type[T], row: Row, decode: Mapping[str, Callable[[Any], Any]]) -> T:
-    names = (field.name for field in fields(cls))  # type: ignore[arg-type]
-    return cls(**{name: decode[name](row[name]) if name in decode else row[name] for name in names})
+    return cls(**{name: decode[name](row[name]) if name in decode else row[name] for name in _fields(cls)[0]})

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from sqlalchemy import ColumnElement, Connection, Select, String, and_, bindparam, func, or_, select, text
 
 from router.core.model import DataCenterId, Event, Flow, Session, SessionState, TrafficClass
-from router.store import events
+from router.store import events, legs
 from router.store.rows import read_session
-from router.store.tables import LIVE, sessions
+from router.store.tables import HOLDER_UNTIL, LIVE, LIVE_LEG, sessions
 
 _ASN = re.compile(r"(?:AS)?([0-9]{1,10})", re.IGNORECASE)
 
@@ -27,7 +27,7 @@ def find(
     after: str | None,
 ) -> tuple[Session, ...]:
     """Return sessions in id order, those after ``after``; ``data_center`` is their edge."""
-    query = select(sessions).order_by(sessions.c.id).limit(limit)
+    query = select(sessions, HOLDER_UNTIL).order_by(sessions.c.id).limit(limit)
     for column, value in ((sessions.c.edge, data_center), (sessions.c.state, state), (sessions.c.pool, pool)):
         if value is not None:
             query = query.where(column == value)
@@ -68,17 +68,21 @@ def _with_metadata(
 
 
 def movable(connection: Connection, data_center: DataCenterId, limit: int) -> tuple[Session, ...]:
-    """Live sessions that are placed on an edge, oldest first."""
-    mine = select(sessions).where(LIVE, sessions.c.edge == data_center)
+    """Live sessions that are placed on an edge, oldest first, and after them legs in the form of sessions."""
+    mine = select(sessions, HOLDER_UNTIL).where(LIVE, sessions.c.edge == data_center)
     query = mine.order_by(sessions.c.created_at, sessions.c.id).limit(limit)
-    return tuple(read_session(row) for row in connection.execute(query).mappings())
+    found = [read_session(row) for row in connection.execute(query).mappings()]
+    if len(found) < limit:
+        here = (LIVE_LEG, legs.table.c.edge == data_center)
+        found.extend(legs.find(connection, *here, limit=limit - len(found)).values())
+    return tuple(found)
 
 
 def count_on(connection: Connection, data_center: DataCenterId) -> int:
-    """How many live sessions an edge has: those placed on it and those whose users are still to leave it."""
+    """How many live sessions and legs an edge has: those placed on it and those whose users are still to leave it."""
     here = or_(sessions.c.edge == data_center, sessions.c.moved_from == data_center)
     query = select(func.count()).select_from(sessions).where(LIVE, here)
-    return connection.execute(query).scalar_one()
+    return connection.execute(query).scalar_one() + legs.count_on(connection, data_center)
 
 
 def flows(connection: Connection) -> Mapping[Flow, int]:

@@ -14,10 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from router.core.errors import InputRejected
+from router.core.messages import Change
 from router.core.model import (
     Agent,
     AgentState,
@@ -30,14 +33,17 @@ from router.core.model import (
     SessionId,
     SessionState,
 )
-from router.core.pools import next_session_state
-from router.store import agents, departures, events, takes
+from router.core.pools import HOLDING, next_session_state, wrapped
+from router.store import agents, bulk, departures, events, leases, legs, takes
 from router.store.commit import Commit, Tally
 from router.store.resources import unknown
 from router.store.rows import read_session, session_row
-from router.store.tables import LIVE, data_centers, idempotency, nodes, sessions
+from router.store.tables import HOLDER_UNTIL, LIVE, data_centers, idempotency, nodes, sessions
 
 _CHUNK = 500  # ids per IN list
+EXPIRED_AT_ONCE = 2_000  # sessions ended by one transaction of the clean-up, so that starts never wait long for it
+FORGOTTEN_AT_ONCE = 2_000  # rows deleted by one transaction, so that nobody waits long behind it
+ROLLED_BACK_AT_ONCE = 200
 
 # The statements of every start are built once: building costs as much as running them.
 _REPLAY = select(idempotency).where(idempotency.c.key == bindparam("of_key"))
@@ -47,16 +53,29 @@ _HOLD_NODE = select(nodes.c.id).where(nodes.c.id == bindparam("at_node"), nodes.
 _HOLD_NODE = _HOLD_NODE.with_for_update(read=True, key_share=True)
 
 
+def _ending(which: ColumnElement[bool]) -> ReturningUpdate[Any]:
+    values: dict[str, Any] = {"ended_at": bindparam("at"), "end_reason": bindparam("why")}
+    gone = {"state": SessionState.ENDED.value, "moved_from": None, "held_by": None}
+    return update(sessions).where(LIVE, which).values(gone | values).returning(*sessions.c)
+
+
+_END = bulk.About(sessions.c.id, _ending)
+_LEGS = bulk.About(legs.table.c.session, lambda which: select(legs.table.c.id).where(which).limit(1))
+
+
 def get(connection: Connection, id: str, *, lock: bool = False) -> Session | None:
     """Return one session, or None."""
-    query = select(sessions).where(sessions.c.id == id)
-    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    query = select(sessions, HOLDER_UNTIL).where(sessions.c.id == id)
+    row = connection.execute(query.with_for_update(of=sessions) if lock else query).mappings().first()
     return None if row is None else read_session(row)
 
 
 def existing(connection: Connection, id: str) -> Session:
-    """Return one session, locked. Raises ``unknown_session``."""
-    session = get(connection, id, lock=True)
+    """Return one session, or a leg in the form of one, locked. Raises ``unknown_session``."""
+    if legs.is_leg(id):
+        session = legs.of_names(connection, [id], lock=True).get(SessionId(id))
+    else:
+        session = get(connection, id, lock=True)
     if session is None:
         raise _unknown(id)
     return session
@@ -82,22 +101,24 @@ def start(
 
 def exchange(
     connection: Connection, starts: Sequence[takes.Start], ends: Sequence[takes.End], now: Micros
-) -> Commit[tuple[tuple[takes.Outcome, ...], tuple[takes.Outcome, ...]]]:
+) -> Commit[takes.Exchanged]:
     """End sessions, then start others, all in one transaction; each request has an answer of its own."""
     tally = Tally()
     ended: dict[str, Session] = {}
     for reason in sorted({end.reason for end in ends}):
-        which = sessions.c.id.in_(sorted({end.id for end in ends if end.reason == reason}))
+        which = sorted({end.id for end in ends if end.reason == reason})
         ended |= {session.id: session for session in end_where(connection, which, reason, now, tally)}
     others = sorted({end.id for end in ends} - set(ended))
     before = {} if not others else {s.id: s for s in _of_ids(connection, others)}
     answers: list[takes.Outcome] = [ended.get(end.id) or before.get(end.id) or _unknown(end.id) for end in ends]
     started: Commit[tuple[takes.Outcome, ...]] = takes.start_many(connection, starts, now) if starts else Commit(())
-    return Commit((started.result, tuple(answers)), tally.changes() + started.changes)
+    found = takes.Exchanged(started.result, tuple(answers), takes.addresses(connection, (*started.result, *answers)))
+    return Commit(found, tally.changes() + started.changes)
 
 
 def _of_ids(connection: Connection, ids: Sequence[str]) -> list[Session]:
-    return [read_session(row) for row in connection.execute(select(sessions).where(sessions.c.id.in_(ids))).mappings()]
+    query = select(sessions, HOLDER_UNTIL).where(sessions.c.id.in_(ids))
+    return [read_session(row) for row in connection.execute(query).mappings()]
 
 
 def _unknown(id: str) -> InputRejected:
@@ -169,13 +190,17 @@ def rebind(
         moved_from=_carrier(old, state, moved_from),
         reasons=tuple(reasons),
         lease_expires_at=lease_expires_at,
+        held_by=_holder(old, state, edge_node),
     )
-    connection.execute(update(sessions).where(sessions.c.id == id).values(session_row(new)))
     departures.note_move(connection, old, new, now)
     detail: dict[str, events.Scalar] = {"from": old.edge, "to": edge, "epoch": new.epoch, "state": state.value}
     if token_epoch is not None:
         detail["token_epoch"] = token_epoch
-    events.append(connection, [_event(new, name, now, detail)])
+    if legs.is_leg(id):
+        legs.rebind(connection, new, name, detail, now)
+    else:
+        connection.execute(update(sessions).where(sessions.c.id == id).values(session_row(new)))
+        events.append(connection, [_event(new, name, now, detail)])
     tally = Tally()
     tally.session(old.edge, new.edge)
     return Commit(new, tally.changes())
@@ -188,6 +213,13 @@ def _carrier(old: Session, state: SessionState, moved_from: DataCenterId | None)
     return old.moved_from if old.state is SessionState.MOVING else moved_from
 
 
+def _holder(old: Session, state: SessionState, edge_node: NodeId | None) -> NodeId | None:
+    """Whose lease keeps a session that was placed anew: while moving still the node that carries the user."""
+    if state is SessionState.MOVING:
+        return old.held_by
+    return edge_node if state is SessionState.ACTIVE and edge_node == old.held_by else None
+
+
 def end(connection: Connection, id: SessionId, *, reason: str, now: Micros) -> Commit[Session]:
     """End a session and free its agent; ending it again changes nothing."""
     tally = Tally()
@@ -196,26 +228,79 @@ def end(connection: Connection, id: SessionId, *, reason: str, now: Micros) -> C
 
 
 def expire(connection: Connection, now: Micros) -> Commit[tuple[Session, ...]]:
-    """End every session whose lease is over, and forget what is too old to be asked for again."""
+    """End sessions and legs whose lease is over, up to a few thousand; the caller asks again until there are none."""
     tally = Tally()
-    ended = end_where(connection, sessions.c.lease_expires_at <= now, "lease_expired", now, tally)
+    leases.lapse(connection, now)
+    over = (sessions.c.held_by.is_(None), sessions.c.lease_expires_at <= now)
+    some = select(sessions.c.id).where(LIVE, *over).order_by(sessions.c.lease_expires_at).limit(EXPIRED_AT_ONCE)
+    ended = end_where(connection, sessions.c.id.in_(some), "lease_expired", now, tally)
+    alone = (legs.table.c.edge.is_not(None), legs.table.c.held_by.is_(None), legs.table.c.lease_expires_at <= now)
+    ended += legs.end_where(connection, and_(*alone), "lease_expired", now, tally)
+    return Commit(ended, tally.changes())
+
+
+def forget_old(connection: Connection, now: Micros) -> None:
+    """Forget what is too old to be asked for again."""
     connection.execute(delete(idempotency).where(idempotency.c.expires_at <= now))
     departures.forget_old(connection, now)
-    return Commit(ended, tally.changes())
+
+
+def forget_ended(connection: Connection, before: Micros) -> int:
+    """Delete some of the sessions that ended before a moment, and of their trails; how many rows at most of either."""
+    old = select(sessions.c.id).where(sessions.c.ended_at < before, sessions.c.ended_at.is_not(None))
+    gone = connection.execute(delete(sessions).where(sessions.c.id.in_(old.limit(FORGOTTEN_AT_ONCE)))).rowcount
+    return max(gone, events.forget(connection, "session", before, FORGOTTEN_AT_ONCE))
+
+
+def roll_back(connection: Connection, now: Micros) -> Commit[tuple[Session, ...]]:
+    """Take back moves that nobody followed in time, where the old node still has the user."""
+    changes: tuple[Change, ...] = ()
+    back = []
+    for table, find in ((sessions, _of_ids), (legs.table, _legs_of_ids)):
+        late = (table.c.moved_from.is_not(None), table.c.held_by.is_not(None), table.c.lease_expires_at <= now)
+        which = select(*([table.c.id] if table is sessions else [table.c.session, table.c.id]))
+        which = which.where(*late, table.c.state == SessionState.MOVING).limit(ROLLED_BACK_AT_ONCE)
+        ids = ["/".join(row) for row in connection.execute(which)]
+        for session in find(connection, ids) if ids else ():
+            if session.moved_from is None or session.held_by is None:
+                continue  # somebody was faster
+            done = rebind(
+                connection,
+                session.id,
+                expect_epoch=session.epoch,
+                state=SessionState.ACTIVE,
+                edge=session.moved_from,
+                edge_node=session.held_by,
+                edges=(session.moved_from, *(dc for dc in session.edges if dc != session.moved_from)),
+                moved_from=None,
+                reasons=(f"its user did not arrive at {session.edge} in time and is still at {session.moved_from}",),
+                lease_expires_at=session.lease_expires_at,
+                event_kind="session.rolled_back",
+                now=now,
+            )
+            back.append(done.result)
+            changes += done.changes
+    return Commit(tuple(back), changes)
+
+
+def _legs_of_ids(connection: Connection, ids: Sequence[str]) -> list[Session]:
+    return list(legs.of_names(connection, ids).values())
 
 
 def end_where(
     connection: Connection,
-    which: ColumnElement[bool],
+    which: ColumnElement[bool] | Sequence[str],
     reason: str,
     now: Micros,
     tally: Tally,
     *,
     told: NodeId | None = None,
 ) -> tuple[Session, ...]:
-    """End the live sessions that match; every node that holds one must let go, except ``told``, which said so."""
-    values = {"state": SessionState.ENDED, "ended_at": now, "end_reason": reason, "moved_from": None}
-    rows = connection.execute(update(sessions).where(LIVE, which).values(values).returning(*sessions.c)).mappings()
+    """End the live sessions that match, or have these ids; nodes must let go, except ``told``, which said so."""
+    if isinstance(which, ColumnElement):
+        rows = connection.execute(_ending(which), {"at": now, "why": reason}).mappings()
+    else:
+        rows = _END(connection, which, at=now, why=reason).mappings()
     ended = tuple(sorted((read_session(row) for row in rows), key=lambda session: session.id))
     for session in ended:
         tally.session(session.edge, None)
@@ -223,18 +308,35 @@ def end_where(
         chunk = ended[start : start + _CHUNK]
         agents.free(connection, chunk, tally, now)
         departures.note_ends(connection, chunk, now, told)
+        ids = [session.id for session in chunk]
+        if _LEGS(connection, ids).first() is not None:
+            legs.end_where(connection, legs.table.c.session.in_(ids), "session_ended", now, tally)
     events.append(connection, [replace(_event(session, "ended", now, {}), reason=reason) for session in ended])
     return ended
 
 
-def release_agent(connection: Connection, pool: PoolId, id: str, epoch: int, now: Micros) -> Commit[Agent]:
-    """An agent gives up its lease: its session is over, and it is ready again. Repeating it changes nothing."""
+def release_agent(
+    connection: Connection, pool: PoolId, id: str, epoch: int, now: Micros, session: str | None = None
+) -> Commit[Agent]:
+    """An agent gives up its lease of one session, or of all it holds, and these end; or it has finished up.
+
+    ``epoch`` is that of the lease, or the agent's own. Repeating it changes nothing.
+    """
     agent = agents.of(connection, pool, id)
-    if agent.epoch != epoch or agent.state not in (AgentState.READY, AgentState.BUSY):
+    held = dict(agents.leases(connection, id))
+    mine = session is None or SessionId(session) in held
+    current = epoch == agent.epoch or (session is not None and held.get(SessionId(session)) == epoch)
+    if not current or agent.state not in (*HOLDING, AgentState.WRAPPING):
         raise agents.fenced(agent)
     tally = Tally()
-    if agent.session is not None:
-        end_where(connection, sessions.c.id == agent.session, "agent_released", now, tally)
+    if agent.state is AgentState.WRAPPING:
+        agents.write(connection, [(agent, wrapped(agent, agents.pool_of(connection, pool), now))], tally, now)
+    elif mine:
+        given_up = sorted(held) if session is None else [SessionId(session)]
+        which = sessions.c.id.in_([id for id in given_up if not legs.is_leg(id)])
+        end_where(connection, which, "agent_released", now, tally)
+        for leg in filter(legs.is_leg, given_up):
+            legs.end_where(connection, legs.named(leg), "agent_released", now, tally)
     return Commit(agents.of(connection, pool, id), tally.changes())
 
 

@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sqlalchemy import Connection
+
 from router.access import Key
+from router.core.errors import InputRejected
 from router.core.messages import AppendHistory, RouteChange
 from router.core.model import (
     Agent,
     AgentId,
+    AgentState,
     Counters,
     DataCenterId,
     Drain,
@@ -24,6 +28,8 @@ from router.core.model import (
     Intent,
     Inventory,
     KeyId,
+    Leg,
+    LegId,
     Micros,
     Node,
     NodeId,
@@ -33,22 +39,28 @@ from router.core.model import (
     SessionId,
     SessionState,
 )
+from router.core.pools import Places
 from router.store import (
     agents,
     boot,
+    departures,
     drains,
     events,
     heartbeats,
     history,
     keys,
+    legs,
     migrate,
+    queue,
+    registration,
     resources,
     session_queries,
     sessions,
 )
-from router.store.commit import Commit, count_all
+from router.store.commit import Commit, count_agents, count_all
 from router.store.engine import Database
-from router.store.takes import End, Outcome, Start
+from router.store.heartbeats import Beat, Heard
+from router.store.takes import End, Exchanged, Start
 
 
 class Store:
@@ -118,17 +130,36 @@ class Store:
 
     # --- agents ------------------------------------------------------------------------------------------------------
 
-    def register_agent(self, agent: Agent, now: Micros) -> Commit[Agent]:
-        """Write where an agent is; one that holds a live session keeps it."""
-        return self._write(lambda c: agents.register(c, agent, now))
+    def register_agent(self, agent: Agent, now: Micros, lists: Sequence[str] | None = None) -> Commit[Agent]:
+        """Write where an agent is; of its live sessions it keeps those it lists, without a list all."""
+        return self._write(lambda c: registration.register(c, agent, now, lists))
 
-    def heartbeat_agent(self, pool: PoolId, id: AgentId, epoch: int, now: Micros) -> Commit[Agent]:
+    def heartbeat_agent(
+        self,
+        pool: PoolId,
+        id: AgentId,
+        epoch: int,
+        now: Micros,
+        *,
+        nonce: str | None = None,
+        says: AgentState | None = None,
+    ) -> Commit[Agent]:
         """Note that an agent is alive; its row in the answer tells it of a new session."""
-        return self._write(lambda c: agents.heartbeat(c, pool, id, epoch, now))
+        return self._write(lambda c: agents.heartbeat(c, pool, id, epoch, now, nonce=nonce, says=says))
 
-    def release_agent(self, pool: PoolId, id: AgentId, epoch: int, now: Micros) -> Commit[Agent]:
-        """An agent gives up its lease, which ends its session."""
-        return self._write(lambda c: sessions.release_agent(c, pool, id, epoch, now))
+    def release_agent(
+        self, pool: PoolId, id: AgentId, epoch: int, now: Micros, session: SessionId | None = None
+    ) -> Commit[Agent]:
+        """An agent gives up its lease of one session or of all, which ends them."""
+        return self._write(lambda c: sessions.release_agent(c, pool, id, epoch, now, session))
+
+    def cordon_agent(self, pool: PoolId, id: AgentId, on: bool, *, actor: str, now: Micros) -> Commit[Agent]:
+        """Let an agent keep what it holds and take no more, or let it take sessions again."""
+        return self._write(lambda c: agents.cordon(c, pool, id, on, actor=actor, now=now))
+
+    def agent_leases(self, ids: Sequence[AgentId]) -> Mapping[AgentId, tuple[tuple[SessionId, int], ...]]:
+        """What each agent holds: sessions, and legs by their names, with the epochs of the leases."""
+        return self._read(lambda c: {id: agents.leases(c, id) for id in ids})
 
     def agents(self, pool: PoolId) -> tuple[Agent, ...]:
         """Return the agents of a pool."""
@@ -138,9 +169,11 @@ class Store:
         """Return one agent."""
         return self._read(lambda c: agents.get(c, id))
 
-    def expire_agents(self, seen_before: Micros, now: Micros) -> Commit[tuple[Agent, ...]]:
-        """Declare silent agents lost."""
-        return self._write(lambda c: agents.expire(c, seen_before, now))
+    def expire_agents(
+        self, seen_before: Micros, now: Micros, suspect_before: Micros | None = None
+    ) -> Commit[tuple[Agent, ...]]:
+        """Declare silent agents suspect or lost, and end the states whose time is over; the result is the lost."""
+        return self._write(lambda c: agents.advance(c, seen_before, now, suspect_before))
 
     # --- sessions ----------------------------------------------------------------------------------------------------
 
@@ -160,9 +193,7 @@ class Store:
             )
         )
 
-    def exchange(
-        self, starts: Sequence[Start], ends: Sequence[End], now: Micros
-    ) -> Commit[tuple[tuple[Outcome, ...], tuple[Outcome, ...]]]:
+    def exchange(self, starts: Sequence[Start], ends: Sequence[End], now: Micros) -> Commit[Exchanged]:
         """End and start many sessions in one transaction; each has an answer of its own, see ``store.takes``."""
         return self._write(lambda c: sessions.exchange(c, starts, ends, now))
 
@@ -238,19 +269,69 @@ class Store:
             )
         )
 
-    def touch_sessions(
-        self, node: NodeId, changed: Sequence[tuple[SessionId, str]], lease_expires_at: Micros, now: Micros
-    ) -> Commit[tuple[Session, ...]]:
-        """Apply a media node's heartbeat; the result is what the node must let go of."""
-        return self._write(lambda c: heartbeats.touch(c, node, changed, lease_expires_at, now))
+    def heartbeats(self, beats: Sequence[Beat], now: Micros) -> Commit[tuple[Heard | InputRejected, ...]]:
+        """Apply heartbeats of media nodes in one transaction; each has an answer of its own."""
+        return self._write(lambda c: heartbeats.touch_many(c, beats, now))
+
+    def leaving(self, nodes: Sequence[NodeId]) -> Mapping[NodeId, tuple[Session, ...]]:
+        """Return what some nodes must let go of; nodes that need not are left out."""
+
+        def find(c: Connection) -> Mapping[NodeId, tuple[Session, ...]]:
+            return {node: heartbeats.leaving(c, node) for node in sorted(departures.busy_nodes(c, nodes))}
+
+        return self._read(find)
 
     def end_session(self, id: SessionId, *, reason: str, now: Micros) -> Commit[Session]:
         """End a session and free its agent."""
         return self._write(lambda c: sessions.end(c, id, reason=reason, now=now))
 
     def expire_sessions(self, now: Micros) -> Commit[tuple[Session, ...]]:
-        """End the sessions whose lease is over."""
+        """End sessions and legs whose lease is over; some thousand at a time, so ask until there are none."""
         return self._write(lambda c: sessions.expire(c, now))
+
+    def forget_old(self, now: Micros) -> Commit[None]:
+        """Forget idempotency keys and errands that are too old."""
+
+        def forget(connection: Connection) -> Commit[None]:
+            sessions.forget_old(connection, now)
+            return Commit(None)
+
+        return self._write(forget)
+
+    def forget_ended(self, before: Micros) -> Commit[int]:
+        """Delete some of what is known of sessions that ended before a moment; 0 when nothing is left."""
+        return self._write(lambda c: Commit(sessions.forget_ended(c, before)))
+
+    def roll_back_moves(self, now: Micros) -> Commit[tuple[Session, ...]]:
+        """Take back moves whose users did not arrive in time."""
+        return self._write(lambda c: sessions.roll_back(c, now))
+
+    # --- further legs of a session -----------------------------------------------------------------------------------
+
+    def add_leg(
+        self, leg: Leg, hubs: Sequence[DataCenterId], *, idempotency_key: str | None, request_hash: bytes, now: Micros
+    ) -> Commit[Leg | None]:
+        """Write a leg of a live session, with an agent if it asks for a pool; None if no agent is free."""
+        return self._write(
+            lambda c: legs.add(c, leg, hubs, idempotency_key=idempotency_key, request_hash=request_hash, now=now)
+        )
+
+    def end_leg(self, session: SessionId, id: LegId, *, reason: str, now: Micros) -> Commit[Leg]:
+        """End a leg and free its agent."""
+        return self._write(lambda c: legs.end(c, session, id, reason=reason, now=now))
+
+    def legs(self, session: SessionId) -> tuple[Leg, ...]:
+        """Return the legs of a session, oldest first, ended ones too."""
+        return self._read(lambda c: legs.of_session(c, session))
+
+    def leg(self, session: SessionId, id: LegId) -> tuple[Leg, Session] | None:
+        """Return a leg, and its form as a session."""
+
+        def find(c: Connection) -> tuple[Leg, Session] | None:
+            leg, parent = legs.get(c, session, id), sessions.get(c, session)
+            return None if leg is None or parent is None else (leg, legs.as_session(leg, parent))
+
+        return self._read(find)
 
     def movable(self, data_center: DataCenterId, limit: int) -> tuple[Session, ...]:
         """Return live sessions placed on an edge, oldest first."""
@@ -260,6 +341,15 @@ class Store:
         """Return how many live sessions are placed on an edge or have not left it yet."""
         return self._read(lambda c: session_queries.count_on(c, data_center))
 
+    @property
+    def shared(self) -> bool:
+        """Whether other control planes may use this database at the same time."""
+        return not self._database.sqlite
+
+    def count_agents(self) -> Counters:
+        """Count agents anew, and no sessions."""
+        return self._read(count_agents)
+
     def counters(self) -> Counters:
         """Count sessions and agents anew."""
         return self._read(count_all)
@@ -267,6 +357,51 @@ class Store:
     def flows(self) -> Mapping[Flow, int]:
         """Count live sessions with an agent per edge, agent's data center and class."""
         return self._read(session_queries.flows)
+
+    # --- waiting for agents ------------------------------------------------------------------------------------------
+
+    def waiting(self) -> Mapping[PoolId, tuple[Session, ...]]:
+        """Return the oldest sessions that wait for an agent, per pool."""
+        return self._read(queue.waiting)
+
+    def queue_lengths(self) -> Mapping[PoolId, int]:
+        """Count the sessions that wait per pool."""
+        return self._read(queue.lengths)
+
+    def queue_position(self, session: Session) -> int:
+        """Return a waiting session's place in its queue, from 1."""
+        return self._read(lambda c: queue.position(c, session))
+
+    def dispatch(self, pool: PoolId, offers: Sequence[queue.Offer], now: Micros) -> Commit[tuple[Session, ...]]:
+        """Bind waiting sessions of a pool in the order given, as far as agents go."""
+        return self._write(lambda c: queue.dispatch(c, pool, offers, now))
+
+    def tend_pools(self, now: Micros) -> Commit[tuple[Session, ...]]:
+        """End what has lasted long enough in pools and queues; the result is the sessions refused."""
+        return self._write(lambda c: queue.tend(c, now))
+
+    def orphans(self, now: Micros) -> tuple[queue.Orphan, ...]:
+        """Return live sessions that need another agent now."""
+        return self._read(lambda c: queue.orphans(c, now))
+
+    def redispatch(
+        self, orphan: queue.Orphan, hubs: Sequence[DataCenterId], reasons: Sequence[str], now: Micros
+    ) -> Commit[Session | None]:
+        """Give a session another agent; None if none is free or it needs none."""
+        return self._write(lambda c: queue.redispatch(c, orphan, hubs, reasons, now))
+
+    def rebounds(self) -> tuple[queue.Rebound, ...]:
+        """Return sessions whose edges have not confirmed their new agents."""
+        return self._read(queue.rebounds)
+
+    def confirm_rebound(self, node: NodeId, ids: Sequence[SessionId], now: Micros) -> Commit[None]:
+        """A node follows its sessions to their new agents."""
+        del now  # a confirmation has no time of its own
+        return self._write(lambda c: queue.confirm(c, node, ids))
+
+    def agent_places(self) -> tuple[Places, ...]:
+        """Count agents and their places per pool, data center and state."""
+        return self._read(agents.places)
 
     # --- drains ------------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from sqlalchemy import (
     UniqueConstraint,
     false,
     literal_column,
+    select,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -216,6 +217,7 @@ class SessionColumns(TypedColumns):
     end_reason: Named[str | None] = Column(String)
     agent_epoch: Named[int] = Column(BigInteger, server_default="0")
     queued_until: Named[int | None] = Column(BigInteger)
+    rebound_at: Named[int | None] = Column(BigInteger)  # until its edge has confirmed that it follows to another agent
     held_by: Named[str | None] = Column(String)
 
 
@@ -383,8 +385,11 @@ _SESSION_INDEXES: tuple[SchemaItem, ...] = (
     Index("ix_sessions_live_pool", "pool", **_LIVE),
     Index("ix_sessions_live_lease_expires_at", "lease_expires_at", **_where("state <> 'ended' AND held_by IS NULL")),
     Index("ix_sessions_held_by", "held_by", **_where("held_by IS NOT NULL")),
+    Index("ix_sessions_ended_at", "ended_at", **_where("ended_at IS NOT NULL")),
     Index("ix_sessions_queued", "pool", "created_at", "id", **_where("state = 'queued'")),
     Index("ix_sessions_live_agent", "agent", **_LIVE),
+    Index("ix_sessions_unbound", "pool", **_where("state <> 'ended' AND agent IS NULL AND pool IS NOT NULL")),
+    Index("ix_sessions_rebound", "id", **_where("rebound_at IS NOT NULL")),
 )
 _LEG_INDEXES: tuple[SchemaItem, ...] = (
     Index("ix_legs_live_edge_node", "edge_node", **_LIVE),
@@ -401,7 +406,11 @@ links = Table("links", metadata, LinkColumns, UniqueConstraint("source", "target
 policies = Table("policies", metadata, PolicyColumns)
 pools = Table("pools", metadata, PoolColumns)
 agents = Table(
-    "agents", metadata, AgentColumns, Index("ix_agents_ready", "pool", "data_center", "id", **_where("state = 'ready'"))
+    "agents",
+    metadata,
+    AgentColumns,
+    Index("ix_agents_ready", "pool", "data_center", "id", **_where("state = 'ready'")),
+    Index("ix_agents_deadline_at", "deadline_at", **_where("deadline_at IS NOT NULL")),
 )
 sessions = Table("sessions", metadata, SessionColumns, *_SESSION_INDEXES)
 legs = Table("legs", metadata, LegColumns, *_LEG_INDEXES)
@@ -429,5 +438,13 @@ RESOURCES = {
     "pools": pools,
 }
 LIVE = sessions.c.state != literal_column("'ended'")
+QUEUED = sessions.c.state == literal_column("'queued'")
 LIVE_LEG = legs.c.state != literal_column("'ended'")
+# Joined to a session or leg when it is read: a held one lives by its node's lease.
+HOLDER_UNTIL = (
+    select(node_leases.c.expires_at).where(node_leases.c.node == sessions.c.held_by).scalar_subquery()
+).label("holder_until")
+LEG_HOLDER_UNTIL = (
+    select(node_leases.c.expires_at).where(node_leases.c.node == legs.c.held_by).scalar_subquery()
+).label("holder_until")
 READY = agents.c.state == literal_column("'ready'")

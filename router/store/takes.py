@@ -15,21 +15,37 @@ Idempotency: two transactions that insert the same key collide on its primary ke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, bindparam, case, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, select
 
 from router.core.errors import InputRejected
-from router.core.model import Agent, AgentState, DataCenterId, Event, Micros, NodeId, PoolId, Session, SessionId
-from router.store import events
+from router.core.model import (
+    Agent,
+    AgentId,
+    AgentState,
+    DataCenterId,
+    Event,
+    Micros,
+    NodeId,
+    PoolId,
+    Session,
+    SessionId,
+    SessionState,
+)
+from router.store import bulk, events
 from router.store.commit import Commit, Tally
 from router.store.resources import unknown
-from router.store.rows import read_agent, read_session, session_row
-from router.store.tables import READY, agents, data_centers, idempotency, nodes, pools, sessions
+from router.store.rows import Row, read_agent, read_session, row_of, session_row
+from router.store.tables import QUEUED, READY, agents, data_centers, idempotency, nodes, pools, sessions
 
 IDEMPOTENCY_US = 24 * 3600 * 1_000_000  # longer than any client retries, short enough to keep the table small
+LATE_US = 60 * 1_000_000  # after its time in the queue is over, a session that nobody refused ends by its lease
 Outcome = Session | InputRejected | None
+Place = tuple[PoolId, DataCenterId]
+_TAKING = ("id", "epoch", "held", "served", "session", "state", "since")  # what changes when an agent is taken
 
 # Built once: building a statement costs as much as running it.
 _FREE = (
@@ -40,27 +56,23 @@ _FREE = (
     .limit(bindparam("at_most"))
     .with_for_update(skip_locked=True)
 )
-_BIND = (
-    update(agents)
-    .where(agents.c.id == bindparam("of_agent"))
-    .values(
-        epoch=agents.c.epoch + 1,
-        held=agents.c.held + 1,
-        served=agents.c.served + 1,
-        session=bindparam("for_session"),
-        state=case((agents.c.held + 1 >= agents.c.capacity, AgentState.BUSY.value), else_=AgentState.READY.value),
-        since=bindparam("at"),
-    )
-)
-_START = insert(sessions)
-_REMEMBER = insert(idempotency)
-_KEYS = select(idempotency).where(idempotency.c.key.in_(bindparam("keys", expanding=True)))
+_FREE_EVERYWHERE = """
+    SELECT free.*
+    FROM json_to_recordset(%s::json) AS asked(pool text, hub text, at_most bigint)
+    CROSS JOIN LATERAL (
+        SELECT * FROM agents
+        WHERE pool = asked.pool AND data_center = asked.hub AND state = 'ready' AND NOT cordoned
+        ORDER BY held DESC, id LIMIT asked.at_most
+        FOR UPDATE SKIP LOCKED
+    ) AS free
+"""
+_KEYS = bulk.About(idempotency.c.key, lambda which: select(idempotency).where(which))
+_ADDRESSES = bulk.About(agents.c.id, lambda which: select(agents.c.id, agents.c.address).where(which))
 _EDGES = select(data_centers.c.id).where(data_centers.c.id.in_(bindparam("ids", expanding=True)))
 _EDGES = _EDGES.order_by(data_centers.c.id).with_for_update(read=True, key_share=True)
 _NODES = select(nodes.c.id, nodes.c.data_center).where(nodes.c.id.in_(bindparam("ids", expanding=True)))
 _NODES = _NODES.order_by(nodes.c.id).with_for_update(read=True, key_share=True)
 _POOLS = select(pools.c.id).where(pools.c.id.in_(bindparam("ids", expanding=True)))
-_SESSIONS = select(sessions).where(sessions.c.id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,7 @@ class Start:
     hubs: tuple[DataCenterId, ...] = ()
     idempotency_key: str | None = None
     request_hash: bytes = b""
+    queue_until: Micros | None = None  # waits for an agent so long; None: not at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,55 +94,91 @@ class End:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """Answers to starts and to ends, in the order of the requests, and where the agents named in them are reached."""
+
+    started: tuple[Outcome, ...]
+    ended: tuple[Outcome, ...]
+    addresses: Mapping[AgentId, str]
+
+
+def addresses(connection: Connection, outcomes: Iterable[Outcome]) -> dict[AgentId, str]:
+    """Where the agents of the sessions among these are reached."""
+    ids = sorted({one.agent for one in outcomes if isinstance(one, Session) and one.agent is not None})
+    if not ids:
+        return {}
+    return {AgentId(row.id): row.address for row in _ADDRESSES(connection, ids)}
+
+
 def start_many(connection: Connection, starts: Sequence[Start], now: Micros) -> Commit[tuple[Outcome, ...]]:
     """Take an agent for each session that asks for a pool, and write what has all it needs, in the order given."""
     outcomes: list[Outcome] = [None] * len(starts)
     fresh, repeated = _first_of_their_key(connection, starts, outcomes, now)
     fresh = _with_a_place(connection, starts, fresh, outcomes)
     tally = Tally()
-    taken = _take(connection, starts, fresh, tally, now)
-    started = [i for i in fresh if starts[i].session.pool is None or i in taken]
+    behind = _behind_others(connection, starts, fresh)
+    taken = _take(connection, starts, [i for i in fresh if i not in behind], tally, now)
     _explain_missing(connection, starts, [i for i in fresh if i not in taken], outcomes)
+    queued = [i for i in fresh if starts[i].queue_until is not None and i not in taken and outcomes[i] is None]
+    started = [i for i in fresh if starts[i].session.pool is None or i in taken or i in queued]
     for i in started:
-        outcomes[i] = _bound(starts[i].session, taken.get(i))
+        outcomes[i] = _bound(starts[i].session, taken.get(i)) if i not in queued else _queued(starts[i])
     _write(connection, starts, outcomes, started, tally, now)
+    later = [i for i, first in repeated if not isinstance(outcomes[first], Session)]  # their key is still free
     for i, first in repeated:
-        outcomes[i] = outcomes[first] if starts[i].request_hash == starts[first].request_hash else _conflict(starts[i])
-    return Commit(tuple(outcomes), tally.changes())
+        found = outcomes[first]
+        if isinstance(found, Session):
+            same = starts[i].request_hash == starts[first].request_hash
+            outcomes[i] = found if same else _conflict(found.id)
+    if not later:
+        return Commit(tuple(outcomes), tally.changes())
+    rest = start_many(connection, [starts[i] for i in later], now)
+    for i, outcome in zip(later, rest.result, strict=True):
+        outcomes[i] = outcome
+    return Commit(tuple(outcomes), tally.changes() + rest.changes)
 
 
 def _first_of_their_key(
     connection: Connection, starts: Sequence[Start], outcomes: list[Outcome], now: Micros
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """Requests to carry out, and repeats of an earlier one of this batch; answers to known keys are filled in."""
-    first: dict[str, int] = {}
-    fresh, repeated = [], []
+    of_key: dict[str, list[int]] = {}
     for i, start in enumerate(starts):
-        earlier = i if start.idempotency_key is None else first.setdefault(start.idempotency_key, i)
-        if earlier == i:
-            fresh.append(i)
-        else:
-            repeated.append((i, earlier))
-    if not first:
-        return fresh, repeated
-    known = {row.key: row for row in connection.execute(_KEYS, {"keys": list(first)})}
-    stale = [key for key, row in known.items() if row.expires_at <= now]  # not yet cleaned away
+        if start.idempotency_key is not None:
+            of_key.setdefault(start.idempotency_key, []).append(i)
+    answered = _answer_known(connection, starts, of_key, outcomes, now) if of_key else set()
+    repeated = [(i, same[0]) for same in of_key.values() for i in same[1:] if i not in answered]
+    waiting = answered.union(i for i, _ in repeated)
+    return [i for i in range(len(starts)) if i not in waiting], sorted(repeated)
+
+
+def _answer_known(
+    connection: Connection,
+    starts: Sequence[Start],
+    of_key: Mapping[str, Sequence[int]],
+    outcomes: list[Outcome],
+    now: Micros,
+) -> set[int]:
+    """Answer the requests whose key has started a session before; which they are."""
+    known = _KEYS(connection, list(of_key)).all()
+    stale = [row.key for row in known if row.expires_at <= now]  # not yet cleaned away
     if stale:
         connection.execute(delete(idempotency).where(idempotency.c.key.in_(stale)))
-    answered = {key: row for key, row in known.items() if row.expires_at > now}
-    if answered:
-        ids = [row.session for row in answered.values()]
-        found = {row["id"]: read_session(row) for row in connection.execute(_SESSIONS, {"ids": ids}).mappings()}
-        for key, row in answered.items():
-            i = first[key]
+    fresh = [row for row in known if row.expires_at > now]
+    if not fresh:
+        return set()
+    query = select(sessions).where(bulk.among(connection, sessions.c.id, [row.session for row in fresh]))
+    found = {row["id"]: read_session(row) for row in connection.execute(query).mappings()}
+    for row in fresh:
+        for i in of_key[row.key]:
             same = row.request_hash == starts[i].request_hash
-            outcomes[i] = found.get(row.session) if same else _conflict(starts[i], row.session)
-    return [i for i in fresh if starts[i].idempotency_key not in answered], repeated
+            outcomes[i] = found.get(row.session) if same else _conflict(row.session)
+    return {i for row in fresh for i in of_key[row.key]}
 
 
-def _conflict(start: Start, session: str | None = None) -> InputRejected:
-    which = "" if session is None else f", which started session {session}"
-    message = f"this Idempotency-Key was used for another request{which}"
+def _conflict(session: str) -> InputRejected:
+    message = f"this Idempotency-Key was used for another request, which started session {session}"
     return InputRejected("idempotency_conflict", message, field="Idempotency-Key", rule="one request per key")
 
 
@@ -157,55 +206,99 @@ def _with_a_place(
     return found
 
 
+def _behind_others(connection: Connection, starts: Sequence[Start], which: Iterable[int]) -> set[int]:
+    """Requests that may wait, of pools where others wait already: they go to the end of the queue."""
+    patient = {i: starts[i].session.pool for i in which if starts[i].queue_until is not None}
+    wanted = {pool for pool in patient.values() if pool is not None}
+    if not wanted:
+        return set()
+    query = select(sessions.c.pool).where(QUEUED, sessions.c.pool.in_(sorted(wanted))).distinct()
+    crowded = set(connection.execute(query).scalars())
+    return {i for i, pool in patient.items() if pool in crowded}
+
+
+def _queued(start: Start) -> Session:
+    if start.session.pool is None or start.queue_until is None:
+        return start.session
+    # Its own lease is not what ends it: it is refused before.
+    late = start.queue_until + LATE_US
+    changes = {"queued_until": start.queue_until, "lease_expires_at": late}
+    return replace(start.session, state=SessionState.QUEUED, agent_data_center=None, **changes)  # type: ignore[arg-type]
+
+
 def _take(
     connection: Connection, starts: Sequence[Start], which: Iterable[int], tally: Tally, now: Micros
 ) -> dict[int, Agent]:
-    """The agent of each request that got one; requests with the same pool and hubs are served together."""
-    asking: dict[tuple[PoolId, tuple[DataCenterId, ...]], list[int]] = {}
-    for i in which:
-        pool = starts[i].session.pool
-        if pool is not None:
-            asking.setdefault((pool, starts[i].hubs), []).append(i)
+    """The agent of each request that got one; all first choices are served together, then all second ones, and on."""
+    waiting = [i for i in which if starts[i].session.pool is not None]
     taken: dict[int, Agent] = {}
-    for (pool, hubs), waiting in sorted(asking.items()):
-        for hub in hubs:
-            waiting = [i for i in waiting if i not in taken]
-            if not waiting:
-                break
-            _fill(connection, pool, hub, waiting, starts, taken, tally, now)
+    choice = 0
+    while waiting := [i for i in waiting if i not in taken and choice < len(starts[i].hubs)]:
+        asking: dict[Place, list[int]] = {}
+        for i in waiting:
+            asking.setdefault((starts[i].session.pool or PoolId(""), starts[i].hubs[choice]), []).append(i)
+        _fill(connection, asking, starts, taken, tally, now)
+        choice += 1
     return taken
+
+
+def take_one(
+    connection: Connection, session: Session, hubs: Sequence[DataCenterId], tally: Tally, now: Micros
+) -> Agent | None:
+    """Take an agent of the session's pool, from the first hub that has one; None if none has."""
+    asked = [Start(session, tuple(hubs))]
+    taken = _take(connection, asked, [0], tally, now)
+    if not taken:
+        answers: list[Outcome] = [None]
+        _explain_missing(connection, asked, [0], answers)
+        if isinstance(answers[0], InputRejected):
+            raise answers[0]
+    return taken.get(0)
+
+
+def hold_place(connection: Connection, session: Session) -> None:
+    """Keep a session's edge from being deleted until this transaction ends. Raises if it is not there."""
+    answers: list[Outcome] = [None]
+    _with_a_place(connection, [Start(session)], [0], answers)
+    if isinstance(answers[0], InputRejected):
+        raise answers[0]
 
 
 def _fill(
     connection: Connection,
-    pool: PoolId,
-    hub: DataCenterId,
-    waiting: Sequence[int],
+    asking: Mapping[Place, Sequence[int]],
     starts: Sequence[Start],
     taken: dict[int, Agent],
     tally: Tally,
     now: Micros,
 ) -> None:
-    """Bind the agents of one hub to those who wait, as far as they go."""
-    free = connection.execute(_FREE, {"in_pool": pool, "in_hub": hub, "at_most": len(waiting)}).mappings().all()
-    queue = iter(waiting)
-    bound: list[dict[str, object]] = []
-    for agent in map(read_agent, free):
+    """Bind the agents of each place to those who ask for it, as far as they go."""
+    queues = {place: iter(waiting) for place, waiting in asking.items()}
+    bound: dict[str, Agent] = {}
+    for agent in map(read_agent, _free(connection, {place: len(waiting) for place, waiting in asking.items()})):
         for _ in range(agent.capacity - agent.held):
-            i = next(queue, None)
+            i = next(queues[agent.pool, agent.data_center], None)
             if i is None:
                 break
-            session = starts[i].session.id
-            after = bound_to(agent, session, now)
+            after = bound_to(agent, starts[i].session.id, now)
             tally.agent(agent, after)
             agent = taken[i] = after
-            bound.append({"of_agent": agent.id, "for_session": after.session, "at": now})
-    if bound:
-        connection.execute(_BIND, bound)
+            bound[agent.id] = after
+    bulk.update(connection, agents, [{name: row[name] for name in _TAKING} for row in map(row_of, bound.values())])
+
+
+def _free(connection: Connection, wanted: Mapping[Place, int]) -> Iterator[Row]:
+    """Agents that may be taken, locked: at most so many of each place, those with the least room first."""
+    if connection.dialect.name == "postgresql":
+        asked = json.dumps([{"pool": pool, "hub": hub, "at_most": n} for (pool, hub), n in sorted(wanted.items())])
+        yield from connection.exec_driver_sql(_FREE_EVERYWHERE, (asked,)).mappings()
+        return
+    for (pool, hub), n in sorted(wanted.items()):
+        yield from connection.execute(_FREE, {"in_pool": pool, "in_hub": hub, "at_most": n}).mappings().all()
 
 
 def bound_to(agent: Agent, session: str, now: Micros) -> Agent:
-    """An agent's row after it was taken; the statement ``_BIND`` writes the same."""
+    """An agent after it was taken."""
     full = agent.held + 1 >= agent.capacity
     return replace(
         agent,
@@ -213,7 +306,7 @@ def bound_to(agent: Agent, session: str, now: Micros) -> Agent:
         held=agent.held + 1,
         served=agent.served + 1,
         session=session if agent.capacity == 1 else None,  # type: ignore[arg-type]
-        state=AgentState.BUSY if full else AgentState.READY,
+        state=AgentState.RESERVED if full else AgentState.READY,
         since=now,
     )
 
@@ -250,7 +343,7 @@ def _write(
     made = [(starts[i], session) for i in started if isinstance(session := outcomes[i], Session)]
     if not made:
         return
-    connection.execute(_START, [session_row(session) for _, session in made])
+    bulk.insert(connection, sessions, [session_row(session) for _, session in made])
     keys = [
         {
             "key": start.idempotency_key,
@@ -261,8 +354,7 @@ def _write(
         for start, session in made
         if start.idempotency_key is not None
     ]
-    if keys:
-        connection.execute(_REMEMBER, keys)
+    bulk.insert(connection, idempotency, keys)
     for _, session in made:
         tally.session(None, session.edge)
     events.append(connection, [started_event(session, now) for _, session in made])
@@ -271,4 +363,6 @@ def _write(
 def started_event(session: Session, now: Micros) -> Event:
     """The first event of a session's life."""
     detail: dict[str, events.Scalar] = {"edge": session.edge, "agent": session.agent, "epoch": session.epoch}
+    if session.state is SessionState.QUEUED:
+        return Event(now, "session.queued", session.id, reason="; ".join(session.reasons), detail=detail)
     return Event(now, "session.started", session.id, reason="; ".join(session.reasons), detail=detail)

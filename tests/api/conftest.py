@@ -175,7 +175,7 @@ def report_of(source: str, sequence: int, now: int) -> Json:
 
 def settings_for(folder: Path, **more: Any) -> Settings:
     """Settings of a test's own control plane."""
-    return Settings(state_dir=folder, port=0, admin_key=ADMIN_KEY, flight_recorder_mb=0, **more)
+    return Settings(state_dir=folder, port=0, admin_key=ADMIN_KEY, **({"flight_recorder_mb": 0} | more))
 
 
 @asynccontextmanager

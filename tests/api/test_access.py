@@ -25,6 +25,8 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("DELETE", "/v1/sessions/{id}"): "media",
     ("POST", "/v1/sessions/{id}/resume"): "media",
     ("POST", "/v1/pools/{pool}/agents"): "media",
+    ("POST", "/v1/pools/{pool}/agents/{id}/cordon"): "operator",
+    ("GET", "/v1/capacity"): "viewer",
     ("PUT", "/v1/data-centers/{id}"): "operator",
     ("DELETE", "/v1/policies/{id}"): "operator",
     ("POST", "/v1/fleet"): "operator",

@@ -81,11 +81,11 @@ async def test_metrics_count_what_was_not_believed_and_what_was_held_back(world:
 class _Looked:
     """A control plane that shows one view."""
 
-    solves, solve_seconds, failures, inbox_depth = 0, 0.0, 0, 0
+    solves, solve_seconds, failures, inbox_depth, batches, requests = 0, 0.0, 0, 0, 0, 0
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self.counts = self
+        self.counts = self.turnstile = self
 
     def now(self) -> int:
         """The time of the view."""

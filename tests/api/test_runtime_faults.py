@@ -33,6 +33,7 @@ from router.core.model import (
 )
 from router.runtime import Runtime, moves, replay, saved
 from router.runtime.recorder import FlightRecorder, segments
+from router.store.heartbeats import Beat
 from tests.api.test_runtime import measure, route_up, running, until
 
 A1, A2, B1 = DataCenterId("a-1"), DataCenterId("a-2"), DataCenterId("b-1")
@@ -78,7 +79,8 @@ async def test_a_drain_is_not_over_while_a_user_is_still_at_the_old_edge(tmp_pat
         changed = ((SessionId("s-1"), "attached"),)
         node = session.edge_node
         assert node is not None
-        await runtime.commit(lambda store: store.touch_sessions(node, changed, runtime.now() + HOUR, runtime.now()))
+        beat = Beat(node, 0, changed, runtime.now() + HOUR, runtime.now() + HOUR)
+        await runtime.commit(lambda store: store.heartbeats([beat], runtime.now()))
         await until(lambda: runtime.view.drains[DrainId("d-1")].state is DrainState.DRAINED)
 
 

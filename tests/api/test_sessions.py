@@ -23,7 +23,7 @@ async def test_a_session_gets_an_edge_an_agent_and_both_paths_with_reasons(world
     assert session["edges"][0]["data_center"] == edge and session["edges"][0]["total_ms"] > 0
     assert session["forward"]["path"][0] == edge and session["forward"]["path"][-1] == "oracle-iad"
     assert session["return"]["path"][0] == "oracle-iad" and session["return"]["path"][-1] == edge
-    assert session["reasons"] and session["token"] and session["grace_s"] == 120
+    assert session["reasons"] and session["token"] and session["grace_s"] == 60
     assert session["client"]["prefix"] == "203.0.113.0/24"
     shown = await world.get(f"/v1/sessions/{session['id']}")
     assert shown["token"] is None

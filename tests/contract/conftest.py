@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
+from router.core.errors import InputRejected
 from router.core.messages import SessionsChanged
 from router.core.model import (
     Agent,
@@ -46,6 +47,7 @@ from router.core.model import (
     TrafficClass,
 )
 from router.store import Commit, Store
+from router.store.heartbeats import Beat, Heard
 
 ROOT = Path(__file__).parents[2]
 _NUMBERS = itertools.count()
@@ -272,7 +274,15 @@ class World:
     def touch(self, node: str, *changed: tuple[str, str], lease: int = LEASE) -> tuple[Session, ...]:
         """A node's heartbeat."""
         lines = [(SessionId(id), event) for id, event in changed]
-        found: tuple[Session, ...] = self.do(lambda: self.store.touch_sessions(NodeId(node), lines, lease, self.now))
+        return self.beat(node, *lines, lease=lease).leaving
+
+    def beat(self, node: str, *changed: tuple[str, str], epoch: int = 0, lease: int = LEASE) -> Heard:
+        """A heartbeat with all it may say."""
+        lines = tuple((SessionId(id), event) for id, event in changed)
+        beat = Beat(NodeId(node), epoch, lines, lease, LEASE)
+        (found,) = self.do(lambda: self.store.heartbeats([beat], self.now))
+        if isinstance(found, InputRejected):
+            raise found
         return found
 
     def live(self, id: str, **changes: Any) -> Session:

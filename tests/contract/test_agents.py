@@ -62,7 +62,7 @@ def test_a_heartbeat_keeps_alive_and_tells_of_a_session(store: Store, seeded: An
     assert (idle.seen_at, idle.state) == (seeded.now + 5, A.READY)
     seeded.start(seeded.session("s-1"))
     told = seeded.do(lambda: store.heartbeat_agent("tutors", "a-000", 0, seeded.now + 6))
-    assert (told.state, told.session, told.epoch) == (A.BUSY, "s-1", 1)
+    assert (told.state, told.session, told.epoch) == (A.RESERVED, "s-1", 1)
     error = refusal(lambda: store.heartbeat_agent("tutors", "a-000", 2, seeded.now))
     assert (error.code, error.limit) == ("fenced", 1)
     for pool, id in (("tutors", "nobody"), ("nobody", "a-000")):

@@ -60,7 +60,7 @@ def test_no_agent_is_taken_twice_and_none_is_left_over(store: Store, world: Any)
             changes.update({"busy": sum(change.busy.values())})
     assert changes == {"sessions": 20, "idle": -20, "busy": 20}
     for agent in store.agents("tutors"):
-        assert (agent.state, agent.epoch) == (AgentState.BUSY, 1)
+        assert (agent.state, agent.epoch) == (AgentState.RESERVED, 1)
         assert store.session(agent.session).agent == agent.id
 
 

@@ -66,7 +66,7 @@ def test_partial_indexes_are_partial(empty_url: str) -> None:
     found = database.read(lambda connection: connection.exec_driver_sql(catalogue).scalars().all())
     partial = [sql for sql in found if sql and sql.startswith("CREATE INDEX") and " WHERE " in sql]
     expected = [index for table in metadata.tables.values() for index in table.indexes if index.dialect_kwargs]
-    assert len(partial) == len(expected) == 14
+    assert len(partial) == len(expected) == 18
     database.close()
 
 

@@ -42,7 +42,7 @@ def test_a_session_comes_back_as_it_was_started_with_its_agent(store: Store, see
     assert started == replace(asked, agent="a-000", agent_data_center="oracle-iad", agent_epoch=1)
     assert store.session("s-1") == started
     agent = store.agent("a-000")
-    assert (agent.state, agent.epoch, agent.session) == (AgentState.BUSY, 1, "s-1")
+    assert (agent.state, agent.epoch, agent.session) == (AgentState.RESERVED, 1, "s-1")
     assert kinds(store, "s-1") == ["started"]
 
 
@@ -91,7 +91,7 @@ def test_keys_are_forgotten_after_a_day(store: Store, seeded: Any, rows: Any) ->
     seeded.now += 24 * 3600 * seeded.second
     assert seeded.start(seeded.session("s-2", pool=None), key="k").id == "s-2"
     seeded.now += 25 * 3600 * seeded.second
-    seeded.do(lambda: store.expire_sessions(seeded.now))
+    seeded.do(lambda: store.forget_old(seeded.now))
     assert rows("SELECT count(*) FROM idempotency_keys") == [(0,)]
 
 
@@ -242,7 +242,7 @@ def test_an_end_while_moving_is_told_to_both_nodes(store: Store, seeded: Any) ->
 def test_errands_of_nodes_that_never_answer_are_forgotten(store: Store, seeded: Any) -> None:
     seeded.live("s-1")
     seeded.do(lambda: store.end_session("s-1", reason="x", now=seeded.now))
-    seeded.do(lambda: store.expire_sessions(seeded.now + 3600 * seeded.second))
+    seeded.do(lambda: store.forget_old(seeded.now + 3600 * seeded.second))
     assert seeded.touch("linode-fra-1") == ()
 
 
@@ -253,7 +253,7 @@ def test_a_lease_that_is_over_ends_the_session_and_frees_the_agent(store: Store,
     (expired,) = seeded.do(lambda: store.expire_sessions(seeded.lease))
     assert (expired.id, expired.end_reason) == ("s-1", "lease_expired")
     assert store.agent("a-000").state is AgentState.READY
-    assert store.agent("a-001").state is AgentState.BUSY
+    assert store.agent("a-001").state is AgentState.RESERVED
     assert seeded.do(lambda: store.expire_sessions(seeded.lease)) == ()
 
 

@@ -34,8 +34,9 @@ from router.core.model import (
     SessionState,
     TrafficClass,
 )
-from router.core.pools import SESSION_TRANSITIONS
+from router.core.pools import HOLDING, SESSION_TRANSITIONS
 from router.store import Commit, Store
+from router.store.heartbeats import Beat
 
 EDGES = ("e-1", "e-2", "e-3")
 HUBS = ("h-1", "h-2")
@@ -46,7 +47,10 @@ S, A = SessionState, AgentState
 
 @dataclass
 class Known:
-    """What the model believes about a session; ``holder`` is the edge that has the user while moving."""
+    """What the model believes about a session.
+
+    ``holder`` is the edge that must send its user on while it moves, ``held`` the one whose lease keeps it.
+    """
 
     state: SessionState
     edge: str
@@ -54,6 +58,7 @@ class Known:
     lease: int
     agent: str
     holder: str | None = None
+    held: str | None = None
 
 
 def timeless(agent: Agent) -> Agent:
@@ -73,6 +78,7 @@ class SessionsAndAgents(RuleBasedStateMachine):
         self.store = Store(f"sqlite:///{self.folder.name}/tendril.db")
         self.now = 1000
         self.sessions: dict[str, Known] = {}
+        self.leases: dict[str, int] = {}  # per edge, those of its node
         self.agents: dict[str, Agent] = {}
         self.keys: dict[str, str] = {}
         self.counters = Counters()
@@ -103,7 +109,7 @@ class SessionsAndAgents(RuleBasedStateMachine):
         known.state, known.holder = S.ENDED, None
         agent = self.agents[known.agent]
         if agent.session == id:
-            state = A.READY if agent.state is A.BUSY else agent.state
+            state = A.READY if agent.state in HOLDING else agent.state
             self.agents[agent.id] = replace(agent, state=state, session=None, held=0)
 
     def some(self, data: st.DataObject) -> str:
@@ -156,7 +162,7 @@ class SessionsAndAgents(RuleBasedStateMachine):
             return
         assert got == replace(asked, agent=free[0].id, agent_data_center=free[0].data_center,
                               agent_epoch=free[0].epoch + 1)  # fmt: skip
-        self.agents[free[0].id] = replace(free[0], state=A.BUSY, epoch=free[0].epoch + 1, session=id, held=1)
+        self.agents[free[0].id] = replace(free[0], state=A.RESERVED, epoch=free[0].epoch + 1, session=id, held=1)
         self.sessions[id] = Known(S.ATTACHING, edge, 1, lease, free[0].id)
         if key is not None:
             self.keys[key] = f"{id}/{request.decode()}"
@@ -166,32 +172,41 @@ class SessionsAndAgents(RuleBasedStateMachine):
     def heartbeat(self, data: st.DataObject, edge: str, event: str) -> None:
         id = self.some(data)
         lease = self.now + LEASE
-        told = self.commit(self.store.touch_sessions(f"{edge}-1", [(id, event)], lease, self.now))
+        beat = Beat(f"{edge}-1", 0, ((id, event),), lease, lease)
+        (heard,) = self.commit(self.store.heartbeats([beat], self.now))
+        told = heard.leaving
         known = self.sessions.get(id)
         if known is not None and known.state.live:
             leaving = known.holder == edge and known.state is S.MOVING and event != "attached"
             if event != "attached" and known.holder == edge:
                 known.holder = None
             if known.edge == edge or leaving:
-                self.hear(id, known, event)
+                self.hear(id, known, event, edge)
+        self.leases[edge] = lease
         for known in self.sessions.values():
-            here = known.edge == edge and known.state is S.ACTIVE
-            if here or (known.holder == edge and known.state is S.MOVING):
+            if known.held == edge and known.state.live:
                 known.lease = lease
         moving = {id for id, known in self.sessions.items() if known.holder == edge and known.state is S.MOVING}
         assert moving <= {session.id for session in told}
         for session in told:
             assert session.state is S.ENDED or session.edge != edge
 
-    def hear(self, id: str, known: Known, event: str) -> None:
+    def hear(self, id: str, known: Known, event: str, edge: str) -> None:
         """The model's view of a line that counts."""
         state = SESSION_TRANSITIONS.get((known.state, event))
+        agent = self.agents[known.agent]
+        if event == "attached" and state is not None and agent.state is A.RESERVED:
+            self.agents[agent.id] = replace(agent, state=A.BUSY)
         if state is S.ENDED:
             self.end(id)
         elif state is not None and state is not known.state:
             known.state = state
+            known.held = edge if event == "attached" else None
+            known.lease = self.now + LEASE
             if event == "attached":
                 known.holder = None
+        elif event == "attached" and state is S.ACTIVE:
+            known.held = edge
 
     @precondition(lambda self: self.sessions)
     @rule(
@@ -204,6 +219,8 @@ class SessionsAndAgents(RuleBasedStateMachine):
         id = self.some(data)
         known = self.sessions.get(id)
         state = SESSION_TRANSITIONS.get((known.state, event)) if known else None
+        if known is not None and event == "rolled_back" and state is S.ACTIVE:
+            edge = known.held or edge
         lease = self.now + LEASE
         try:
             got = self.commit(
@@ -235,6 +252,8 @@ class SessionsAndAgents(RuleBasedStateMachine):
             known.holder = None
         if known.holder == edge:
             known.holder = None
+        if state is not S.MOVING:
+            known.held = edge if state is S.ACTIVE and known.held == edge else None
         known.state, known.edge, known.epoch, known.lease = state, edge, got.epoch, lease
 
     @precondition(lambda self: self.sessions)
@@ -254,7 +273,7 @@ class SessionsAndAgents(RuleBasedStateMachine):
     def agent_speaks(self, data: st.DataObject, off: int, release: bool) -> None:
         agent = self.agents[data.draw(st.sampled_from(sorted(self.agents)))]
         call = self.store.release_agent if release else self.store.heartbeat_agent
-        held = agent.state in (A.READY, A.BUSY)
+        held = agent.state in HOLDING
         if not held or off > 0 or (release and off):
             with pytest.raises(InputRejected) as caught:
                 call("q", agent.id, agent.epoch + off, self.now)
@@ -273,8 +292,12 @@ class SessionsAndAgents(RuleBasedStateMachine):
         for agent in lost:
             assert self.agents[agent.id].seen_at < self.now - patience
         for id, agent in self.agents.items():
-            if agent.seen_at < self.now - patience and agent.state in (A.READY, A.BUSY):
+            if agent.seen_at < self.now - patience and agent.state in HOLDING:
                 self.agents[id] = replace(agent, state=A.LOST, epoch=agent.epoch + 1)
+        for edge in [edge for edge, until in self.leases.items() if until <= self.now]:
+            del self.leases[edge]
+            for known in self.sessions.values():
+                known.held = None if known.held == edge else known.held
         over = {id for id, known in self.sessions.items() if known.state.live and known.lease <= self.now}
         assert {session.id for session in self.commit(self.store.expire_sessions(self.now))} == over
         for id in over:
@@ -285,7 +308,8 @@ class SessionsAndAgents(RuleBasedStateMachine):
         assert self.counters == self.store.counters() == self.counted()
         stored = {session.id: session for session in self.store.sessions(limit=1000)}
         assert {id: self.seen(session) for id, session in stored.items()} == {
-            id: (known.state, known.edge, known.epoch, known.lease, known.agent) for id, known in self.sessions.items()
+            id: (known.state, known.edge, known.epoch, known.lease if known.state.live else 0, known.agent)
+            for id, known in self.sessions.items()
         }
         if self.agents:
             assert {agent.id: timeless(agent) for agent in self.store.agents("q")} == self.agents
@@ -293,7 +317,8 @@ class SessionsAndAgents(RuleBasedStateMachine):
     @staticmethod
     def seen(session: Session) -> tuple[Any, ...]:
         """What the model knows of a stored session."""
-        return session.state, session.edge, session.epoch, session.lease_expires_at, session.agent
+        lease = session.lease_expires_at if session.state.live else 0
+        return session.state, session.edge, session.epoch, lease, session.agent
 
     def counted(self) -> Counters:
         """The model's own count."""
@@ -301,7 +326,7 @@ class SessionsAndAgents(RuleBasedStateMachine):
         held = {state: Counter[Any]() for state in A}
         for agent in self.agents.values():
             held[agent.state]["q", agent.data_center] += 1
-        return Counters(dict(per_edge), dict(held[A.READY]), dict(held[A.BUSY]))
+        return Counters(dict(per_edge), dict(held[A.READY]), dict(held[A.BUSY] + held[A.RESERVED]))
 
 
 def test_random_histories_agree_with_the_model(sqlite_template: Path) -> None:

@@ -8,6 +8,7 @@ weight ``n / (n + s / t)``: the usual shrinkage, with the other edges following 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -17,12 +18,14 @@ from router.core.clients.evidence import (
     ASN,
     ASN_METRO,
     COUNTRY,
+    FORGOTTEN_US,
     GEO,
     HALF_LIFE_US,
     KNEE_US,
     NONE,
     PREFIX,
     PROVENANCES,
+    ClientTable,
     Key,
     Network,
     Verdict,
@@ -37,14 +40,16 @@ from router.core.tables import F64, I64, U8, UNKNOWN, Bool, View
 Z = 1.645  # half-width of a 90 % interval in deviations
 VOTE_SD = 0.05  # of one measurement, as a statement about its own network now
 AGED_SD = 0.2  # what six hours add
+LEAST_SD = 0.15  # of one edge, however alike all others were: a network's own measurements must be able to say no
 APART = {COUNTRY: 0.4, ASN: 0.25, ASN_METRO: 0.1, PREFIX: 0.0}  # how much networks differ from what they are part of
 MOST_CONDITIONED = 24  # edges per level; of a client that measured more, the nearest ones decide
 ASKED = 3  # edges to measure next
-SURPRISE = 2.0  # the variance that decides what to measure, over that of the belief: tails are heavier than normal
+CAUTION = 1.0  # variances that a leg counts as longer for, halved: 1 makes it the expectation
 WORTH_US = 1_000.0  # an expected gain below this is not worth a measurement
 UPPER_FRESH_US = 5_000_000  # a belief about a network follows its own measurements at once, those of its AS so late
 KEPT = 4_096  # beliefs
 USUAL_FACTOR = 0.2  # of an edge nobody has learned about, with the strongest factor
+NOTHING = ClientTable()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +83,7 @@ class _Stamp:
     """What a belief was made from."""
 
     inventory: Inventory
+    base: object  # of the table; what came since is seen at the next turn
     model: Tomography | None
     own: Network | None
     turn: int
@@ -85,6 +91,7 @@ class _Stamp:
     def same(self, other: _Stamp) -> bool:
         return (
             self.inventory is other.inventory
+            and self.base is other.base
             and self.model is other.model
             and self.own is other.own
             and self.turn == other.turn
@@ -101,9 +108,9 @@ def access_legs(view: View, client: Client) -> Access:
 
 def belief(view: View, client: Client) -> Belief:
     """Everything believed about a client; kept while nothing it was made from changed."""
-    table = view.clients
+    table = view.clients or NOTHING
     own = None if client.prefix is None else table.get((PREFIX, client.prefix))
-    stamp = _Stamp(view.inventory, table.model, own, view.now // UPPER_FRESH_US)
+    stamp = _Stamp(view.inventory, table.base, table.model, own, view.now // UPPER_FRESH_US)
     held = _beliefs.get(client)
     if held is not None and held[0].same(stamp):
         return held[1]
@@ -115,18 +122,21 @@ def belief(view: View, client: Client) -> Belief:
     return found
 
 
-def candidates(view: View, client: Client, count: int = ASKED) -> list[DataCenterId]:
+def candidates(
+    view: View, client: Client, count: int = ASKED, skip: Collection[DataCenterId] = ()
+) -> list[DataCenterId]:
     """Up to ``count`` edges whose measurement promises most: expected improvement on the best leg known.
 
     Expected improvement: Mockus 1975; several at once as in "kriging believer" (Ginsbourger et al. 2010). Edges that
-    the client measured lately, that take no new sessions or of which nothing is known are not asked for.
+    the client measured lately, that take no new sessions, that are to be skipped (the client could not reach them) or
+    of which nothing is known are not asked for.
     """
     held = belief(view, client)
-    mean, factors, rest = held.mean, held.factors.copy(), held.rest * SURPRISE
-    factors *= np.sqrt(SURPRISE)
+    mean, factors, rest = held.mean, held.factors.copy(), held.rest
     may = np.isfinite(mean) & _takes(view.inventory)
     asked: list[int] = []
     ids = tuple(view.inventory.data_centers)
+    may[[view.inventory.index[id] for id in skip if id in view.inventory.index]] = False
     done = held.measured & (held.age_us < HALF_LIFE_US)
     while len(asked) < count:
         choice = _most_promising(mean, factors, rest, may, done, asked)
@@ -172,7 +182,7 @@ def _takes(inventory: Inventory) -> Bool:
     )
 
 
-# --- making a belief ---------------------------------------------------------------------------------------------------
+# --- making a belief -------------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -203,7 +213,8 @@ class _Draft:
 
 def _believed(view: View, client: Client) -> Belief:
     inventory = view.inventory
-    model = _aligned(view.clients.model, inventory)
+    table = view.clients or NOTHING
+    model = _aligned(table.model, inventory)
     n = len(inventory.data_centers)
     floor = np.zeros(n)
     if client.latitude is None or client.longitude is None:
@@ -214,14 +225,15 @@ def _believed(view: View, client: Client) -> Belief:
         draft = _placed(model, client, km)
     measured = np.zeros(n, np.bool_)
     for key in keys_of(client):
-        network = view.clients.get(key)
+        network = table.get(key)
         if network is None:
             continue
         if key[0] == COUNTRY and model.places and client.latitude is not None:
-            _mark(draft, inventory, network, view.now)  # the model has learned from it already
+            _mark(draft, inventory, key, network, view.now)  # the model has learned from it already
             continue
         measured = _take(draft, inventory, key, network, view.now)
-    return _published(draft, floor, measured)
+    taught = bool(model.places) or bool(np.isfinite(draft.age_us).any())
+    return _published(draft, floor, measured, CAUTION if taught else 0.0)
 
 
 def _placed(model: Tomography, client: Client, km: F64) -> _Draft:
@@ -237,36 +249,56 @@ def _placed(model: Tomography, client: Client, km: F64) -> _Draft:
         own = float(likeness(model, np.zeros(1), np.ones(1, np.bool_))[0])
         variance = max(own + model.noise - float(alike @ model.inverse @ alike), 1e-3) * model.scale
     provenance = np.where(placed, GEO, NONE).astype(np.uint8)
-    return _Draft(
-        np.where(placed, mean, np.nan), model.factors * np.sqrt(variance), model.rest * variance, provenance,
-        np.full(len(km), np.inf),
-    )  # fmt: skip
+    rest = np.maximum(model.rest * variance, LEAST_SD**2)
+    nobody = np.full(len(km), np.inf)
+    return _Draft(np.where(placed, mean, np.nan), model.factors * np.sqrt(variance), rest, provenance, nobody)
 
 
 def _unplaced(n: int) -> _Draft:
     return _Draft(np.full(n, np.nan), np.zeros((n, 1)), np.ones(n), np.zeros(n, np.uint8), np.full(n, np.inf))
 
 
-def _mark(draft: _Draft, inventory: Inventory, network: Network, now: Micros) -> None:
-    for edge, seats in network.seats.items():
-        i = inventory.index.get(edge)
-        if i is not None and np.isfinite(draft.mean[i]) and verdict(seats, None, now) is not None:
-            draft.provenance[i] = COUNTRY
-            draft.age_us[i] = min(draft.age_us[i], max(0, now - seats[-1].at))
+def _mark(draft: _Draft, inventory: Inventory, key: Key, network: Network, now: Micros) -> None:
+    """Say where the client's country was measured: the model has learned from it."""
+    at, heard = _marks(inventory, key, network)
+    age = np.maximum(0, now - heard).astype(np.float64)
+    fresh = (age < FORGOTTEN_US) & np.isfinite(draft.mean[at])
+    draft.provenance[at[fresh]] = key[0]
+    draft.age_us[at[fresh]] = age[fresh]
+
+
+_marked: dict[Key, tuple[Network, Inventory, I64, I64]] = {}
+
+
+def _marks(inventory: Inventory, key: Key, network: Network) -> tuple[I64, I64]:
+    """Vertices that a network measured, and when last."""
+    held = _marked.get(key)
+    if held is not None and held[0] is network and held[1] is inventory:
+        return held[2], held[3]
+    index = inventory.index
+    pairs = [(index[edge], seats[-1].at) for edge, seats in network.seats.items() if edge in index]
+    at = np.array([i for i, _ in pairs], np.int64)
+    heard = np.array([when for _, when in pairs], np.int64)
+    if len(_marked) >= KEPT:
+        _marked.pop(next(iter(_marked)))
+    _marked[key] = (network, inventory, at, heard)
+    return at, heard
 
 
 def _take(draft: _Draft, inventory: Inventory, key: Key, network: Network, now: Micros) -> Bool:
     """Condition on one network's evidence; at which vertices there was some."""
     measured = np.zeros(len(draft.mean), np.bool_)
     found: list[tuple[int, Verdict]] = []
-    for edge, seats in network.seats.items():
-        i = inventory.index.get(edge)
-        if i is None:
-            continue
-        prior = float(draft.mean[i]) if np.isfinite(draft.mean[i]) else None
-        said = verdict(seats, prior, now)
-        if said is not None:
-            found.append((i, said))
+    if key[0] == PREFIX:
+        for edge, seats in network.seats.items():
+            i = inventory.index.get(edge)
+            if i is not None:
+                prior = float(draft.mean[i]) if np.isfinite(draft.mean[i]) else None
+                said = verdict(seats, prior, now)
+                if said is not None:
+                    found.append((i, said))
+    else:
+        found = [(inventory.index[edge], said) for edge, said in _said(key, network, now) if edge in inventory.index]
     if not found:
         return measured
     found = sorted(found, key=lambda pair: (pair[1].log, pair[0]))[:MOST_CONDITIONED]
@@ -284,7 +316,24 @@ def _take(draft: _Draft, inventory: Inventory, key: Key, network: Network, now: 
     return measured
 
 
-def _published(draft: _Draft, floor: F64, measured: Bool) -> Belief:
+_verdicts: dict[Key, tuple[Network, int, list[tuple[DataCenterId, Verdict]]]] = {}
+
+
+def _said(key: Key, network: Network, now: Micros) -> list[tuple[DataCenterId, Verdict]]:
+    """What the witnesses of a network that many clients are of say; kept for a turn."""
+    turn = now // UPPER_FRESH_US
+    held = _verdicts.get(key)
+    if held is not None and held[0] is network and held[1] == turn:
+        return held[2]
+    said = [(edge, verdict(seats, None, now)) for edge, seats in network.seats.items()]
+    found = [(edge, one) for edge, one in said if one is not None]
+    if len(_verdicts) >= KEPT:
+        _verdicts.pop(next(iter(_verdicts)))
+    _verdicts[key] = (network, turn, found)
+    return found
+
+
+def _published(draft: _Draft, floor: F64, measured: Bool, caution: float) -> Belief:
     """Integers for decisions; nothing but a measurement may say that light was outrun."""
     known = np.isfinite(draft.mean)
     mean = np.where(known, draft.mean, 0.0)
@@ -292,7 +341,7 @@ def _published(draft: _Draft, floor: F64, measured: Bool) -> Belief:
     mean = np.maximum(mean, np.log(least + KNEE_US))
     variance = (draft.factors**2).sum(axis=1) + draft.rest
     half = Z * np.sqrt(variance)
-    middle = np.exp(mean)
+    middle = np.exp(mean + caution * np.minimum(variance, 1.0) / 2)
     legs = np.maximum(np.rint((middle - KNEE_US) / 2), 0)
     error = np.rint(np.minimum(middle * np.sinh(half) / 2, 1e9))
     access = Access(
@@ -355,4 +404,3 @@ def _reordered(model: Tomography | None, inventory: Inventory) -> Tomography:
     offset[to], pull[:, to] = model.offset[source], model.pull[:, source]
     factors[to], rest[to] = model.factors[source], model.rest[source]
     return replace(model, data_centers=ids, offset=offset, pull=pull, factors=factors, rest=rest)
-

@@ -3,8 +3,9 @@
 A measurement is a vote. At each level (prefix, AS number in a metro, AS number, country) and edge a few witnesses have
 one seat each; a witness is who reported (an API key and how it measured), above the prefix together with the prefix it
 reported about. A witness's value follows its own measurements in bounded steps, and what counts is the weighted median
-of the seats (:func:`verdict`), with what would be believed without them as half a vote against ties. When seats are
-short, the oldest one goes of the key that holds the most: a key that makes up prefixes crowds out its own.
+of the seats (:func:`verdict`), in which no API key weighs more than the one in the middle, and what would be believed
+without them is half a vote against ties. When seats are short, the oldest one goes of the key that holds the most: a
+key that makes up prefixes crowds out its own.
 
 Values are logarithms of ``rtt + KNEE_US``: an error of a tenth counts the same at 50 and at 200 ms, and one of 2 ms
 stops to matter below the knee. They are kept as integers, so that replicas agree.
@@ -15,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from router.core.geography import FIBRE_US_PER_KM, distance_km
@@ -46,11 +46,16 @@ METRO_DEGREES = 1.0
 class Seat(NamedTuple):
     """One witness of one network and edge."""
 
-    key: str  # the API key behind it
+    key: str  # the API key behind it, and how it measured
     about: str  # the prefix it speaks for, above the level of prefixes
     log: int  # in ``FINE`` parts
-    count: int
+    times: int  # measured
     at: Micros
+
+    @property
+    def owner(self) -> str:
+        """The API key alone: however many ways of measuring it names, it is one."""
+        return self.key.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +148,21 @@ def rtt_of(log: float) -> float:
 def verdict(seats: Sequence[Seat], prior: float | None, now: Micros) -> Verdict | None:
     """The weighted median of the witnesses, with ``prior`` (a logarithm) as half a vote; ``None`` if all are old."""
     votes = []
+    by_key: dict[str, float] = {}
     for seat in seats:
         age = max(0, now - seat.at)
         if age < FORGOTTEN_US:
-            votes.append((seat.log / FINE, min(seat.count, COUNTED) * 0.5 ** (age / HALF_LIFE_US)))
+            weight = min(seat.times, COUNTED) * 0.5 ** (age / HALF_LIFE_US)
+            votes.append((seat.log / FINE, weight, seat.owner))
+            by_key[seat.owner] = by_key.get(seat.owner, 0.0) + weight
     if not votes:
         return None
-    weight = sum(w for _, w in votes)
-    ballot = votes if prior is None else [*votes, (prior, min(0.5, 0.5 * weight))]
+    most = sorted(by_key.values())[(len(by_key) - 1) // 2]  # nobody weighs more than the one in the middle
+    fair = [(log, w * min(1.0, most / by_key[owner])) for log, w, owner in votes]
+    weight = sum(w for _, w in fair)
+    ballot = fair if prior is None else [*fair, (prior, min(0.5, 0.5 * weight))]
     middle = _median(ballot)
-    spread = _median([(abs(value - middle), w) for value, w in votes]) if len(votes) > 1 else 0.0
+    spread = _median([(abs(value - middle), w) for value, w in fair]) if len(fair) > 1 else 0.0
     return Verdict(middle, weight, spread, max(seat.at for seat in seats))
 
 
@@ -175,13 +185,13 @@ class ClientBook:
         self._recent: dict[Key, Network] = {}
         self._shown: ClientTable | None = self._table
         self.refused: dict[str, int] = {}
-        self.taken = 0
+        self.taken = self.learned = 0  # measurements, and those of them that a fit was asked for
 
     @property
     def table(self) -> ClientTable:
         """All networks as they are now, immutable."""
         if self._shown is None:
-            self._shown = replace(self._table, recent=MappingProxyType(dict(self._recent)))
+            self._shown = replace(self._table, recent=dict(self._recent))
         return self._shown
 
     def adopt(self, model: Tomography) -> None:
@@ -192,7 +202,7 @@ class ClientBook:
     def observe(self, beacons: Sequence[Beacon], inventory: Inventory, now: Micros) -> None:
         """Take measurements; what cannot be true is left out and counted."""
         for beacon in beacons:
-            reason = _disbelief(beacon, inventory)
+            reason = disbelief(beacon, inventory)
             if reason is not None:
                 self.refused[reason] = self.refused.get(reason, 0) + 1
                 continue
@@ -212,11 +222,11 @@ class ClientBook:
         base.update(self._recent)
         for key in list(base)[: max(0, len(base) - NETWORKS_KEPT)]:
             del base[key]
-            self.refused["forgotten"] = self.refused.get("forgotten", 0) + 1
+            self.refused["network_forgotten"] = self.refused.get("network_forgotten", 0) + 1
         self._table, self._recent = replace(self._table, base=base), {}
 
 
-def _disbelief(beacon: Beacon, inventory: Inventory) -> str | None:
+def disbelief(beacon: Beacon, inventory: Inventory) -> str | None:
     """Why a measurement is not taken, ``None`` if it is."""
     dc = inventory.data_centers.get(beacon.data_center)
     if dc is None:
@@ -264,16 +274,16 @@ def _seated(seats: tuple[Seat, ...], key: str, about: str, log: int, now: Micros
     held = next((seat for seat in seats if seat.key == key and seat.about == about), None)
     if held is not None:
         step = log - held.log
-        if held.count >= 2:  # the first two may differ as they like: nobody knows yet which of them was unlucky
+        if held.times >= 2:  # the first two may differ as they like: nobody knows yet which of them was unlucky
             step = max(-STEP, min(STEP, step))
-        value = held.log + step // min(held.count + 1, SEATS)
+        value = held.log + step // min(held.times + 1, SEATS)
         rest = tuple(seat for seat in seats if seat is not held)
-        return (*rest, Seat(key, about, value, min(held.count + 1, 1_000_000), now))
+        return (*rest, Seat(key, about, value, min(held.times + 1, 1_000_000), now))
     if len(seats) >= SEATS:
         crowd: dict[str, int] = {}
         for seat in seats:
-            crowd[seat.key] = crowd.get(seat.key, 0) + 1
+            crowd[seat.owner] = crowd.get(seat.owner, 0) + 1
         most = max(crowd.values())
-        leaves = next(seat for seat in seats if crowd[seat.key] == most)
+        leaves = next(seat for seat in seats if crowd[seat.owner] == most)
         seats = tuple(seat for seat in seats if seat is not leaves)
     return (*seats, Seat(key, about, log, 1, now))

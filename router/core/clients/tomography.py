@@ -5,11 +5,11 @@ The logarithm of a round trip (:mod:`router.core.clients.evidence`) is taken as
     y(client, edge) = geography + b(edge) + m(place, edge) + u(edge) . z(client) + e(client, edge)
 
 *geography*: light's time times the usual detour plus the usual access line, both medians over everything measured;
-*b*: an edge's own offset; *m*: what networks nearby, and of the same country, have in common at this edge (kriging with
-two reaches, Cressie 1993); *z*: few factors per client, learned from how edges vary together, of which the first is as a
-rule its access line, a(client); *e*: the rest. Networks are seldom measured to every edge: gaps are filled with what the
-same model says about them, a few rounds (expectation and maximisation). Which reaches and how much noise is decided
-by leave-one-out error, which kriging gives in closed form.
+*b*: an edge's own offset; *m*: what networks nearby, and of the same country, have in common at this edge (kriging
+with two reaches, Cressie 1993); *z*: few factors per client, learned from how edges vary together, of which the first
+is as a rule its access line, a(client); *e*: the rest. Networks are seldom measured to every edge: gaps are filled with
+what the same model says about them, a few rounds (expectation and maximisation). Which reaches and how much noise is
+decided by leave-one-out error, which kriging gives in closed form.
 
 What is unusual is cut at a few deviations before it is learned from, and no more than ``PLACES`` places are:
 those with the most evidence.
@@ -35,7 +35,7 @@ PLACES = 256  # learned from
 FEWEST_PLACES = 8
 FEWEST_READINGS = 24
 CUT = 3.5  # deviations
-FACTORS = 12
+FACTORS = 6  # more follow the noise of what fills the gaps
 ROUNDS = 4
 PRIOR_PLACES = 30  # how many places the assumed likeness of edges counts as
 DETOURS = (1.0, 1.2, 1.5, 1.8, 2.2, 2.8)
@@ -218,8 +218,8 @@ def _krige(model: Tomography, value: F64, seen: Bool, alike: F64, spread: float)
     places = np.column_stack([model.latitude, model.longitude])
     same = (model.country[:, None] == model.country[None]) & (model.country >= 0)[:, None]
     kernel = likeness(model, _km(places, places), same)
-    n, edges = value.shape
-    inverse = np.linalg.inv(kernel + model.noise * np.eye(n))
+    n = len(value)
+    inverse = np.linalg.inv(kernel + model.noise * np.eye(n)).astype(np.float64)
     alone = np.diag(inverse)
     covariance = alike * spread**2
     full = value
@@ -230,6 +230,9 @@ def _krige(model: Tomography, value: F64, seen: Bool, alike: F64, spread: float)
         missed = full - (full - (inverse @ full) / alone[:, None])
         strength = float(np.mean(missed[seen] ** 2)) + 1e-9
         covariance = (missed.T @ missed + PRIOR_PLACES * alike * strength) / (n + PRIOR_PLACES)
+        covariance += np.diag(
+            rest * (~seen).sum(axis=0) / (n + PRIOR_PLACES)
+        )  # of what is filled in, the rest is missing
     pull = inverse @ full
     error = float(np.mean(np.abs((pull / alone[:, None])[seen])))
     factors, rest = _factors(covariance)
@@ -276,5 +279,3 @@ def _km(a: F64, b: F64) -> F64:
     h += np.cos(p[:, 0])[:, None] * np.cos(q[:, 0])[None] * np.sin(apart[..., 1] / 2) ** 2
     found: F64 = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(1.0, h)))
     return found
-
-

@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 
@@ -54,6 +55,7 @@ G711 = Codec(0.0, 4.3, 20_000)  # G.113 appendix I, without concealment
 G729A = Codec(11.0, 19.0, 25_000)  # G.113 appendix I, with VAD; two 10 ms frames and 5 ms of look-ahead
 
 CODEC_DELAY_US = OPUS_FEC.delay_us
+RATINGS_KEPT = 1 << 14  # about 3 MB; a path that is asked about again has mostly not changed, and a rating takes 70 us
 
 
 def delay_impairment(mouth_to_ear_ms: F64, form: DelayForm = DelayForm.IDD) -> F64:
@@ -92,6 +94,7 @@ def best_playout(
     return playout(delays, loss, score)
 
 
+@lru_cache(maxsize=RATINGS_KEPT)
 def rating(delay_us: int, jitter_us: int, loss_ppm: int, queue_us: int | None = None) -> float:
     """R of one network path with Opus at its best playout point: ``best_playout`` for a single answer, without arrays.
 

@@ -12,7 +12,7 @@ policy or the caller forbids, is never chosen, whatever the shortage.
 """
 
 from router.core.steering.board import RULES
-from router.core.steering.place import DEGRADED_PENALTY_US, NEAR_EQUAL_US, RANKED, place
+from router.core.steering.place import DEGRADED_PENALTY_US, NEAR_EQUAL_US, RANKED, hubs_from, place
 from router.core.steering.request import Placement, PlaceRequest, RankedEdge, Refused, Rejected
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "RankedEdge",
     "Refused",
     "Rejected",
+    "hubs_from",
     "place",
 ]

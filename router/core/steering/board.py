@@ -7,11 +7,11 @@ very same object; nothing here changes an answer, only how fast it comes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from router.core.kernel import UNREACHABLE
 from router.core.model import DataCenter, DataCenterId, Inventory, NodeId, Policy, PolicyId, PoolId, Role
@@ -33,6 +33,7 @@ class Places:
     inventory: Inventory
     data_centers: tuple[DataCenter, ...]
     ids: tuple[DataCenterId, ...]
+    names: NDArray[np.object_]  # ``ids``, to pick many at once
     node: tuple[NodeId | None, ...]
     url: tuple[str, ...]
     capacity: I64  # 0: no limit
@@ -62,6 +63,16 @@ class Known:
     state: U8
     ways: dict[tuple[Context, tuple[int, ...]], Ways] = field(default_factory=dict)
     there: dict[Context, I64] = field(default_factory=dict)
+    far: dict[PolicyId | None, Bool] = field(default_factory=dict)
+
+    def may_hold(self, policy: Policy | None) -> Bool:
+        """Whether agents of each vertex may be taken under a policy, whoever asks."""
+        key = None if policy is None else policy.id
+        found = self.far.get(key)
+        if found is None:
+            allowed = [dc.intent.takes_new_sessions and forbids(policy, dc) is None for dc in self.places.data_centers]
+            found = self.far[key] = np.array(allowed, np.bool_) & (self.state != DOWN_STATE)
+        return found
 
     def cost(self, context: Context) -> I64:
         """Cost int64 ``[from, to]`` of the routes in force in inventory order; 0 on the diagonal (edge is the hub)."""
@@ -94,7 +105,7 @@ class Full:
     places: Places
     sessions: I64
     full: Bool
-    idle: dict[PoolId, Mapping[int, int]] = field(default_factory=dict)  # pool -> vertex -> free places
+    idle: dict[PoolId, I64] = field(default_factory=dict)  # pool -> vertices with free places, rising
 
 
 class _Last(Generic[T]):
@@ -137,16 +148,16 @@ def full_of(view: View) -> Full:
     return last
 
 
-def idle_of(view: View, pool: PoolId) -> Mapping[int, int]:
-    """Free places of a pool's agents per vertex, in vertex order, those with none left out."""
+def idle_of(view: View, pool: PoolId) -> I64:
+    """Vertices where agents of a pool have free places, rising."""
     full = full_of(view)
     found = full.idle.get(pool)
     if found is None:
         index = view.inventory.index
-        mine = (
-            (index[dc], n) for (name, dc), n in view.counters.idle.items() if name == pool and n > 0 and dc in index
+        mine = sorted(
+            index[dc] for (name, dc), n in view.counters.idle.items() if name == pool and n > 0 and dc in index
         )
-        found = full.idle[pool] = dict(sorted(mine))
+        found = full.idle[pool] = np.array(mine, np.int64)
     return found
 
 
@@ -160,6 +171,7 @@ def _places(inventory: Inventory) -> Places:
         inventory,
         data_centers,
         tuple(dc.id for dc in data_centers),
+        np.array([dc.id for dc in data_centers], object),
         tuple(None if node is None else node.id for node in first),
         tuple((node.media_url if node else "") or dc.media_url for dc, node in zip(data_centers, first, strict=True)),
         np.array([dc.capacity_sessions for dc in data_centers], np.int64),

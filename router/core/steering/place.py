@@ -85,13 +85,8 @@ class _Scene:
 
 def place(view: View, request: PlaceRequest, now: Micros) -> Placement | Refused:
     """Choose edges and hubs for a new or moving session."""
-    policy_id = rules.matching(view.inventory, request.traffic_class, request.pool, request.labels)
-    policy = view.inventory.policies[policy_id] if policy_id is not None else None
-    known = known_of(view)
-    verdict = _verdicts(view, request, policy, known)
-    context = Context(request.traffic_class, policy_id)
-    scene = _Scene(view, request, policy, context, known, access_legs(view, request.client), verdict)
-    fit = _fit(verdict)
+    scene = _scene(view, request)
+    fit = _fit(scene.verdict)
     if not fit.size:
         return Refused("no_edge", "no data center may take this session; see rejected for each rule", scene.rejected())
     hubs = _hubs(scene)
@@ -99,6 +94,21 @@ def place(view: View, request: PlaceRequest, now: Micros) -> Placement | Refused
         message = f"pool {request.pool} has no idle agent in an allowed data center"
         return Refused("no_idle_agent", message, scene.rejected())
     return _choose(scene, fit, hubs)
+
+
+def hubs_from(view: View, request: PlaceRequest, edge: DataCenterId) -> tuple[DataCenterId, ...]:
+    """Where a session that stays at its edge may get another agent: hubs with free ones, nearest first."""
+    scene, at = _scene(view, request), view.inventory.index.get(edge)
+    return () if at is None else _hub_order(scene, at, _hubs(scene) or None)
+
+
+def _scene(view: View, request: PlaceRequest) -> _Scene:
+    policy_id = rules.matching(view.inventory, request.traffic_class, request.pool, request.labels)
+    policy = view.inventory.policies[policy_id] if policy_id is not None else None
+    known = known_of(view)
+    verdict = _verdicts(view, request, policy, known)
+    context = Context(request.traffic_class, policy_id)
+    return _Scene(view, request, policy, context, known, access_legs(view, request.client), verdict)
 
 
 def _choose(scene: _Scene, fit: I64, hubs: tuple[int, ...] | None) -> Placement | Refused:
@@ -132,7 +142,7 @@ def _verdicts(view: View, request: PlaceRequest, policy: Policy | None, known: K
         if i is not None and verdict[i] in (0, POLICY):
             verdict[i] = EXCLUDE
     wish = request.constraints
-    if wish.allow_providers is not None or wish.allow_regions is not None or wish.deny_providers or wish.deny_regions:
+    if _has_wish(wish):
         for j in np.flatnonzero(verdict == 0):
             if against_wish(wish, known.places.data_centers[j]) is not None:
                 verdict[j] = POLICY
@@ -152,6 +162,11 @@ def _fit(verdict: U8) -> I64:
     possible = int(np.count_nonzero(~np.isin(verdict, _NOWHERE)))
     down = np.flatnonzero(verdict == DOWN)
     return down if down.size > PANIC_SHARE * possible else np.empty(0, np.int64)
+
+
+def _has_wish(wish: Constraints) -> bool:
+    named = wish.allow_providers is not None or wish.allow_regions is not None
+    return named or bool(wish.deny_providers or wish.deny_regions)
 
 
 def against_wish(wish: Constraints, dc: DataCenter) -> str | None:
@@ -174,14 +189,13 @@ def _hubs(scene: _Scene) -> tuple[int, ...] | None:
     if fixed is not None:
         i = view.inventory.index.get(fixed)
         return () if i is None else (i,)
-    if request.pool is None:
+    if request.pool is None or request.edge_only:
         return None
-    found = []
-    for i in idle_of(view, request.pool):
-        dc = scene.places.data_centers[i]
-        allowed = rules.forbids(scene.policy, dc) is None and against_wish(request.constraints, dc) is None
-        if allowed and dc.intent.takes_new_sessions and scene.known.state[i] != DOWN_STATE:
-            found.append(i)
+    free = idle_of(view, request.pool)
+    found: list[int] = free[scene.known.may_hold(scene.policy)[free]].tolist()
+    if _has_wish(request.constraints):
+        wish, places = request.constraints, scene.places.data_centers
+        found = [i for i in found if against_wish(wish, places[i]) is None]
     return tuple(found)
 
 
@@ -259,7 +273,8 @@ def _hub_order(scene: _Scene, chosen: int, hubs: tuple[int, ...] | None) -> tupl
         return ()
     cost, at = scene.known.cost(scene.context), np.array(hubs)
     ways = cost[chosen, at] + cost[at, chosen]
-    return tuple(scene.places.ids[hubs[k]] for k in np.argsort(ways, kind="stable") if ways[k] < UNREACHABLE)
+    order = np.argsort(ways, kind="stable")
+    return tuple(scene.places.names[at[order[ways[order] < UNREACHABLE]]].tolist())
 
 
 def _reasons(scene: _Scene, edges: tuple[RankedEdge, ...]) -> tuple[str, ...]:

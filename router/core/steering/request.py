@@ -29,6 +29,7 @@ class PlaceRequest:
     exclude: tuple[DataCenterId, ...] = ()
     agent_data_center: DataCenterId | None = None
     labels: Mapping[str, str] = field(default_factory=dict)  # a session's metadata, for policies that match labels
+    edge_only: bool = False  # where its user is served while it waits for an agent
     cap_factor: float = 1.0  # of the pool's limit on the whole way; a session that has waited gets more; inf: no limit
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,3 +117,27 @@ def test_what_matters_and_what_does_not() -> None:
     assert differs(nothing, made(WARM, 8, 30))
     assert differs(nothing, made(HOT, 8, 1))
     assert not differs(made(HOT, 8, 1), nothing)
+
+
+@pytest.mark.parametrize(
+    ("labels", "packets", "monthly"),
+    [
+        ({}, None, 0),
+        ({"probe-monthly-bytes": "5000000000"}, None, 5_000_000_000),
+        ({"probe-packets-per-s": "7"}, 7, 0),
+        ({"probe-packets-per-s": "100000000"}, None, 0),  # not more than the plan needs
+        ({"probe-packets-per-s": "0", "probe-monthly-bytes": "much"}, None, 0),
+        ({"probe-packets-per-s": "-7", "probe-monthly-bytes": "9" * 16}, None, 0),
+    ],
+)
+def test_labels_of_a_node_limit_its_agent(
+    desk: Desk, labels: dict[str, str], packets: int | None, monthly: int
+) -> None:
+    world = desk.plane.view.inventory
+    node = next(iter(world.nodes.values()))
+    usual = probe_plan(world, node.id, 1, desk.now).budget
+    limited = replace(world, nodes={**world.nodes, node.id: replace(node, labels=labels)})
+    budget = probe_plan(limited, node.id, 1, desk.now).budget
+    assert budget.packets_per_s == (packets or usual.packets_per_s)
+    assert budget.monthly_bytes == monthly
+    assert budget.bytes_per_s * usual.packets_per_s == usual.bytes_per_s * budget.packets_per_s

@@ -101,7 +101,7 @@ def test_limits_hold_when_encoding() -> None:
 
 def test_edge_and_agent_add_their_part_and_keep_the_rest() -> None:
     question = Audio("s", "a", 7, 99, payload=b"sound")
-    passed_on = stamped(question, ("127.2.0.1", 7423))
+    passed_on = stamped(question, ("127.2.0.1", 7423), question.agent)
     answer = answered(passed_on, heard=5, memory=77)
     assert (answer.sequence, answer.sent_us, answer.payload) == (7, 99, b"sound")
     assert (answer.answer, answer.heard, answer.memory, answer.reply_to) == (True, 5, 77, ("127.2.0.1", 7423))

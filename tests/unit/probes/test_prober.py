@@ -7,9 +7,10 @@ from random import Random
 
 import pytest
 
+from probes.budget import MAX_PACKETS_PER_S
 from probes.clock import Clock
 from probes.once import Place, _result
-from probes.prober import MAX_PROBES_PER_S, Prober, _capped
+from probes.prober import Prober
 from probes.stamp import pack_request
 from probes.wire import PlanPeer, ProbePlan
 
@@ -26,14 +27,28 @@ def prober() -> Prober:
     return Prober("127.0.0.1", (0, 0, None), Clock(), Random(1), frozenset())
 
 
-def test_a_plan_beyond_the_cap_is_slowed_down_evenly(caplog: pytest.LogCaptureFixture) -> None:
-    peers = [peer("a", "192.0.2.1", 1_000), peer("b", "192.0.2.2", 500), peer("c", "192.0.2.3", 1_000_000)]
-    slower = _capped(peers, "me")
-    assert sum(1_000_000 / one.interval_us for one in slower) <= MAX_PROBES_PER_S
-    assert sum(1_000_000 / one.interval_us for one in slower) > 0.99 * MAX_PROBES_PER_S
-    assert slower[0].interval_us == pytest.approx(2 * slower[1].interval_us, abs=2)
-    assert "the cap is 2000" in caplog.text
-    assert _capped(peers[2:], "me") == peers[2:]
+async def test_a_plan_beyond_the_cap_is_slowed_down(caplog: pytest.LogCaptureFixture) -> None:
+    node = prober()
+    try:
+        await node.follow(plan(*(peer(f"n{i}", "127.0.0.31", 1_000) for i in range(5))))
+        intervals = [node._schedule.interval_us((f"n{i}", "internet")) for i in range(5)]
+        assert sum(1_000_000 / interval for interval in intervals if interval) <= MAX_PACKETS_PER_S
+        assert "the plan asks for 5000 probes/s" in caplog.text
+    finally:
+        node.close()
+
+
+async def test_the_schedule_hears_how_uncertain_round_trips_are() -> None:
+    node = prober()
+    try:
+        await node.follow(plan(peer("a", "127.0.0.31"), peer("b", "127.0.0.32")))
+        watch = node.evidence.peers()["a", "internet"]
+        watch.round_trip.sample(10_000)
+        watch.heard_us = 5
+        node.end_interval()
+        assert node._schedule._noted == {("a", "internet"): (5, 0.5)}
+    finally:
+        node.close()
 
 
 async def test_reflected_probes_are_credited_by_address_unless_peers_share_it() -> None:

@@ -1,0 +1,30 @@
+"""Further legs of a session over HTTP: a person and another agent join, attach, resume, and end with the session."""
+
+from __future__ import annotations
+
+from .conftest import World
+
+
+async def test_legs_join_attach_resume_and_end_with_their_session(world: World) -> None:
+    await world.furnish()
+    await world.measured()
+    await world.agent("ai-1")
+    await world.agent("ai-2")
+    session = await world.session()
+    base = f"/v1/sessions/{session['id']}/legs"
+    person = await world.post(base, {"client": {"latitude": 1.0, "longitude": 103.0}})
+    helper = await world.post(base, {"pool": "tutors"})
+    assert {session["agent"]["id"], helper["agent"]["id"]} == {"ai-1", "ai-2"}
+    assert helper["edge"] is None
+    line = {"id": f"{session['id']}/{person['id']}", "event": "attached"}
+    await world.post("/v1/sessions/heartbeat", {"node": person["edge"]["node"], "epoch": 1, "changed": [line]})
+    assert (await world.get(f"{base}/{person['id']}"))["state"] == "active"
+    moved = {"token": person["token"], "client": {"latitude": 50.0, "longitude": 8.0}}
+    resumed = await world.post(f"{base}/{person['id']}/resume", moved)
+    assert resumed["epoch"] == 2 and resumed["token"] != person["token"]
+    assert len((await world.get(f"/v1/sessions/{session['id']}"))["legs"]) == 2
+    await world.call("DELETE", f"/v1/sessions/{session['id']}")
+    ended = await world.get(f"/v1/sessions/{session['id']}")
+    assert {leg["state"] for leg in ended["legs"]} == {"ended"}
+    agents = await world.get("/v1/pools/tutors/agents")
+    assert {agent["state"] for agent in agents["items"]} == {"ready"}
