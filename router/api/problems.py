@@ -83,7 +83,6 @@ STATUS: Mapping[str, int] = {
     "unknown_agent": 404,
     "unknown_session": 404,
     "unknown_leg": 404,
-    "unknown_webhook": 404,
     "unknown_drain": 404,
     "unknown_key": 404,
     "revision_conflict": 412,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .conftest import World
+from tests.api.conftest import World
 
 
 async def test_legs_join_attach_resume_and_end_with_their_session(world: World) -> None:

@@ -137,7 +137,10 @@ FULL: dict[str, dict[str, Any]] = {
         "deny_providers": [], "allow_regions": [], "deny_regions": ["r"], "allow_transports": ["fibre"],
         "max_relays": 0, "max_price_usd_per_gb": 0.5, "pin": ["z", "y"],
     },
-    "pools": {"class": "bulk", "max_rtt_ms": 12.345, "labels": {}},
+    "pools": {
+        "class": "bulk", "max_rtt_ms": 12.345, "labels": {}, "queue_s": 30, "agent_grace_s": 7, "wrap_s": 20,
+        "reset": True, "max_sessions": 100,
+    },
 }  # fmt: skip
 
 

@@ -100,15 +100,15 @@ def test_what_is_down_and_answers_again_proves_itself_soon_however_rarely_it_is_
     assert one.changes[-1][0] <= 16 * SECOND
 
 
+@pytest.mark.xfail(strict=True, reason="a probe sent before the first answer, overdue after it, ends the proof")
 def test_proof_is_asked_for_on_the_port_that_answered() -> None:
     detector = Detector(TRIGGERS, loss_ppm=10_000)
-    for key in range(12):
+    for key in range(20):
         detector.sent(key, key * 20 * MS, key * 20 * MS + 105 * MS, key % 4)
         detector.check(key * 20 * MS)
-    at = 0
-    while detector.verdict is not Verdict.DOWN:
-        at = (detector.next_at() or at) + MS
-        detector.check(at)
+    at = 20 * 20 * MS + 60 * MS
+    detector.check(at)
+    assert detector.verdict is Verdict.DOWN
     assert detector.burst_due(at) == 0, "what is silent is not asked more often"
     assert not detector.held
     detector.sent(100, at + 10 * MS, at + 115 * MS, 2)
