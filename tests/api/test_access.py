@@ -13,7 +13,7 @@ from router.api.gate import Require, need_of
 from tests.api.conftest import ADMIN_KEY, World
 
 OPEN = {("POST", "/v1/join"), ("POST", "/v1/sign-in"), ("DELETE", "/v1/sign-in")}
-OPEN |= {("GET", path) for path in ("/healthz", "/readyz", "/metrics")}
+OPEN |= {("GET", path) for path in ("/healthz", "/readyz", "/metrics", "/v1/beacon.js")}
 EXPECTED: dict[tuple[str, str], str] = {
     ("GET", "/v1/routes"): "viewer",
     ("POST", "/v1/routes/batch"): "viewer",

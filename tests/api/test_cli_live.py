@@ -146,7 +146,8 @@ async def test_a_session_is_started_shown_listed_and_ended(tendril: Terminal, wo
     assert await tendril("session", "list", "--metadata", "room=red") == "none\n"
     assert "session.started" in await tendril("session", "show", id, "--events")
     assert "ai-1: 0 of 1" not in (pool := await tendril("pool", "show", "tutors"))
-    assert pool.endswith("tutors: 0 of 1 agents ready\n")
+    assert "tutors: 0 of 1 agents ready\n" in pool
+    assert pool.endswith("oracle-iad: 0 idle, 1 busy, 0 warming\n")
     assert await tendril("session", "end", id) == f"ended {id}\n"
     assert (await tendril.json("session", "show", id))["end_reason"]
 

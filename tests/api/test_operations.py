@@ -74,7 +74,7 @@ async def test_metrics_count_what_was_not_believed_and_what_was_held_back(world:
     table.held_back[0, 1, 0] = HeldBack.DWELL
     seen = next(m for m in metrics_of(_Looked(replace(view, routes=table))) if m.name == "tendril_routes_held_back")
     held = {sample.labels["reason"]: sample.value for sample in seen.samples}
-    assert held == {"absolute": 0, "relative": 0, "windows": 0, "risk": 2, "dwell": 1, "herd": 0}
+    assert held == {"absolute": 0, "relative": 0, "windows": 0, "risk": 2, "dwell": 1, "herd": 0, "regret": 0}
     assert f"tendril_kernel_compiled {float(COMPILED)}" in text
 
 
@@ -95,8 +95,9 @@ class _Looked:
 def test_every_reason_is_documented() -> None:
     page = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `(\w+)` \| [^|]* \|$", page, re.MULTILINE))
-    core = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "router/core").glob("*.py"))
-    refusals = set(re.findall(r'_refuse\("(\w+)"|_refused\["(\w+)"\]', core))
+    core = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "router/core").rglob("*.py"))
+    refusals = set(re.findall(r'_refuse\("(\w+)"|_?refused\["(\w+)"\]', core))
+    refusals |= {(name, "") for name in re.findall(r'return "(beacon_\w+)"', core)}
     wanted = {reason.name.lower() for reason in HeldBack} - {"not"} | {a or b for a, b in refusals}
     assert len(wanted) >= 11 and wanted == documented
 

@@ -21,7 +21,15 @@ from tests.api.conftest import World, running
 ROOT = Path(__file__).parents[2]
 ERRORS = {"InputRejected", "Unavailable", "Unsafe", "Refused"}
 # Codes that only commands on an operator's own machine raise; they never cross HTTP.
-LOCAL = ("router/bootstrap.py", "router/cli", "router/client", "router/demo", "router/settings.py", "router/sim")
+LOCAL = (
+    "router/addresses.py",
+    "router/bootstrap.py",
+    "router/cli",
+    "router/client",
+    "router/demo",
+    "router/settings.py",
+    "router/sim",
+)
 
 
 # Chosen by what the framework says and not by a literal next to the exception.

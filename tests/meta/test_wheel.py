@@ -95,7 +95,7 @@ def test_the_wheel_has_all_that_the_packages_need_and_nothing_else(built: tuple[
     assert re.fullmatch(r"tendril-[0-9.]+\.dist-info", info)
     needed = sources("**/*.py")
     needed |= {f"{package}/py.typed" for package in PACKAGES}
-    needed |= sources("**/*.pyi") | sources("sim/scenarios/*.yaml")
+    needed |= sources("**/*.pyi") | sources("sim/scenarios/*.yaml") | {"router/api/beacon.js"}
     needed |= {name for name in names if re.fullmatch(r"router/core/_kernel\.[\w.-]+\.so", name)}  # needs a compiler
     needed |= sources("dashboard/static/**/*") | sources("data/*.yaml") | {"providers/countries.yaml"}
     migrations = [p.relative_to(ROOT) for p in (ROOT / "migrations").rglob("*") if p.suffix in (".py", ".mako")]
