@@ -52,7 +52,6 @@ TIERS = ("hot", "warm", "cold")
 STALEST = 10.0  # intervals without an answer beyond which a peer is no more worth asking than at this
 CERTAIN = 0.05  # a round trip that never varies is still worth as much as one that varies by so much of itself
 SELDOM_US = 3_600_000_000  # where nothing may be sent at all; the allowance refuses even that
-PHASES = 16  # of a peer, per interval
 STEPS_PER_OCTAVE = 4  # of intervals that are not a plan's own: small changes of value change no slots
 
 
@@ -61,7 +60,6 @@ class Schedule:
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._origin_us = rng.randrange(SELDOM_US)  # of all phases
         self._heap: list[tuple[int, int]] = []  # (slot, place in the plan)
         self._peers: list[PlanPeer] = []
         self._intervals: list[int] = []  # in force, by place
@@ -187,8 +185,7 @@ class Schedule:
 
     def _drawn(self, interval_us: int, now_us: int) -> int:
         """A slot of random phase, within an interval from now."""
-        phase_us = self._rng.randrange(PHASES) * interval_us // PHASES
-        return now_us + (self._origin_us + phase_us - now_us) % interval_us
+        return now_us + self._rng.randrange(interval_us)
 
 
 def allot(

@@ -247,7 +247,8 @@ class Detector:
             if probe is None or probe.missed is not None or probe.overdue_us > now_us:
                 continue
             probe.missed = True
-            self._answers = 0
+            if probe.sent_us > self._newest:  # one sent before an answered one says nothing about now
+                self._answers = 0
             self._ports[probe.port].lost_us = max(self._ports[probe.port].lost_us, probe.sent_us)
             if probe.sent_us <= self._newest:
                 self._count_beside(probe.sent_us, probe.port)

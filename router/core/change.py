@@ -35,7 +35,7 @@ MEMORY_PACKETS = 20_000.0  # over which what is usual is learnt
 PACKETS = 20_000.0  # of each link of the fleet, per false alarm anywhere: eleven hours at a packet in two seconds
 BETTER = 7.0  # evidence (nats) that a loss is over, a thousand to one: to believe it wrongly costs a move, not a call
 LEAST_LOSS, MOST_LOSS = 0.02, 0.9  # how far a loss that is said to be over is above what is usual; and its bound
-SURE_Z, LEVEL_Z = 3.0, 1.0  # of the Wilson bound while no change is proven, and of its size once it is
+SURE_Z, LEVEL_Z = 3.0, 2.0  # of the Wilson bound before a change is proven, and of its size after; 1 is too noisy
 
 
 def threshold(links: int) -> float:
@@ -120,7 +120,7 @@ def certain_ppm(sent: F64, lost: F64, lossy: Bool) -> I64:
     """The part of a loss that is certain enough to move traffic, ppm.
 
     The lower end of the Wilson interval: wide while no change is proven, when a single lost probe is an anecdote;
-    narrow after it, when only the size of the loss is still in question.
+    narrower after it, when only the size of the loss is still in question.
     """
     sure = np.where(lost > 1.0, wilson_low_ppm(lost, sent, SURE_Z), 0)
     return np.where(lossy, wilson_low_ppm(lost, sent, LEVEL_Z), sure)

@@ -23,6 +23,7 @@ import httpx
 import pytest
 
 from router.demo.access_leg import access_us
+from router.demo.loopback import MAX_USERS
 from router.demo.world import Site, World, assemble
 
 DEADLINE_S = 20.0
@@ -299,10 +300,10 @@ def test_users_keep_their_address_and_are_bounded(emulator: Running) -> None:
     assert put_user(emulator, "nina", 3.0, 4.0) == first
     assert put_user(emulator, "omar", 1.0, 2.0)["real_host"] != first["real_host"]
     assert [(u["id"], u["latitude"]) for u in emulator.state()["users"]] == [("nina", 3.0), ("omar", 1.0)]
-    for i in range(198):
+    for i in range(MAX_USERS - 2):
         put_user(emulator, f"user-{i}", 0.0, 0.0)
     answer = emulator.api.put("/users/one-too-many", json={"latitude": 0, "longitude": 0})
-    assert (answer.status_code, answer.json()["code"], answer.json()["limit"]) == (409, "too_many_users", 200)
+    assert (answer.status_code, answer.json()["code"], answer.json()["limit"]) == (409, "too_many_users", MAX_USERS)
 
 
 def test_state(emulator: Running, ends: Ends) -> None:

@@ -42,6 +42,15 @@ def held_for_load(snapshot: GraphSnapshot, c: int, base: I16, other: I16, gain: 
     return held
 
 
+def priced_by_load(snapshot: GraphSnapshot, c: int, base: I16, other: I16) -> Bool:
+    """Bool ``[from, to]``: where load makes a difference between two paths."""
+    if snapshot.load is None:
+        return np.zeros(base.shape[:-1], np.bool_)
+    price = snapshot.load.smooth_us
+    found: Bool = _along(snapshot, c, price, base) != _along(snapshot, c, price, other)
+    return found
+
+
 def _hops(snapshot: GraphSnapshot, c: int, price_us: I64) -> I64:
     n = len(snapshot.data_centers)
     hops: I64 = price_us[(snapshot.transport[c].astype(np.int64), *np.indices((n, n)))]

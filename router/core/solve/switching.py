@@ -25,7 +25,7 @@ import numpy as np
 from router.core.change import regret
 from router.core.kernel import UNREACHABLE, path_cost
 from router.core.model import MAX_RELAYS, DataCenterId, Micros
-from router.core.solve.load_guard import held_for_load
+from router.core.solve.load_guard import held_for_load, priced_by_load
 from router.core.solve.risk import Paths, Record, burden_us, worse_than_direct
 from router.core.tables import (
     DIRECT,
@@ -155,6 +155,8 @@ class Switcher:
         if not start:
             if snapshot.evidence is not None:
                 soon = asked & ~lost & ~give_up & (regretted < REGRET)  # who is leaving anyway has paid
+                # A price that answers to what we do must be followed at once, or it swings; it has a guard of its own.
+                soon &= ~priced_by_load(snapshot, c, base, candidate.relays[c])
                 reason = np.where((reason == HeldBack.NOT) & soon, HeldBack.REGRET, reason)
             resting = now - held.since[c] < dwell_us(held.flaps[c], self._caution.max_dwell_us)
             reason = np.where((reason == HeldBack.NOT) & asked & resting & ~lost, HeldBack.DWELL, reason)
