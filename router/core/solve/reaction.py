@@ -6,8 +6,8 @@ under the context's policy and the evidence of the routes' own generation is in 
 
 When a path is suspect. While it carries something the node hears an answer every ``KEEPALIVE_US``. One that is later
 than the round trip in force plus four times its jitter makes the path suspect, which costs a second copy of the media
-for a moment and nothing else; so it may happen often. Five probes 10 ms apart then tell: six answers missing in a row
-make it down (at 1 % of independent loss once in 10^12 probes, which is more than a month of 870 links at 20 a second).
+for a moment and nothing else; so it may happen often. A burst of probes then asks; six answers missing in a row are
+the least that makes it down, and the path's own record of losses says how many it takes (``probes.detect``).
 """
 
 from __future__ import annotations
