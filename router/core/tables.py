@@ -27,6 +27,7 @@ from router.core.model import (
     PolicyId,
     TrafficClass,
 )
+from router.core.verdicts import Blame
 
 if TYPE_CHECKING:
     from router.core.clients import ClientTable
@@ -245,6 +246,7 @@ class View:
     # What came in since ``links`` was made, by reporting vertex, newest last.
     fresh: Mapping[int, tuple[FreshRow, ...]] = field(default_factory=dict)
     clients: ClientTable | None = None  # what was measured of client networks; None: nothing yet
+    blame: Blame = field(default_factory=Blame)  # who is at fault
     refused: Mapping[str, int] = field(default_factory=dict)  # reports and rows that were left out so far, by reason
 
     @property
