@@ -36,6 +36,7 @@ I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 I16 = NDArray[np.int16]
 U8 = NDArray[np.uint8]
+U64 = NDArray[np.uint64]
 Bool = NDArray[np.bool_]
 F64 = NDArray[np.float64]
 
@@ -228,6 +229,14 @@ class NodeStatus:
     sequence: int = -1  # of the newest report taken in
 
 
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """How much of its users a data center may take as new sessions, and who says so."""
+
+    share_ppm: int  # 0: nobody; absent from ``View.dials``: everybody
+    cause: str
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """Everything a reader may see, immutable; swapped by one assignment in the runtime."""
@@ -243,6 +252,7 @@ class View:
     nodes: Mapping[NodeId, NodeStatus] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     drains: Mapping[DrainId, Drain] = field(default_factory=dict)
+    dials: Mapping[DataCenterId, Dial] = field(default_factory=dict)  # data centers that take only a share of users
     # What came in since ``links`` was made, by reporting vertex, newest last.
     fresh: Mapping[int, tuple[FreshRow, ...]] = field(default_factory=dict)
     clients: ClientTable | None = None  # what was measured of client networks; None: nothing yet

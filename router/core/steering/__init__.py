@@ -6,9 +6,10 @@ rejection keeps its rule. Of the near-equals at the top two are drawn by rendezv
 the emptier of the two wins (power of two choices: Mitzenmacher, 2001), so that many who place on the same slightly old
 View do not herd.
 
-The ladder. When no edge passes, rules are given up one by one, in this order: not measured yet; full; down, if most
-edges look down at once, because then the measurement is in doubt. What an operator cordoned, drained or retired, what a
-policy or the caller forbids, is never chosen, whatever the shortage.
+The ladder. When no edge passes, rules are given up one by one, in this order: not measured yet; outside the share of
+users that it takes; full; down, if most edges look down at once, because then the measurement is in doubt. What an
+operator cordoned, drained or retired, what a policy or the caller forbids, what takes nobody (a dial at 0), is never
+chosen, whatever the shortage.
 """
 
 from router.core.steering.board import RULES

@@ -7,21 +7,23 @@ very same object; nothing here changes an answer, only how fast it comes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from router.core.dial import salt
 from router.core.kernel import UNREACHABLE
 from router.core.model import DataCenter, DataCenterId, Inventory, NodeId, Policy, PolicyId, PoolId, Role
 from router.core.policy import forbids
-from router.core.tables import I64, U8, Bool, Context, Health, RouteTable, View
+from router.core.tables import I64, U8, U64, Bool, Context, Dial, Health, RouteTable, View
 
 T = TypeVar("T")
-ROLE, INTENT, EXCLUDE, POLICY, DOWN, CAPACITY, UNMEASURED = range(1, 8)
+ROLE, INTENT, EXCLUDE, POLICY, DOWN, CAPACITY, UNMEASURED, SHUT, DIAL = range(1, 10)
 """Filters in the order in which they are asked; 0: none of them objects."""
-RULES = ("", "role", "intent", "exclude", "policy", "health", "capacity", "health")
+RULES = ("", "role", "intent", "exclude", "policy", "health", "capacity", "health", "dial", "dial")
 _STATES = {Health.UP: 0, Health.DEGRADED: 1, Health.UNKNOWN: 2, Health.DOWN: 3}
 DEGRADED_STATE, UNKNOWN_STATE, DOWN_STATE = 1, 2, 3
 
@@ -108,6 +110,17 @@ class Full:
     idle: dict[PoolId, I64] = field(default_factory=dict)  # pool -> vertices with free places, rising
 
 
+@dataclass(frozen=True, eq=False)
+class Dialled:
+    """The data centers that take only a share of users; arrays ``[dialled]``."""
+
+    dials: Mapping[DataCenterId, Dial]
+    places: Places
+    at: I64  # vertex, rising
+    salts: U64
+    share_ppm: I64
+
+
 class _Last(Generic[T]):
     """The last value made; a tuple is swapped whole, so that readers in other threads see one or the other."""
 
@@ -118,6 +131,7 @@ class _Last(Generic[T]):
 _PLACES: _Last[Places] = _Last()
 _KNOWN: _Last[Known] = _Last()
 _FULL: _Last[Full] = _Last()
+_DIALLED: _Last[Dialled] = _Last()
 
 
 def places_of(inventory: Inventory) -> Places:
@@ -145,6 +159,22 @@ def full_of(view: View) -> Full:
         sessions = np.fromiter((live.get(dc, 0) for dc in places.ids), np.int64, len(places.ids))
         full = (places.capacity > 0) & (sessions >= places.capacity)
         last = _FULL.value = Full(view.counters, places, sessions, full)
+    return last
+
+
+def dialled_of(view: View) -> Dialled:
+    """The dials of a View."""
+    places, last = places_of(view.inventory), _DIALLED.value
+    if last is None or last.dials is not view.dials or last.places is not places:
+        index = view.inventory.index
+        known = [dc for dc in sorted(view.dials) if dc in index]
+        last = _DIALLED.value = Dialled(
+            view.dials,
+            places,
+            np.array([index[dc] for dc in known], np.int64),
+            np.array([salt(dc) for dc in known], np.uint64),
+            np.array([view.dials[dc].share_ppm for dc in known], np.int64),
+        )
     return last
 
 

@@ -10,11 +10,13 @@ import numpy as np
 
 from router.core import policy as rules
 from router.core.clients import Access, access_legs
+from router.core.dial import identity, positions_ppm
 from router.core.kernel import UNREACHABLE
 from router.core.model import Constraints, DataCenter, DataCenterId, Micros, Policy
 from router.core.steering.board import (
     CAPACITY,
     DEGRADED_STATE,
+    DIAL,
     DOWN,
     DOWN_STATE,
     EXCLUDE,
@@ -22,10 +24,12 @@ from router.core.steering.board import (
     POLICY,
     ROLE,
     RULES,
+    SHUT,
     UNKNOWN_STATE,
     UNMEASURED,
     Known,
     Places,
+    dialled_of,
     full_of,
     idle_of,
     known_of,
@@ -38,7 +42,8 @@ RANKED = 5  # edges handed to the client to race
 DEGRADED_PENALTY_US = 50_000  # a degraded edge is a choice only where nothing healthy is within 50 ms
 NO_IDEA_US = 10_000_000  # an access leg nobody knows, beside others that are known
 PANIC_SHARE = 0.5  # more edges than this down at once: rather our eyes than the world
-_NOWHERE = (ROLE, INTENT, EXCLUDE, POLICY)  # what the ladder never gives up
+_NONE = np.empty(0, np.int64)
+_NOWHERE = (ROLE, INTENT, EXCLUDE, POLICY, SHUT)  # what the ladder never gives up
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class _Scene:
     known: Known
     access: Access
     verdict: U8  # rule number per vertex, 0 where none objects
+    out: I64  # vertices in whose share this user is not
 
     @property
     def places(self) -> Places:
@@ -80,7 +86,14 @@ class _Scene:
                 return "is down"
             case x if x == CAPACITY:
                 return f"has {self.view.counters.sessions.get(dc.id, 0)} sessions, limit {dc.capacity_sessions}"
+            case x if x in (SHUT, DIAL):
+                return self._dial_in_words(dc.id)
         return "has not been measured yet"
+
+    def _dial_in_words(self, dc: DataCenterId) -> str:
+        dial = self.view.dials[dc]
+        whom = "nobody is in it" if not dial.share_ppm else "this user is not in it"
+        return f"{dial.cause} {dial.share_ppm / 10_000:g} %, {whom}"
 
 
 def place(view: View, request: PlaceRequest, now: Micros) -> Placement | Refused:
@@ -106,9 +119,10 @@ def _scene(view: View, request: PlaceRequest) -> _Scene:
     policy_id = rules.matching(view.inventory, request.traffic_class, request.pool, request.labels)
     policy = view.inventory.policies[policy_id] if policy_id is not None else None
     known = known_of(view)
-    verdict = _verdicts(view, request, policy, known)
+    out = _out(view, request)
+    verdict = _verdicts(view, request, policy, known, out)
     context = Context(request.traffic_class, policy_id)
-    return _Scene(view, request, policy, context, known, access_legs(view, request.client), verdict)
+    return _Scene(view, request, policy, context, known, access_legs(view, request.client), verdict, out)
 
 
 def _choose(scene: _Scene, fit: I64, hubs: tuple[int, ...] | None) -> Placement | Refused:
@@ -133,7 +147,7 @@ def _choose(scene: _Scene, fit: I64, hubs: tuple[int, ...] | None) -> Placement 
     )
 
 
-def _verdicts(view: View, request: PlaceRequest, policy: Policy | None, known: Known) -> U8:
+def _verdicts(view: View, request: PlaceRequest, policy: Policy | None, known: Known, out: I64) -> U8:
     """The first rule of the chain that objects to each vertex."""
     verdict = known.places.rules(policy).copy()
     index = view.inventory.index
@@ -150,12 +164,33 @@ def _verdicts(view: View, request: PlaceRequest, policy: Policy | None, known: K
     verdict[passed & (known.state == UNKNOWN_STATE)] = UNMEASURED
     verdict[passed & full_of(view).full] = CAPACITY
     verdict[passed & (known.state == DOWN_STATE)] = DOWN
+    _ask_dials(view, out, verdict)
     return verdict
+
+
+def _out(view: View, request: PlaceRequest) -> I64:
+    """Vertices in whose share this user is not; one where he is already stays his while its dial is not at 0."""
+    if not view.dials:
+        return _NONE
+    dialled = dialled_of(view)
+    out = positions_ppm(identity(request.client, request.labels, request.seed), dialled.salts) >= dialled.share_ppm
+    if request.sticky is not None:
+        out &= (dialled.at != view.inventory.index.get(request.sticky, -1)) | (dialled.share_ppm == 0)
+    return dialled.at[out]
+
+
+def _ask_dials(view: View, out: I64, verdict: U8) -> None:
+    """What is fine but for its dial is a last resort, unless that is at 0; what is not fine either is none."""
+    if out.size:
+        shares = dialled_of(view)
+        shut = shares.at[shares.share_ppm == 0]
+        rest = ~np.isin(verdict[out], _NOWHERE)
+        verdict[out[rest]] = np.where((verdict[out] > 0) | np.isin(out, shut), SHUT, DIAL)[rest]
 
 
 def _fit(verdict: U8) -> I64:
     """Vertices to choose from, by the ladder."""
-    for given_up in (0, UNMEASURED, CAPACITY):
+    for given_up in (0, UNMEASURED, DIAL, CAPACITY):
         found = np.flatnonzero(verdict == given_up)
         if found.size:
             return found
@@ -192,7 +227,8 @@ def _hubs(scene: _Scene) -> tuple[int, ...] | None:
     if request.pool is None or request.edge_only:
         return None
     free = idle_of(view, request.pool)
-    found: list[int] = free[scene.known.may_hold(scene.policy)[free]].tolist()
+    free = free[scene.known.may_hold(scene.policy)[free]]
+    found: list[int] = (free[~np.isin(free, scene.out)] if scene.out.size else free).tolist()
     if _has_wish(request.constraints):
         wish, places = request.constraints, scene.places.data_centers
         found = [i for i in found if against_wish(wish, places[i]) is None]
