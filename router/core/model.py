@@ -128,6 +128,7 @@ class Node:
     media_url: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     revision: int = 0
+    intent: Intent = Intent.SERVING  # of this machine; its data center's own intent counts as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,17 +383,29 @@ class Leg:
 
 
 class DrainMode(StrEnum):
-    """Soft waits for sessions to end by themselves; hard moves them."""
+    """How a drain treats live sessions."""
 
-    SOFT = "soft"
-    HARD = "hard"
+    SOFT = "soft"  # new ones leave in stages, live ones end by themselves until the deadline comes near
+    HARD = "hard"  # no new ones at once, live ones are moved
+    EMERGENCY = "emergency"  # the targets are dead: no new ones, and whoever is there resumes elsewhere by itself
+
+
+class DrainOrigin(StrEnum):
+    """Who wants a drain; the first of two wins where they overlap."""
+
+    OPERATOR = "operator"
+    PRACTICE = "practice"  # the calendar
+    AUTOMATIC = "automatic"  # blame
 
 
 class DrainState(StrEnum):
     """Progress of a drain; the table is ``drain.TRANSITIONS``."""
 
-    BLEEDING = "bleeding"  # soft: no new sessions, live ones end by themselves
-    MOVING = "moving"  # hard: live sessions are being moved
+    CORDONED = "cordoned"  # emergency: no new sessions; live ones resume elsewhere by themselves
+    SHIFTING = "shifting"  # soft: a falling share of new sessions is still taken
+    BLEEDING = "bleeding"  # no new sessions, live ones end by themselves
+    MOVING = "moving"  # live sessions are being moved
+    FORCING = "forcing"  # the deadline of the agents is over: their sessions get other agents
     PAUSED = "paused"
     DRAINED = "drained"
     UNDONE = "undone"
@@ -410,13 +423,13 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """A committed drain with its frozen target list and what each target's intent was before."""
+    """A committed drain with its frozen targets, what hung on them, and what each target's intent was before."""
 
     id: DrainId
     selector: Selector
     mode: DrainMode
     state: DrainState
-    targets: tuple[DataCenterId, ...]
+    targets: tuple[DataCenterId, ...]  # whole data centers; empty where ``nodes`` are drained
     previous: Mapping[DataCenterId, Intent]
     reason: str
     created_at: Micros
@@ -426,6 +439,19 @@ class Drain:
     sessions_at_start: int = 0
     finished_at: Micros | None = None
     revision: int = 0
+    origin: DrainOrigin = DrainOrigin.OPERATOR
+    share_ppm: int = 0  # of new sessions that the targets may still take
+    since: Micros = 0  # when it came into its state, or into its present share
+    stage_s: int = 0  # how long each share is kept; 0: no stages
+    paused_from: DrainState | None = None
+    note: str = ""  # why it is in its state, if not by the operator's wish: the gate that was red, with its number
+    nodes: tuple[NodeId, ...] = ()
+    previous_nodes: Mapping[NodeId, Intent] = field(default_factory=dict)
+    receivers: tuple[DataCenterId, ...] = ()  # where its sessions were to go when it began; the gates look at these
+    routes_through: int = 0  # routes that relayed over the targets when it began
+    agents_behind: Mapping[DataCenterId, int] = field(default_factory=dict)  # held places of agents when it began
+    cut_at: Micros | None = None  # when sessions lose the agents that are still held; None: never
+    outcome: str = ""  # of a practice
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,9 +155,11 @@ class NodeBody(ResourceBody):
     relay_port: Port = 0
     media_url: Url = ""
     labels: Labels = Field(default_factory=dict)
+    intent: Intent | None = None
 
     def core(self, id: str, present: Inventory) -> Node:
         """Map to the core type."""
+        before = present.nodes.get(NodeId(id))
         return Node(
             NodeId(id),
             DataCenterId(self.data_center),
@@ -166,6 +168,7 @@ class NodeBody(ResourceBody):
             self.relay_port,
             self.media_url,
             dict(sorted(self.labels.items())),
+            intent=self.intent or (Intent.SERVING if before is None else before.intent),
         )
 
 
@@ -345,7 +348,8 @@ def _place(resource: Provider | Region | Node | Pool) -> dict[str, object]:
         case Node():
             ports = {"reflector_port": resource.reflector_port, "relay_port": resource.relay_port}
             addresses = {"data_center": resource.data_center, "addresses": dict(resource.addresses)}
-            return {"id": resource.id} | addresses | ports | {"media_url": resource.media_url} | shared
+            own = {"media_url": resource.media_url, "intent": resource.intent}
+            return {"id": resource.id} | addresses | ports | own | shared
         case Pool():
             cap = known_ms(resource.max_rtt_us)
             life = {name: getattr(resource, name) for name in POOL_LIFE}

@@ -10,11 +10,13 @@ Errors: ``unknown_key``, ``key_exists``, ``token_unknown``, ``token_used``, ``to
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import Connection, insert, select, update
 
 from router.access import Key, revoked
 from router.core.errors import InputRejected
-from router.core.model import DataCenterId, Event, KeyId, Micros, Node
+from router.core.model import DataCenterId, Event, Intent, KeyId, Micros, Node
 from router.store import events, resources
 from router.store.commit import Commit
 from router.store.rows import read_key, read_resource, row_of
@@ -81,6 +83,8 @@ def redeem_join_token(connection: Connection, token_hash: bytes, node: Node, key
     if place is not None and place["data_center"] != node.data_center:
         message = f"node {node.id} is already in {place['data_center']}; delete it there, or join under another id"
         raise InputRejected("wrong_data_center", message, field="node.id", rule="a node keeps its data center")
+    if place is not None:  # who joins again does not end a drain
+        node = replace(node, intent=Intent(place["intent"]))
     done = resources.put(connection, node, if_match=None, actor=actor, now=now, reason="joined")
     old = select(keys).where(keys.c.scope == key.scope, keys.c.revoked_at.is_(None))
     for row in connection.execute(old).mappings().all():

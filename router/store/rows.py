@@ -19,6 +19,7 @@ from router.core.model import (
     Constraints,
     Drain,
     DrainMode,
+    DrainOrigin,
     DrainState,
     Event,
     Intent,
@@ -62,7 +63,17 @@ _DECODE: Mapping[str, Callable[[Any], Any]] = {
     "mode": DrainMode,
     **dict.fromkeys(("allow_providers", "deny_providers", "allow_regions", "deny_regions", "allow_transports"), _tuple),
 }
-_DRAIN_DECODE = {**_DECODE, "state": DrainState, "selector": lambda value: Selector(**value)}
+_DRAIN_DECODE: Mapping[str, Callable[[Any], Any]] = {
+    **_DECODE,
+    "state": DrainState,
+    "selector": lambda value: Selector(**value),
+    "origin": DrainOrigin,
+    "paused_from": _optional(DrainState),
+    "previous_nodes": _DECODE["previous"],
+    "agents_behind": _sorted,
+    "nodes": tuple,
+    "receivers": tuple,
+}
 _AGENT_DECODE = {**_DECODE, "state": AgentState}
 _CLIENT_FIELDS = tuple(field.name for field in fields(Client))
 

@@ -104,6 +104,7 @@ class NodeColumns(LabelledColumns):
     reflector_port: Named[int] = Column(Integer)
     relay_port: Named[int] = Column(Integer)
     media_url: Named[str] = Column(String)
+    intent: Named[str] = Column(String, server_default=text("'serving'"))
 
 
 class LinkColumns(LabelledColumns):
@@ -296,6 +297,19 @@ class DrainColumns(TypedColumns):
     sessions_at_start: Named[int] = Column(BigInteger)
     finished_at: Named[int | None] = Column(BigInteger)
     revision: Named[int] = Column(BigInteger)
+    origin: Named[str] = Column(String, server_default=text("'operator'"))
+    share_ppm: Named[int] = Column(Integer, server_default="0")
+    since: Named[int] = Column(BigInteger, server_default="0")
+    stage_s: Named[int] = Column(Integer, server_default="0")
+    paused_from: Named[str | None] = Column(String)
+    note: Named[str] = Column(String, server_default=text("''"))
+    nodes: Named[list[str]] = Column(Json, server_default=text("'[]'"))
+    previous_nodes: Named[dict[str, str]] = Column(Json, server_default=text("'{}'"))
+    receivers: Named[list[str]] = Column(Json, server_default=text("'[]'"))
+    routes_through: Named[int] = Column(BigInteger, server_default="0")
+    agents_behind: Named[dict[str, int]] = Column(Json, server_default=text("'{}'"))
+    cut_at: Named[int | None] = Column(BigInteger)
+    outcome: Named[str] = Column(String, server_default=text("''"))
 
 
 class KeyColumns(TypedColumns):

@@ -126,7 +126,7 @@ FULL: dict[str, dict[str, Any]] = {
     },
     "nodes": {
         "data_center": "d", "addresses": {"fibre": "10.0.0.1", "internet": "2001:db8::1"}, "reflector_port": 1,
-        "relay_port": 0, "media_url": "", "labels": {},
+        "relay_port": 0, "media_url": "", "labels": {}, "intent": "draining",
     },
     "links": {
         "from": "a", "to": "b", "transport": "fibre", "capacity_mbps": 10, "price_usd_per_gb": 0.000001,
