@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from router.core.errors import InputRejected
-from router.core.model import ID_PATTERN, ID_REGEX, KeyId, Micros, SessionId
+from router.core.model import ID_PATTERN, ID_REGEX, DataCenterId, KeyId, Micros, NodeId, SessionId
 
 SCOPES = ("viewer", "media", "operator", "admin")
 AGENT_PREFIX = "agent:"
@@ -43,6 +43,24 @@ class Key:
     hash: bytes
     created_at: Micros
     revoked_at: Micros | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """The stored half of a join token; ``seed`` is there while a caller may ask for the same token again."""
+
+    hash: bytes
+    data_center: DataCenterId
+    created_at: Micros
+    expires_at: Micros
+    used_at: Micros | None = None
+    used_by: NodeId | None = None  # used by nobody: revoked
+    seed: bytes | None = None
+
+    @property
+    def id(self) -> str:
+        """A public name: the first 96 bits of the hash, from which nobody finds the secret."""
+        return f"jt-{self.hash[:12].hex()}"
 
 
 @dataclass(frozen=True, slots=True)

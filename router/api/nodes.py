@@ -1,29 +1,19 @@
-"""Nodes of the fleet: join tokens, joining, probe and reaction plans, acknowledgements, and probe reports.
-
-A join token is the text ``tj_<data center>_<secret>``: single use, expiring, kept as a BLAKE2b-256 hash of the whole
-text. It says which data center its bearer may join, and joining yields a key that may act as that node and as nothing
-else.
-"""
+"""Nodes of the fleet: probe and reaction plans, acknowledgements, and probe reports."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import re
-import secrets
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from probes.wire import WireError, decode_report, encode
-from router.access import AGENT_PREFIX, mint_key
+from router.access import AGENT_PREFIX
 from router.api.gate import (
     NODE,
     NODE_OR_VIEWER,
-    OPERATOR,
     Endpoint,
-    actor_of,
     closing_of,
     insist_on_own_node,
     key_of,
@@ -35,61 +25,18 @@ from router.api.reply import IfNoneMatch, PathId, WaitS, etag, not_modified, rep
 from router.api.resources import unknown
 from router.core.errors import InputRejected
 from router.core.messages import Reported
-from router.core.model import DataCenterId, NodeId
+from router.core.model import NodeId
 from router.core.solve import reaction_plan, same_reactions
 from router.core.tables import View
 from router.schemas.access import (
     Accepted,
     AckBody,
-    JoinAnswer,
-    JoinBody,
-    JoinTokenAnswer,
-    JoinTokenBody,
     PlanAnswer,
     ReactionPlanAnswer,
 )
-from router.schemas.units import rfc3339
 
 endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["nodes"])
 REFRESH_US = 5_000_000  # a node's routes are at most so much older than those in force
-_TOKEN = re.compile(r"tj_([a-z0-9][a-z0-9-]{0,62})_[A-Za-z0-9_-]{43}")
-
-
-def _hash(token: str) -> bytes:
-    return hashlib.blake2b(token.encode(), digest_size=32).digest()
-
-
-@endpoints.post(
-    "/data-centers/{id}/join-tokens", response_model=JoinTokenAnswer, status_code=201, dependencies=[Depends(OPERATOR)]
-)
-async def create_join_token(request: Request, id: PathId, body: JoinTokenBody) -> Response:
-    """Make a single-use token with which one node may join this data center."""
-    runtime, actor = runtime_of(request), actor_of(request)
-    data_center = DataCenterId(id)
-    if data_center not in runtime.view.inventory.data_centers:
-        raise unknown("data-centers", id)
-    token = f"tj_{id}_{secrets.token_urlsafe(32)}"
-    now = runtime.now()
-    expires_at = now + body.expires_in_s * 1_000_000
-    await runtime.commit(
-        lambda store: store.add_join_token(_hash(token), data_center, expires_at, actor=actor, now=now)
-    )
-    return reply({"token": token, "data_center": id, "expires_at": rfc3339(expires_at)}, 201)
-
-
-@endpoints.post("/join", response_model=JoinAnswer, status_code=201)
-async def join(request: Request, body: JoinBody) -> Response:
-    """Trade a join token for a node's identity, its key and its first probe plan."""
-    runtime = runtime_of(request)
-    found = _TOKEN.fullmatch(body.token)
-    if found is None:
-        raise InputRejected("token_unknown", "this is not a join token of this control plane", field="token")
-    node = body.node.core(DataCenterId(found[1]))
-    key, text = mint_key(f"{AGENT_PREFIX}{node.id}", f"node {node.id}", runtime.now())
-    await runtime.commit(lambda store: store.redeem_join_token(_hash(body.token), node, key, runtime.now()))
-    runtime.keys.replace(key)
-    plan = encode(with_keys(runtime.plan(node.id), runtime.secret))
-    return reply({"node": node.id, "data_center": node.data_center, "key": text, "plan": plan}, 201)
 
 
 @endpoints.get("/nodes/{id}/plan", response_model=PlanAnswer, dependencies=[Depends(NODE_OR_VIEWER)])

@@ -38,6 +38,7 @@ STATUS: Mapping[str, int] = {
     "token_expired": 403,
     "token_unknown": 403,
     "token_used": 403,
+    "token_revoked": 403,
     "wrong_data_center": 403,
     # what was asked
     "bad_request": 400,
@@ -85,6 +86,7 @@ STATUS: Mapping[str, int] = {
     "unknown_leg": 404,
     "unknown_drain": 404,
     "unknown_key": 404,
+    "unknown_join_token": 404,
     "revision_conflict": 412,
     "unknown_kind": 404,
     "link_exists": 409,

@@ -42,7 +42,8 @@ limit, is `/openapi.json` (OpenAPI 3.1); this page is the map.
 - **Links.** `expected_ms` and `metric_us` of a link, and its age, follow every report at once; the rest is of the last
   link table, made once a second.
 - **Idempotency.** `PUT` and `DELETE` of a session may be repeated; `POST /v1/sessions` with the same `Idempotency-Key`
-  and body gives the same session for 24 h (the token is a fresh one of the same epoch).
+  and body gives the same session for 24 h (the token is a fresh one of the same epoch). A join token that was made with
+  an `Idempotency-Key` is given again for the same key until it is used, revoked or expired; then another one is made.
 - **Resuming.** `POST /v1/sessions/{id}/resume` takes `{token, client, unreachable?}`. `unreachable` names up to 16 data
   centers whose edge did not answer the client just now; they are not offered in this answer (unknown names are passed
   over), and with nothing left it is 409 `no_edge`: ask again without them. An edge whose node had sessions and has said

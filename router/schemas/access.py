@@ -53,11 +53,28 @@ class JoinTokenBody(Body):
 
 
 class JoinTokenAnswer(Answer):
-    """A single-use token; shown once."""
+    """A single-use token as it is kept."""
+
+    id: str
+    data_center: str
+    state: Literal["unused", "used", "expired", "revoked"]
+    created_at: str
+    expires_at: str
+    used_at: str | None
+    used_by: str | None
+
+
+class NewJoinTokenAnswer(JoinTokenAnswer):
+    """A token that was just made, or asked for again: the only answer with the secret in it."""
 
     token: str
-    data_center: str
-    expires_at: str
+
+
+class JoinTokenList(Answer):
+    """Tokens of a data center, oldest first."""
+
+    items: list[JoinTokenAnswer]
+    next: str | None
 
 
 class JoiningNode(Body):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from router.access import Key
+from router.access import JoinToken, Key
 from router.core.errors import InputRejected
 from router.core.messages import AppendHistory, RouteChange
 from router.core.model import (
@@ -48,6 +48,7 @@ from router.store import (
     events,
     heartbeats,
     history,
+    join_tokens,
     keys,
     legs,
     migrate,
@@ -118,15 +119,25 @@ class Store:
         """Return all keys, oldest first, revoked ones too."""
         return self._read(keys.every)
 
-    def add_join_token(
-        self, token_hash: bytes, data_center: DataCenterId, expires_at: Micros, *, actor: str, now: Micros
-    ) -> Commit[None]:
-        """Let one node join a data center."""
-        return self._write(lambda c: keys.add_join_token(c, token_hash, data_center, expires_at, actor=actor, now=now))
+    def add_join_token(self, token: JoinToken, name: str | None = None, *, actor: str) -> Commit[JoinToken]:
+        """Let one node join a data center; an unused token of the same name is given again."""
+        return self._write(lambda c: join_tokens.add(c, token, name, actor=actor))
+
+    def join_tokens(self, data_center: DataCenterId) -> tuple[JoinToken, ...]:
+        """Return the join tokens of a data center, oldest first, spent ones too."""
+        return self._read(lambda c: join_tokens.of_data_center(c, data_center))
+
+    def join_token(self, id: str) -> JoinToken:
+        """Return a join token by its public name. Raises ``unknown_join_token``."""
+        return self._read(lambda c: join_tokens.find(c, id))
+
+    def revoke_join_token(self, id: str, *, actor: str, now: Micros) -> Commit[JoinToken]:
+        """Make a join token worthless."""
+        return self._write(lambda c: join_tokens.revoke(c, id, actor=actor, now=now))
 
     def redeem_join_token(self, token_hash: bytes, node: Node, key: Key, now: Micros) -> Commit[Node]:
         """Trade a token for a node with a key of its own; the node's older keys are revoked."""
-        return self._write(lambda c: keys.redeem_join_token(c, token_hash, node, key, now))
+        return self._write(lambda c: join_tokens.redeem(c, token_hash, node, key, now))
 
     # --- agents ------------------------------------------------------------------------------------------------------
 

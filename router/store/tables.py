@@ -333,6 +333,8 @@ class JoinTokenColumns(TypedColumns):
     expires_at: Named[int] = Column(BigInteger)
     used_at: Named[int | None] = Column(BigInteger)
     used_by: Named[str | None] = Column(String)
+    name: Named[str | None] = Column(String)
+    seed: Named[bytes | None] = Column(LargeBinary)
 
 
 class EventColumns(TypedColumns):

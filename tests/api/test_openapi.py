@@ -18,7 +18,8 @@ RESOURCES = ("providers", "regions", "data-centers", "nodes", "links", "policies
 CONTRACT: dict[str, set[str]] = {
     **{f"/v1/{kind}/{{id}}": {"put", "get", "delete"} for kind in RESOURCES},
     **{f"/v1/{kind}": {"get"} for kind in RESOURCES},
-    "/v1/data-centers/{id}/join-tokens": {"post"},
+    "/v1/data-centers/{id}/join-tokens": {"get", "post"},
+    "/v1/join-tokens/{id}": {"get", "delete"},
     "/v1/join": {"post"},
     "/v1/fleet": {"post"},
     "/v1/nodes/{id}/plan": {"get"},

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from router.access import mint_key
+from router.access import JoinToken, mint_key
 from router.core.errors import InputRejected
 from router.core.model import Agent, AgentState, Node, Policy, Provider, Region, SessionState
 from router.store import Store
@@ -134,7 +134,7 @@ def test_one_of_many_movers_wins_and_the_rest_are_fenced(store: Store, world: An
 
 def test_a_join_token_redeemed_by_many_is_used_by_one(store: Store, world: Any) -> None:
     world.seed()
-    store.add_join_token(b"hash", "oracle-fra", world.now + 9, actor="ops", now=1)
+    store.add_join_token(JoinToken(b"hash", "oracle-fra", 1, world.now + 9), actor="ops")
 
     def joiner(number: int) -> Callable[[], Any]:
         node, (key, _) = Node(f"new-{number}", "oracle-fra"), mint_key(f"agent:new-{number}", "n", 1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from router.access import Key, mint_key
+from router.access import JoinToken, Key, mint_key
 from router.core.errors import InputRejected, Unavailable
 from router.core.messages import AppendHistory, DrainChanged, ResourcesChanged, RouteChange
 from router.core.model import DataCenterId, Drain, DrainMode, DrainState, Event, Intent, Node, Selector, TrafficClass
@@ -160,7 +160,7 @@ def test_keys_are_kept_hashed_and_revoked_for_good(store: Store) -> None:
 
 def _token(store: Store, text: bytes, data_center: str = "oracle-fra", expires_at: int = 100) -> bytes:
     hash = hashlib.blake2b(text, digest_size=32).digest()
-    store.add_join_token(hash, data_center, expires_at, actor="ops", now=1)
+    store.add_join_token(JoinToken(hash, data_center, 1, expires_at), actor="ops")
     return hash
 
 
