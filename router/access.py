@@ -111,6 +111,11 @@ class KeyRing:
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._keys: dict[str, Key] = {key.id: key for key in keys}
 
+    @property
+    def edition(self) -> object:
+        """Another object after every change: a key that was good in this one is good as long as it is this one."""
+        return self._keys
+
     def verify(self, text: str) -> Key | None:
         """Return the live key that ``text`` proves, or None."""
         found = _KEY_TEXT.fullmatch(text)

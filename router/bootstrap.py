@@ -26,6 +26,7 @@ from router.addresses import AddressBook
 from router.api import create_app
 from router.api.closing import Closing
 from router.api.gate import key_text
+from router.api.repeats import Connection
 from router.core.errors import Unavailable
 from router.runtime import Runtime, RuntimeOptions, system_clock
 from router.settings import Settings
@@ -113,13 +114,13 @@ def _let_in(store: Store, text: str, name: str, now: int) -> Key:
 
 
 def config_of(app: App) -> uvicorn.Config:
-    """How uvicorn serves an app: one process, uvloop and httptools, no access log."""
+    """How uvicorn serves an app: one process, uvloop and httptools, repeated requests before them, no access log."""
     return uvicorn.Config(
         app.http,
         host=app.settings.host,
         port=app.settings.port,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         access_log=False,

@@ -28,6 +28,7 @@ from router.core.errors import TendrilError
 
 if TYPE_CHECKING:
     from router.api.pulses import Pulses
+    from router.api.repeats import Repeats
     from router.runtime import Runtime
     from router.settings import Settings
     from router.telemetry import Tallies
@@ -140,6 +141,7 @@ class HotTable:
 
     exact: dict[tuple[str, str], HotPath] = field(default_factory=dict)
     under: dict[tuple[str, str], HotPath] = field(default_factory=dict)
+    repeats: Repeats | None = None  # what a connection may answer by itself
 
     def find(self, method: str, path: str) -> HotPath | None:
         """The hot path of a request, if it has one; an exact path wins."""

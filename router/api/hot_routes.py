@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from router.api.gate import VIEWER
 from router.api.hot import Answered, Asked, HotTable
+from router.api.repeats import Repeats
 from router.core.errors import InputRejected
 from router.core.model import ID_PATTERN, Micros, PolicyId, TrafficClass
 from router.core.tables import Context, View
@@ -75,24 +76,25 @@ class HotRoutes:
         table.under["GET", "/v1/routes/"] = self.one
         table.exact["GET", "/v1/routes"] = self.table
         table.exact["POST", "/v1/routes/batch"] = self.many
+        table.repeats = Repeats(self)
 
     async def one(self, asked: Asked) -> Answered | None:
         """``GET /v1/routes/{from}/{to}``."""
-        question = self._question(asked.query)
+        question = self.question(asked.query)
         if question is None or question.source is not None or not asked.admitted(VIEWER):
             return None
         pair = asked.path.split("/")
         if len(pair) != 5:
             return None
         view, now = asked.runtime.view, asked.runtime.now()
-        found = self._find(view, question.context, pair[3], pair[4])
+        found = self.find(view, question.context, pair[3], pair[4])
         if found is None or view.routes is None:
             return None
         return Answered(found.at(moment_of(view.routes, now)).encode())
 
     async def table(self, asked: Asked) -> Answered | None:
         """``GET /v1/routes?from=``; whoever waits for another generation does so in FastAPI."""
-        question = self._question(asked.query)
+        question = self.question(asked.query)
         if question is None or question.source is None or b"if-none-match" in asked.headers:
             return None
         if not asked.admitted(VIEWER):
@@ -103,7 +105,7 @@ class HotRoutes:
         moment, routes = moment_of(view.routes, now), []
         for target in view.inventory.data_centers:
             if target != source:
-                found = self._find(view, question.context, source, target)
+                found = self.find(view, question.context, source, target)
                 if found is None:
                     return None
                 routes.append(found.at(moment))
@@ -128,7 +130,8 @@ class HotRoutes:
             return None
         return Answered(f'{{"generation":{view.generation},"routes":[{",".join(texts)}]}}'.encode())
 
-    def _question(self, query: bytes) -> Question | None:
+    def question(self, query: bytes) -> Question | None:
+        """What a query string asks, as :func:`question_of` reads it; remembered."""
         try:
             return self._questions[query]
         except KeyError:
@@ -137,7 +140,7 @@ class HotRoutes:
             self._questions[query] = question = question_of(query)
             return question
 
-    def _find(self, view: View, context: Context, source: str, target: str) -> Fragment | None:
+    def find(self, view: View, context: Context, source: str, target: str) -> Fragment | None:
         """The fragment of a pair; ``None`` where FastAPI must answer: unknown names, a pair newer than the table."""
         self.fragments.look(view)
         found = self.fragments.of(context).get((source, target))
@@ -178,7 +181,7 @@ class HotRoutes:
         for pair in batch.pairs:
             found = made.get(pair)
             if found is None:
-                found = self._find(view, batch.context, *pair)
+                found = self.find(view, batch.context, *pair)
                 if found is None:
                     return None
                 made = self.fragments.of(batch.context)

@@ -143,6 +143,7 @@ class Fragments:
         self._health: tuple[DataCenterHealth, ...] = ()
         self._frail: list[tuple[Context, tuple[str, str]]] = []  # without a path: their reasons tell of health
         self.count = 0
+        self.edition = object()  # another one whenever a fragment was forgotten
 
     def look(self, view: View) -> bool:
         """From now on answer from this View; whether everything was forgotten, as it says other things of routes."""
@@ -181,6 +182,8 @@ class Fragments:
         return made
 
     def _forget_frail(self) -> None:
+        if self._frail:
+            self.edition = object()
         for context, pair in self._frail:
             del self._made[context][pair]
         self._frail = []
@@ -190,3 +193,4 @@ class Fragments:
         self._made = {}
         self._frail = []
         self._chars = self.count = 0
+        self.edition = object()
