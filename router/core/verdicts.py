@@ -27,7 +27,7 @@ class ComponentKind(StrEnum):
     TARGET = "target"  # an agent host or hub, seen from everywhere; id: data center
     TRANSIT = "transit"  # peering or a segment; id: as1234/provider, or data center>data center
     CLIENT_ISP = "client_isp"  # id: as1234
-    PROBER = "prober"  # who says so is wrong, what it speaks of is well; id: data center
+    PROBER = "prober"  # who says so is wrong, what it speaks of is well; id: node
 
 
 class Action(StrEnum):

@@ -1,0 +1,283 @@
+"""The core's memory of blame: takes observations in, asks for judgements, keeps verdicts as leases.
+
+``case`` freezes what was seen, a worker judges it, ``settle`` turns findings into verdicts. A verdict is renewed by
+fresh bad evidence from a vantage outside of what it blames, and ends without it after ``LEASE_US``; it ends sooner when
+``LEAVE_US`` pass in which the evidence says that all is well. No evidence at all is neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from router.core.blame.cells import Cells
+from router.core.blame.components import Atlas, signature, unique
+from router.core.blame.evidence import Weighed, evidence_of, weigh
+from router.core.blame.infer import Case, Finding, Judgement
+from router.core.blame.outcomes import Outcome
+from router.core.blame.words import ACTIONS, sentence
+from router.core.model import DataCenterId, Inventory, Micros, NodeId
+from router.core.tables import I64
+from router.core.verdicts import (
+    LIKELY_PPM,
+    SURE_PPM,
+    WINDOW_US,
+    Action,
+    Alternative,
+    Blame,
+    Component,
+    ComponentKind,
+    Verdict,
+)
+
+LEASE_US = 30_000_000
+LEAVE_US = 6_000_000  # three windows: as long as it takes to act
+ABSORB_US = 600_000_000  # a way or a client network that stays bad for so long is what is usual now
+SETTLE_US = 32_000_000  # after a start nothing is blamed: there is no baseline to be worse than
+FREEZE_US = 10_000_000  # how long everything must be well again before automation goes on
+MOST_WANTED = 24  # pairs of data centers that are probed harder to tell two suspects apart
+_FADING = (ComponentKind.TRANSIT, ComponentKind.CLIENT_ISP)
+
+
+class BlameBook:
+    """Cells, verdicts and the state of the freeze; private state of the core."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._start(inventory)
+        self.current = Blame()
+        self._since: dict[Component, Micros] = {}  # when a present verdict was first spoken
+        self._sure_since: dict[Component, Micros] = {}
+        self._found_at: dict[Component, Micros] = {}
+        self._dark_at: Micros = 0
+        self._number = 0
+        self.pending: Case | None = None  # what the outstanding judgement is about
+        self.wanted: tuple[tuple[DataCenterId, DataCenterId], ...] = ()
+
+    def _start(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+        self._atlas = Atlas(inventory)
+        self._cells = Cells()
+        self._groups: dict[str, int] = {}
+        self._began_at: Micros = 0
+        self._pairs: dict[tuple[NodeId, tuple[str, ...]], tuple[I64, I64]] = {}
+
+    def adopt(self, inventory: Inventory) -> None:
+        """Follow a change of the inventory; other data centers or nodes mean new baselines."""
+        if signature(inventory) != self._atlas.signature:
+            self._start(inventory)
+            self.pending = None
+        self._inventory = inventory
+
+    # --- evidence in -------------------------------------------------------------------------------------------------
+
+    def observe_probes(
+        self, source: NodeId, peers: tuple[str, ...], sent: I64, received: I64, rtt_us: I64, now: Micros
+    ) -> None:
+        """Count what one report says: probes lost, and those that took longer than they use to."""
+        self._began_at = self._began_at or now
+        if source not in self._atlas.nodes:
+            return
+        pick, rows = self._rows(source, peers)
+        sent, received, rtt_us = sent[pick], received[pick], rtt_us[pick]
+        late = self._cells.slow(rows, np.where(received > 0, rtt_us, -1))
+        bad = np.where(late, sent, sent - received)
+        self._cells.note(rows, sent.astype(np.float64), bad.astype(np.float64), now)
+
+    def _rows(self, source: NodeId, peers: tuple[str, ...]) -> tuple[I64, I64]:
+        """Which rows of a report are of known nodes, and their cells; plans change seldom, so it is kept."""
+        found = self._pairs.get((source, peers))
+        if found is None:
+            known = [(i, NodeId(p)) for i, p in enumerate(peers) if p in self._atlas.nodes and p != source]
+            rows = [self._cells.row.get((source, peer), -1) for _, peer in known]
+            rows = [self._probe_cell(source, p) if r < 0 else r for (_, p), r in zip(known, rows, strict=True)]
+            if len(self._pairs) > 4 * len(self._atlas.nodes) + 16:
+                self._pairs.clear()
+            found = np.array([i for i, _ in known], np.int64), np.array(rows, np.int64)
+            self._pairs[source, peers] = found
+        return found
+
+    def _probe_cell(self, source: NodeId, peer: NodeId) -> int:
+        a, b = self._atlas.nodes[source], self._atlas.nodes[peer]
+        u, v = a.data_center, b.data_center
+        parts = dict.fromkeys(a.alone, v) | dict.fromkeys(b.node, u)
+        if u != v:
+            parts |= dict.fromkeys(a.whole, v) | dict.fromkeys(b.whole, u)
+            parts[self._atlas.segment(self._atlas.data_centers[u], self._atlas.data_centers[v])] = u
+        return self._cells.add((source, peer), 0, tuple(sorted(parts.items())))
+
+    def observe_outcomes(self, outcomes: Iterable[Outcome], now: Micros) -> None:
+        """Count what became of sessions."""
+        self._began_at = self._began_at or now
+        rows, n, b = [], [], []
+        for one in outcomes:
+            if one.edge in self._atlas.places:
+                rows.append(self._session_cell(one))
+                b.append(one.bad + one.setup_failed)
+                n.append(b[-1] + one.good + one.setup_ok)
+        if rows:
+            self._cells.note(np.array(rows, np.int64), np.array(n, np.float64), np.array(b, np.float64), now)
+
+    def _session_cell(self, one: Outcome) -> int:
+        key = (one.edge, one.node, one.group, one.hub, one.relays)
+        found = self._cells.row.get(key)
+        if found is not None:
+            return found
+        atlas, at = self._atlas, self._atlas.places[one.edge]
+        group = self._vantage(one.group)
+        parts: dict[int, int] = dict.fromkeys(at.whole, group)
+        node = None if one.node is None else atlas.nodes.get(one.node)
+        if node is not None:
+            parts |= dict.fromkeys(node.node, group)
+        if one.hub in atlas.places and one.hub is not None:
+            parts[atlas.target(one.hub)] = at.data_center
+            stops = (one.edge, *(dc for dc in one.relays if dc in atlas.places), one.hub)
+            for stop in stops[1:]:
+                parts |= {part: at.data_center for part in atlas.places[stop].whole if part not in parts}
+            for a, b in pairwise(stops):
+                if a != b:
+                    parts[atlas.segment(a, b)] = group
+        if one.group:
+            parts |= dict.fromkeys(atlas.client(one.group, at.provider), at.data_center)
+        return self._cells.add(key, 1, tuple(sorted((part, parts[part]) for part in unique(parts))))
+
+    def _vantage(self, group: str) -> int:
+        return len(self._atlas.data_centers) + self._groups.setdefault(group, len(self._groups))
+
+    # --- judgement ---------------------------------------------------------------------------------------------------
+
+    def case(self, now: Micros) -> Case | None:
+        """Freeze what was seen; None while a judgement is outstanding, or too soon after the start."""
+        if self.pending is not None or not self._began_at:
+            return None
+        cells, known = self._cells, self._atlas.components
+        cells.fade(now)
+        blamed = [known.number[name] for name in self._since if name in known.number and not self._is_old(name, now)]
+        cells.learn(now, np.array(blamed, np.int64))
+        if now - self._began_at < SETTLE_US:
+            return None
+        self._number += 1
+        cell, component, vantage = cells.entries()
+        size, held = cells.count, cells.counts
+        self.pending = Case(
+            number=self._number,
+            at=now,
+            names=tuple(known.names),
+            children={whole: tuple(parts) for whole, parts in known.children.items()},
+            cell=cell,
+            component=component,
+            vantage=vantage,
+            vantage_provider=(*self._atlas.providers, *self._groups),
+            kind=cells.kind[:size].copy(),
+            baseline=cells.baseline[:size].copy(),
+            last_bad=cells.last_bad[:size].copy(),
+            counts=tuple((held[f"{span}_n"][:size].copy(), held[f"{span}_b"][:size].copy()) for span in _SPANS),
+        )
+        return self.pending
+
+    def _is_old(self, name: Component, now: Micros) -> bool:
+        return name.kind in _FADING and now - self._since[name] > ABSORB_US
+
+    def settle(self, judgement: Judgement, now: Micros, frozen: str = "") -> tuple[list[Verdict], list[Verdict]]:
+        """Bring the verdicts up to date; returns those that begin and those that end. ``frozen``: others say so."""
+        if self.pending is None or judgement.number != self.pending.number:
+            return [], []
+        self.pending = None
+        reason = self._freeze(judgement.dark or frozen, now)
+        before = {v.component: v for v in self.current.verdicts}
+        after: dict[Component, Verdict] = {}
+        if not reason:
+            for finding in judgement.findings:
+                verdict = self._verdict(finding, weigh(judgement.case, finding), before, now)
+                if verdict is not None:
+                    after[verdict.component] = verdict
+        for name, old in before.items():
+            if name not in after and self._stays(judgement.case, old, now):
+                after[name] = replace(old, windows=0 if not reason else old.windows)
+        for name in [name for name in self._since if name not in after]:
+            for times in (self._since, self._sure_since, self._found_at):
+                times.pop(name, None)
+        order = sorted(after.values(), key=lambda v: (-v.confidence_ppm, v.component))
+        self.current = Blame(tuple(order), bool(reason), judgement.at, reason)
+        self.wanted = () if reason else self._splitting(judgement)
+        began = [v for v in order if v.component not in before]
+        return began, [old for name, old in before.items() if name not in after]
+
+    def _freeze(self, reason: str, now: Micros) -> str:
+        if reason:
+            self._dark_at = now
+            return reason
+        if self.current.frozen and now - self._dark_at < FREEZE_US:
+            return self.current.frozen_reason
+        return ""
+
+    def _verdict(
+        self, finding: Finding, weighed: Weighed, before: dict[Component, Verdict], now: Micros
+    ) -> Verdict | None:
+        name, evidence = finding.component, weighed.evidence
+        sure = int(1e6 * weighed.confidence)
+        expires = evidence.newest_at + LEASE_US
+        if sure < LIKELY_PPM or expires <= now:
+            return None
+        self._found_at[name] = now
+        if sure >= SURE_PPM:
+            self._sure_since.setdefault(name, now)
+        else:
+            self._sure_since.pop(name, None)
+        windows = 1 + (now - self._sure_since[name]) // WINDOW_US if name in self._sure_since else 0
+        return Verdict(
+            component=name,
+            confidence_ppm=sure,
+            since=self._since.setdefault(name, now),
+            windows=windows,
+            evidence=evidence,
+            alternatives=tuple(Alternative(other, int(1e6 * share)) for other, share in finding.alternatives),
+            action=ACTIONS[name.kind] if sure >= SURE_PPM else Action.WATCH,
+            expires_at=max(expires, before[name].expires_at) if name in before else expires,
+            text=sentence(self._inventory, name, evidence, sure >= SURE_PPM),
+        )
+
+    def _stays(self, case: Case, old: Verdict, now: Micros) -> bool:
+        """Whether a verdict that was not found again is kept for a while."""
+        if now >= old.expires_at:
+            return False
+        number = self._atlas.components.number.get(old.component)
+        if number is None:
+            return False
+        _, watched = evidence_of(case, Finding(old.component, 0.0, (), number, 0))
+        return not watched or now - self._found_at.get(old.component, now) < LEAVE_US
+
+    # --- probes that would tell --------------------------------------------------------------------------------------
+
+    def _splitting(self, judgement: Judgement) -> tuple[tuple[DataCenterId, DataCenterId], ...]:
+        """Pairs of data centers whose probes cross one of the two best suspects and not the other."""
+        wanted: dict[tuple[DataCenterId, DataCenterId], None] = {}
+        for finding in judgement.findings:
+            if finding.confidence >= SURE_PPM / 1e6:
+                continue
+            one = self._vertices(finding.component)
+            other = self._vertices(finding.alternatives[0][0]) if finding.alternatives else ()
+            if finding.component.kind is ComponentKind.TRANSIT and len(one) == 2:
+                wanted[min(one), max(one)] = None
+            calm = [dc for dc in self._atlas.data_centers if dc not in one and dc not in other]
+            for dc in (*(d for d in one if d not in other), *(d for d in other if d not in one), *one):
+                for far in calm[:3]:
+                    wanted[min(dc, far), max(dc, far)] = None
+        return tuple(wanted)[:MOST_WANTED]
+
+    def _vertices(self, name: Component) -> Sequence[DataCenterId]:
+        atlas = self._atlas
+        if name.kind is ComponentKind.TRANSIT and ">" in name.id:
+            return [dc for dc in map(DataCenterId, name.id.split(">")) if dc in atlas.places]
+        if name.kind in (ComponentKind.EDGE_REGION, ComponentKind.TARGET):
+            return [dc for dc in atlas.data_centers if dc == name.id]
+        if name.kind in (ComponentKind.NODE, ComponentKind.PROBER):
+            place = atlas.nodes.get(NodeId(name.id))
+            return [] if place is None else [atlas.data_centers[place.data_center]]
+        number = atlas.components.number.get(name)
+        return [dc for dc, place in atlas.places.items() if number in place.whole]
+
+
+_SPANS = ("short", "long")

@@ -1,0 +1,171 @@
+"""What was observed, in cells: each is one tuple of everything an observation crosses, with its counts and baseline.
+
+A probe's cell is (node, node); a session's is (edge node, edge, client network, hub, relays). Each observation is good
+or bad against its cell's own baseline: the median share of bad ones over the last blocks, with a floor, so that a
+client network that always loses 3 % is no news. A round trip counts as bad, too, if it is lost or is slower than the
+cell's usual one by more than noise.
+
+Counts fade with two time constants: ``SHORT_US`` to be quick, ``LONG_US`` for faults so mild that seconds do not show
+them. What crosses a blamed component does not teach the baseline, else a long fault would become what is usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import numpy as np
+
+from router.core.model import Micros
+from router.core.tables import F64, I64, Bool
+
+SHORT_US, LONG_US = 4_000_000, 24_000_000
+BLOCK_US = 30_000_000  # of the baseline
+BLOCKS = 12  # six minutes: longer than a burst, shorter than an evening
+FLOOR = np.array([0.006, 0.02])  # probes, sessions: what the internet, or people's own networks, do on any day
+YOUNG_BLOCKS, YOUNG_MOST = 4, 0.1  # soon after a start, what is as bad as this is a fault and not what is usual
+TRUST_FLOOR = 30.0  # observations that a block must outweigh before it says more than the floor
+SLOW_US, SLOW_SHARE = 20_000, 0.25  # slower than usual by this much is heard (ITU-T G.114 speaks of 20-30 ms steps)
+NEVER = np.iinfo(np.int64).max // 4
+MOST_CELLS = 1_000_000
+NOTHING_LEFT = 0.02  # observations; a session cell with less is given back
+
+_COUNTS = ("short_n", "short_b", "long_n", "long_b", "block_n", "block_b")
+
+
+class Cells:
+    """Struct of arrays that grows; rows are cells, entries join cells to components."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.row: dict[Hashable, int] = {}
+        self._room = 0
+        self.counts: dict[str, F64] = {name: np.zeros(0) for name in _COUNTS}
+        self.kind: I64 = np.zeros(0, np.int64)  # 0 probe, 1 session
+        self.last_bad: I64 = np.zeros(0, np.int64)
+        self.baseline: F64 = np.zeros(0)
+        self.usual_us: I64 = np.zeros(0, np.int64)  # usual round trip, NEVER while unknown
+        self.fastest_us: I64 = np.zeros(0, np.int64)  # of the present block
+        self._shares: list[F64] = []
+        self._trips: list[I64] = []
+        self._entries: list[tuple[int, int, int]] = []  # cell, component, vantage
+        self._joined: tuple[I64, I64, I64] | None = None
+        self._faded_at: Micros = 0
+        self._block_at: Micros = 0
+
+    def add(self, key: Hashable, kind: int, parts: tuple[tuple[int, int], ...]) -> int:
+        """A new cell; ``parts`` are (component, vantage that looks at it)."""
+        if self.count == self._room:
+            self._grow()
+        row = self.row[key] = self.count
+        self.count += 1
+        self.kind[row] = kind
+        self.baseline[row] = FLOOR[kind]
+        self._entries += [(row, component, vantage) for component, vantage in parts]
+        self._joined = None
+        return row
+
+    def _grow(self) -> None:
+        more = max(256, self._room)
+        self._room += more
+        self.counts = {name: np.append(held, np.zeros(more)) for name, held in self.counts.items()}
+        self.kind = np.append(self.kind, np.zeros(more, np.int64))
+        self.last_bad = np.append(self.last_bad, np.zeros(more, np.int64))
+        self.baseline = np.append(self.baseline, np.zeros(more))
+        self.usual_us = np.append(self.usual_us, np.full(more, NEVER))
+        self.fastest_us = np.append(self.fastest_us, np.full(more, NEVER))
+        self._shares = [np.append(held, np.full(more, np.nan)) for held in self._shares]
+        self._trips = [np.append(held, np.full(more, NEVER)) for held in self._trips]
+
+    def note(self, rows: I64, n: F64, b: F64, now: Micros) -> None:
+        """Count observations and bad ones; rows may repeat."""
+        for name, add in (("n", n), ("b", b)):
+            for span in ("short", "long", "block"):
+                np.add.at(self.counts[f"{span}_{name}"], rows, add)
+        self.last_bad[rows[b > 0]] = now
+
+    def slow(self, rows: I64, trips_us: I64) -> Bool:
+        """Which round trips are slower than their cell's usual one, and remember the fastest of the block."""
+        heard = trips_us >= 0
+        np.minimum.at(self.fastest_us, rows[heard], trips_us[heard])
+        usual = self.usual_us[rows]
+        late: Bool = heard & (usual < NEVER) & (trips_us > usual + np.maximum(SLOW_US, SLOW_SHARE * usual))
+        return late
+
+    def fade(self, now: Micros) -> None:
+        """Let counts grow old; to be called before they are looked at."""
+        if self._faded_at:
+            passed = max(0, now - self._faded_at)
+            for span, life in (("short", SHORT_US), ("long", LONG_US)):
+                keep = float(np.exp(-passed / life))
+                self.counts[f"{span}_n"] *= keep
+                self.counts[f"{span}_b"] *= keep
+        else:
+            self._block_at = now
+        self._faded_at = now
+
+    def learn(self, now: Micros, blamed: I64) -> None:
+        """Close the baseline's block when it is over; ``blamed``: components whose cells do not teach anything."""
+        if now - self._block_at < BLOCK_US:
+            self._first_trips(now)
+            return
+        self._block_at = now
+        cell, component, _ = self.entries()
+        spoiled = np.zeros(self._room, np.bool_)
+        spoiled[cell[np.isin(component, blamed)]] = True
+        n, b = self.counts["block_n"], self.counts["block_b"]
+        floor = FLOOR[self.kind]
+        share = np.where((n >= 4) & ~spoiled, (b + TRUST_FLOOR * floor) / (n + TRUST_FLOOR), np.nan)
+        self._shares = [*self._shares, share][-BLOCKS:]
+        self._trips = [*self._trips, np.where(spoiled, NEVER, self.fastest_us)][-BLOCKS:]
+        with np.errstate(invalid="ignore"):
+            usual = _middle(np.stack(self._shares))
+        most = 0.5 if len(self._shares) >= YOUNG_BLOCKS else YOUNG_MOST
+        self.baseline = np.clip(np.where(np.isnan(usual), self.baseline, usual), floor, most)
+        trips = np.stack(self._trips).astype(np.float64)
+        middle = _middle(np.where(trips < NEVER, trips, np.nan))
+        self.usual_us = np.where(np.isnan(middle), self.usual_us, middle).astype(np.int64)
+        n[:] = b[:] = 0.0
+        self.fastest_us[:] = NEVER
+        self._give_back()
+
+    def _first_trips(self, now: Micros) -> None:
+        """Until a block is over, the usual round trip of a new cell is the fastest of its first seconds."""
+        if now - self._block_at >= BLOCK_US // 6:
+            new = (self.usual_us >= NEVER) & (self.fastest_us < NEVER)
+            self.usual_us[new] = self.fastest_us[new]
+
+    def _give_back(self) -> None:
+        """Forget session cells of which nothing is left, once there are many."""
+        gone = (self.kind[: self.count] == 1) & (self.counts["long_n"][: self.count] < NOTHING_LEFT)
+        if gone.sum() * 4 < self.count:
+            return
+        stay = np.flatnonzero(~gone)
+        place = np.full(self.count, -1, np.int64)
+        place[stay] = np.arange(len(stay))
+        self.row = {key: int(place[row]) for key, row in self.row.items() if place[row] >= 0}
+        self._entries = [(int(place[c]), k, v) for c, k, v in self._entries if place[c] >= 0]
+        self._joined = None
+        self.count = self._room = len(stay)
+        self.counts = {name: held[stay] for name, held in self.counts.items()}
+        self.kind, self.last_bad = self.kind[stay], self.last_bad[stay]
+        self.baseline, self.usual_us, self.fastest_us = self.baseline[stay], self.usual_us[stay], self.fastest_us[stay]
+        self._shares = [held[stay] for held in self._shares]
+        self._trips = [held[stay] for held in self._trips]
+
+    def entries(self) -> tuple[I64, I64, I64]:
+        """Cell, component and vantage of every entry."""
+        if self._joined is None:
+            table = np.array(self._entries, np.int64).reshape(-1, 3)
+            self._joined = table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy()
+        return self._joined
+
+
+def _middle(stack: F64) -> F64:
+    """Median over the first axis of what is not NaN; NaN where nothing is."""
+    ordered = np.sort(stack, axis=0)  # NaN last
+    known = (~np.isnan(ordered)).sum(axis=0)
+    last = np.maximum(known - 1, 0)
+    low = np.take_along_axis(ordered, (last // 2)[None], axis=0)[0]
+    high = np.take_along_axis(ordered, ((last + 1) // 2)[None], axis=0)[0]
+    middle: F64 = (low + high) / 2
+    return middle

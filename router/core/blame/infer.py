@@ -1,0 +1,298 @@
+"""The question "whose fault is it?" frozen, and its answer: greedy weighted set cover with likelihoods.
+
+Each round takes the component that explains most: the sum, over the cells that cross it, of what the fault would make
+likelier (bad ones explained) and less likely (good ones contradicted), plus the prior of its kind shared by all of that
+kind, so that many suspects need more evidence each. What it explains is explained away, and the next round looks at
+the rest. A fault may spare a share of the cells that cross it; it may be of the network (probes and sessions) or of the
+service (sessions alone); a mild one of the network may be too little for sessions to notice.
+
+After the rounds, parts that fell together are given to the whole they make up if one cause is likelier than several.
+Confidence is the posterior of each pick against everything that could stand in its place, and against nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from router.core.blame.components import SHARES
+from router.core.blame.likelihood import SEVERITIES, ratios
+from router.core.model import Micros
+from router.core.tables import F64, I64, Bool
+from router.core.verdicts import Component, ComponentKind
+
+HIT_SHARES = np.array([0.6, 0.97])  # of the cells that cross a faulty component: how many it hits
+RARE = -4.0  # log odds that something is wrong at any moment, before anything was observed
+SERVICE, NETWORK = float(np.log(0.45)), float(np.log(0.55))  # of faults of machines and places
+MILD = 2  # severities below this number may be too mild for sessions to notice
+MOST_PICKS = 8
+TEMPER = 1.6  # the cells are not as independent as the sum presumes; measured by ``bench blame``, see its calibration
+MOST_ALTERNATIVES = 3
+GONE_NATS = -6.0  # what the last seconds say against a fault of the last minute ends it
+_MACHINES = (ComponentKind.NODE, ComponentKind.EDGE_REGION, ComponentKind.PROVIDER_REGION, ComponentKind.PROVIDER)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Everything a judgement is made of, frozen; arrays are per cell, per entry (cell x component), or per component"""
+
+    number: int
+    at: Micros
+    names: tuple[Component, ...]
+    children: dict[int, tuple[int, ...]]
+    cell: I64  # [entry]
+    component: I64  # [entry]
+    vantage: I64  # [entry]
+    vantage_provider: tuple[str, ...]  # [vantage] the provider it belongs to, or its own name
+    kind: I64  # [cell] 0 probe, 1 session
+    baseline: F64  # [cell]
+    last_bad: I64  # [cell]
+    counts: tuple[tuple[F64, F64], ...]  # (observed, bad) per horizon, the short one first
+
+    def judged(self) -> Judgement:
+        """Answer; may be called in any thread, and as often as anybody likes."""
+        return judge(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A component that is likely at fault."""
+
+    component: Component
+    confidence: float
+    alternatives: tuple[tuple[Component, float], ...]
+    number: int
+    horizon: int
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """The answer to a case."""
+
+    number: int
+    at: Micros
+    findings: tuple[Finding, ...]
+    dark: str  # why automation must freeze; empty: it need not
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class _Pick:
+    component: int
+    service: bool  # sessions alone
+    probe_combo: int
+    session_combo: int  # -1: sessions do not notice
+
+
+class _Board:
+    """One horizon of a case: likelihood ratios of its cells, and what of them is explained."""
+
+    def __init__(self, case: Case, horizon: int) -> None:
+        self.case = case
+        n, b = case.counts[horizon]
+        self.size = len(case.names)
+        alive = n > 0.3
+        self.entries = np.flatnonzero(alive[case.cell])
+        self.component, self.cell = case.component[self.entries], case.cell[self.entries]
+        self.is_session = case.kind[self.cell] == 1
+        self.ratio = np.zeros((len(n), len(SEVERITIES)))
+        rows = np.flatnonzero(alive)
+        self.ratio[rows] = ratios(n[rows], b[rows], case.baseline[rows], case.kind[rows])
+        self.prior = _priors(case)
+
+    def scores(self, explained: F64) -> tuple[F64, F64, F64]:
+        """Log odds per component, and the gains ``[component, combination]`` of probes and of sessions."""
+        probe, session = self._gains(explained)
+        probes, sessions = _mean(probe), _mean(session)
+        mild = MILD * len(HIT_SHARES)
+        noticed = np.logaddexp(0.0, sessions) - np.log(2.0)
+        network = np.logaddexp(
+            _mean(probe[:, :mild]) + noticed, _mean(probe[:, mild:]) + sessions
+        ) - np.log(2.0)  # fmt: skip
+        total = sessions.copy()
+        for i, name in enumerate(self.case.names):
+            if name.kind in _MACHINES:
+                total[i] = np.logaddexp(network[i] + NETWORK, sessions[i] + SERVICE)
+            elif name.kind is ComponentKind.PROBER:
+                total[i] = probes[i]
+            elif name.kind is ComponentKind.TRANSIT and ">" in name.id:
+                total[i] = network[i]
+        return total + self.prior, probe, session
+
+    def _gains(self, explained: F64) -> tuple[F64, F64]:
+        probe = np.zeros((self.size, len(SEVERITIES) * len(HIT_SHARES)))
+        session = np.zeros_like(probe)
+        before = explained[self.cell]
+        for j in range(len(SEVERITIES)):
+            there = self.ratio[self.cell, j]
+            for k, share in enumerate(HIT_SHARES.tolist()):
+                gain = np.logaddexp(np.log1p(-share) + before, np.log(share) + there) - before
+                column = j * len(HIT_SHARES) + k
+                for held, mine in ((probe, ~self.is_session), (session, self.is_session)):
+                    held[:, column] = np.bincount(self.component[mine], gain[mine], self.size)
+        return probe, session
+
+    def pick(self, component: int, probe: F64, session: F64) -> _Pick:
+        """How a component explains best what it does."""
+        p, s = int(probe[component].argmax()), int(session[component].argmax())
+        kind, name = self.case.names[component].kind, self.case.names[component].id
+        if kind is ComponentKind.PROBER:
+            return _Pick(component, False, p, -1)
+        on_probes = kind in _MACHINES or (kind is ComponentKind.TRANSIT and ">" in name)
+        if not on_probes or probe[component, p] < 0.5:
+            return _Pick(component, True, -1, s)
+        return _Pick(component, False, p, s if session[component, s] > 0 else -1)
+
+    def explain(self, explained: F64, pick: _Pick) -> F64:
+        """What is explained once a pick is, too; float64 ``[cell]``.
+
+        One step milder or worse in a cell than on the whole is the same fault, and no sign of another one.
+        """
+        after = explained.copy()
+        for combo, mine in ((pick.probe_combo, ~self.is_session), (pick.session_combo, self.is_session)):
+            if combo >= 0:
+                cells = self.cell[mine & (self.component == pick.component)]
+                share = float(HIT_SHARES[combo % len(HIT_SHARES)])
+                level = combo // len(HIT_SHARES)
+                there = self.ratio[cells, max(0, level - 1) : level + 2].max(axis=1)
+                after[cells] = np.logaddexp(np.log1p(-share) + explained[cells], np.log(share) + there)
+        return after
+
+    def rounds(self, given: tuple[int, ...]) -> list[_Pick]:
+        """The greedy cover; ``given`` were found on a shorter horizon and are explained away first."""
+        explained, picks = np.zeros(len(self.ratio)), list[_Pick]()
+        for component in given:
+            _, probe, session = self.scores(explained)
+            picks.append(self.pick(component, probe, session))
+            explained = self.explain(explained, picks[-1])
+        while len(picks) < MOST_PICKS:
+            total, probe, session = self.scores(explained)
+            total[[p.component for p in picks]] = -np.inf
+            best = self._first(total)
+            if not total[best] > 0:
+                break
+            picks.append(self.pick(best, probe, session))
+            explained = self.explain(explained, picks[-1])
+        return picks
+
+    def _first(self, total: F64) -> int:
+        """The best component; of equals the first by name, so that the order of observations does not matter."""
+        rounded = np.round(total, 6)
+        equal = np.flatnonzero(rounded == rounded.max()).tolist()
+        return min(equal, key=lambda i: self.case.names[i])
+
+    def without(self, picks: list[_Pick], one: _Pick) -> F64:
+        """Log odds per component when all picks but one are given."""
+        explained = np.zeros(len(self.ratio))
+        for other in picks:
+            if other is not one:
+                explained = self.explain(explained, other)
+        return self.scores(explained)[0]
+
+
+def judge(case: Case) -> Judgement:
+    """Judge a case: who is at fault, how surely, what else it could be; pure and independent of any order."""
+    dark = darkness(case)
+    if not case.names or not len(case.cell):
+        return Judgement(case.number, case.at, (), dark, case)
+    found: dict[int, Finding] = {}
+    given: tuple[int, ...] = ()
+    short = _Board(case, 0)
+    for horizon in range(len(case.counts)):
+        board = short if horizon == 0 else _Board(case, horizon)
+        picks = board.rounds(given)
+        for finding in _findings(board, picks, horizon):
+            if finding.number not in found and (horizon == 0 or not _over(short, finding.number)):
+                found[finding.number] = finding
+        given = tuple(found)
+    merged = _merged(case, found)
+    ordered = sorted(merged, key=lambda f: (-round(f.confidence, 6), f.component))
+    return Judgement(case.number, case.at, tuple(ordered), dark, case)
+
+
+def _over(short: _Board, component: int) -> bool:
+    """Whether the last seconds contradict what the last minute says."""
+    _, probe, session = short.scores(np.zeros(len(short.ratio)))
+    return bool(max(probe[component].max(), -50.0) + max(session[component].max(), -50.0) < GONE_NATS)
+
+
+def _findings(board: _Board, picks: list[_Pick], horizon: int) -> list[Finding]:
+    found, names = [], board.case.names
+    for pick in picks:
+        odds = board.without(picks, pick)
+        odds[[other.component for other in picks if other is not pick]] = -np.inf
+        weight = np.exp((np.append(odds, 0.0) - max(0.0, odds.max())) / TEMPER)
+        share = weight / weight.sum()
+        order = np.argsort(-share[:-1], kind="stable")[: MOST_ALTERNATIVES + 1]
+        others = tuple((names[i], float(share[i])) for i in order.tolist() if i != pick.component and share[i] >= 0.005)
+        found.append(Finding(names[pick.component], float(share[pick.component]), others, pick.component, horizon))
+    return found
+
+
+def _priors(case: Case) -> F64:
+    """Log odds of each component before anything was observed: of its kind, shared by all of that kind."""
+    of_kind: dict[ComponentKind, int] = {}
+    for name in case.names:
+        of_kind[name.kind] = of_kind.get(name.kind, 0) + 1
+    return np.array([RARE + np.log(SHARES[name.kind] / of_kind[name.kind]) for name in case.names])
+
+
+def _mean(gains: F64) -> F64:
+    """Log of the mean of the exponentials over the last axis."""
+    top = gains.max(axis=1)
+    found: F64 = top + np.log(np.exp(gains - top[:, None]).mean(axis=1))
+    return found
+
+
+def _merged(case: Case, found: dict[int, Finding]) -> list[Finding]:
+    """Give parts to the whole where one cause is likelier than as many at once; narrow wholes first."""
+    prior, held = _priors(case), dict(found)
+    order = sorted(case.children, key=lambda i: (len(_leaves(case, i)), case.names[i]))
+    for whole in order:
+        parts = [i for i in case.children[whole] if i in held]
+        total = len(case.children[whole])
+        if len(parts) < 2 or 2 * len(parts) < total or whole in held:
+            continue
+        one = prior[whole] - np.log(2.0**total - total - 1)  # any pattern of two parts and more
+        several = sum(prior[i] for i in parts)
+        share = 1 / (1 + np.exp((several - one) / TEMPER))
+        if share > 0.5:
+            gone = [held.pop(i) for i in parts]
+            sure = float(np.mean([f.confidence for f in gone]) * share)
+            others = tuple((f.component, f.confidence * float(1 - share)) for f in gone[:MOST_ALTERNATIVES])
+            held[whole] = Finding(case.names[whole], sure, others, whole, min(f.horizon for f in gone))
+    return list(held.values())
+
+
+def _leaves(case: Case, i: int) -> tuple[int, ...]:
+    inside = case.children.get(i, ())
+    return tuple(leaf for child in inside for leaf in _leaves(case, child)) or (i,)
+
+
+DARK_CELLS, DARK_PLACES = 0.8, 0.6  # of what a place sees; of all places, so that one provider's end is not the world's
+
+
+def darkness(case: Case) -> str:
+    """Why everything seems bad everywhere, which is more likely us than the world; empty if it does not."""
+    n, b = case.counts[0]
+    seen = n > 0.3
+    bad = seen & (b > 0.15 * n) & (b > 3 * case.baseline * n)
+    for kind, wanted in ((0, (ComponentKind.EDGE_REGION,)), (1, (ComponentKind.EDGE_REGION, ComponentKind.TARGET))):
+        told = []
+        for place in wanted:
+            mine = np.array([name.kind is place for name in case.names], np.bool_)
+            entries = mine[case.component] & (case.kind[case.cell] == kind)
+            whole = _per_component(case, entries & seen[case.cell])
+            lost = _per_component(case, entries & bad[case.cell])
+            looked: Bool = whole > 0
+            dark = looked & (lost >= DARK_CELLS * whole)
+            told.append((int(dark.sum()), int(looked.sum())))
+        if all(of >= 3 and some > DARK_PLACES * of for some, of in told):
+            what = "probes" if kind == 0 else "sessions"
+            return f"{what} are bad in {told[0][0]} of {told[0][1]} data centers at once"
+    return ""
+
+
+def _per_component(case: Case, entries: Bool) -> I64:
+    return np.bincount(case.component[entries], minlength=len(case.names)).astype(np.int64)
