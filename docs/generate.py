@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from router.api import reference as http
 from router.cli import reference as commands
+from router.sim.schema import scenario_schema
 
 FOLDER = Path(__file__).parent / "reference"
 
@@ -14,6 +16,8 @@ def main() -> None:
     """Write every generated page."""
     http.main([str(FOLDER)])
     (FOLDER / "cli.md").write_text(commands.page(), encoding="utf-8")
+    schema = json.dumps(scenario_schema(), indent=1, ensure_ascii=False) + "\n"
+    (FOLDER / "scenario.schema.json").write_text(schema, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -94,6 +94,33 @@ def list_scenarios(output: Output = Format.TABLE) -> None:
     show.rows(output, {"items": found}, columns, ([scenario.get(name) for name in columns] for scenario in found))
 
 
+@sim.command()
+def incident(
+    history: Annotated[
+        Path, typer.Argument(metavar="HISTORY.csv", exists=True, dir_okay=False, help="Incident history of a provider.")
+    ],
+    row: Annotated[int, typer.Option("--row", min=1, help="Which incident: 1 is the first below the header.")],
+) -> None:
+    """Print the scenario of one incident of a history, as YAML.
+
+    Save it, edit it, and play it with `sim run FILE.yaml`.
+    """
+    from router.sim.incidents import as_yaml, scenario_of
+
+    typer.echo(as_yaml(scenario_of(history, row)), nl=False)
+
+
+@sim.command()
+def schema() -> None:
+    """Print the JSON Schema of scenario files.
+
+    For editors and for programs that write scenarios; `sim run` checks more than a schema can.
+    """
+    from router.sim.schema import scenario_schema
+
+    show.as_json(scenario_schema())
+
+
 def _progress(number: int, seeds: int) -> Any:
     """What to call while a run goes on: one line that grows, for people only."""
     stderr = typer.get_text_stream("stderr")

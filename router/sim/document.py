@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import yaml
 from yaml.nodes import MappingNode, Node, SequenceNode
 
+from router.core.errors import InputRejected
 from router.sim.faults import rejected
 
 MAX_BYTES = 1_000_000
@@ -48,3 +49,29 @@ def _repeated(node: Node, place: str, met: dict[int, None]) -> Iterator[str]:
     elif isinstance(node, SequenceNode):
         for i, value in enumerate(node.value):
             yield from _repeated(value, f"{place}[{i}]", met)
+
+
+def with_line(error: InputRejected, text: bytes) -> InputRejected:
+    """The same refusal with the line of its field in front, or of the nearest thing around a field that is missing."""
+    root = yaml.SafeLoader(text.decode("utf-8")).get_single_node()
+    if root is None or error.field is None:
+        return error
+    lines = dict(_lines(root, ""))
+    place = error.field
+    while place and place not in lines:
+        place = place[: max(place.rfind("."), place.rfind("["), 0)]
+    message = f"line {lines.get(place, 1)}: {error.message}"
+    return InputRejected(error.code, message, field=error.field, rule=error.rule, limit=error.limit)
+
+
+def _lines(node: Node, place: str) -> Iterator[tuple[str, int]]:
+    """Places of all values with the number of the line that their key or item stands on."""
+    yield place, node.start_mark.line + 1
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            name = f"{place}.{key.value}" if place else str(key.value)
+            yield from _lines(value, name)
+            yield name, key.start_mark.line + 1
+    elif isinstance(node, SequenceNode):
+        for i, value in enumerate(node.value):
+            yield from _lines(value, f"{place}[{i}]")

@@ -18,9 +18,11 @@ from router.core.kernel import solve_context
 from router.core.model import Micros
 from router.core.solve.switching import margin_us
 from router.core.tables import I64, NO_COST
+from router.sim import session_expectations
 from router.sim.engine import START
 from router.sim.faults import KINDS, Fault, Hits, Kind, members
-from router.sim.scenario import Expectation, selector
+from router.sim.reading import selector
+from router.sim.scenario import Expectation
 from router.sim.simulation import JUDGED, Simulation
 from router.sim.truth import judge_in_force
 
@@ -95,7 +97,7 @@ class Watch:
 
     def _find_victims(self, flight: _Flight) -> None:
         table = self._sim.plane.view.routes
-        if table is None:
+        if table is None or table.snapshot.data_centers != tuple(self._sim.world.inventory.data_centers):
             return
         c = table.snapshot.contexts.index(JUDGED)
         true_us, relay_cost = self._sim.world.true_cost_us(JUDGED.traffic_class), int(table.snapshot.relay_cost_us[c])
@@ -130,8 +132,10 @@ class Watch:
                 met, measured = self._at.get(expectation.place) or self._right(expectation)
             case "event":
                 met, measured = self._event(expectation)
-            case _:
+            case "count":
                 met, measured = _within(expectation, self._sim.counts[str(expectation.value)], 1)
+            case _:
+                met, measured = session_expectations.judge(self._sim, expectation)
         return Verdict(expectation.text, met, measured)
 
     def _left(self, expectation: Expectation) -> tuple[bool, str]:
@@ -160,8 +164,8 @@ class Watch:
 
     def _right(self, expectation: Expectation) -> tuple[bool, str]:
         table = self._sim.plane.view.routes
-        if table is None:
-            return False, "no routes"
+        if table is None or table.snapshot.data_centers != tuple(self._sim.world.inventory.data_centers):
+            return False, "no routes of the present inventory"
         found = judge_in_force(self._sim.world, table, table.snapshot.contexts.index(JUDGED))
         both = expectation.options["ways"] == "both"
         if "without" in expectation.options:

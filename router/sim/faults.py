@@ -52,6 +52,10 @@ class Kind(StrEnum):
     SLOW_SOLVER = "slow-solver"
     REPORTS = "reports"
     DRAIN = "drain"
+    GRAY_NODE = "gray-node"
+    ISOLATION = "isolation"
+    STORE_OUTAGE = "store-outage"
+    RESTART = "restart"
 
 
 class Hits(StrEnum):
@@ -82,6 +86,7 @@ class KindRule:
     what: tuple[str, ...] = ()
 
 
+SHARE = {"share_percent": Number(0, 100)}
 REPORT_FAULTS = ("lost", "duplicate", "replay", "delay", "reorder", "unknown-peer", "malformed", "absurd")
 KINDS: Mapping[Kind, KindRule] = {
     Kind.OUTAGE: KindRule(Hits.LINKS, "every packet is lost"),
@@ -124,6 +129,14 @@ KINDS: Mapping[Kind, KindRule] = {
         REPORT_FAULTS,
     ),
     Kind.DRAIN: KindRule(Hits.TARGETS, "an operator drains, and undoes it when the fault ends", {}, ("hard", "soft")),
+    Kind.GRAY_NODE: KindRule(
+        Hits.NODES, "nodes answer probes and accept users, and carry nothing for a share of them", SHARE
+    ),
+    Kind.ISOLATION: KindRule(
+        Hits.TARGETS, "data centers wrongly believe that they are cut off: they report all probes lost, take nobody new"
+    ),
+    Kind.STORE_OUTAGE: KindRule(Hits.NOTHING, "the database is away: nothing can be written or read"),
+    Kind.RESTART: KindRule(Hits.NOTHING, "the control plane dies, and a new process starts when the fault ends"),
 }
 
 
@@ -137,6 +150,7 @@ class Fault:
     for_us: int | None = None  # None: for the rest of the run
     target: Mapping[str, str] | str | None = None  # parts of a selector, or BUSIEST
     link: tuple[str, str] | None = None
+    peer: Mapping[str, str] | None = None  # only links between target and these
     direction: Direction = Direction.BOTH
     numbers: Mapping[str, float] = field(default_factory=dict)
     what: str = ""
@@ -171,6 +185,9 @@ def links_hit(fault: Fault, inside: Iterable[DataCenterId], world: World) -> tup
     chosen = dict.fromkeys(inside)
     out, into = fault.direction is not Direction.IN, fault.direction is not Direction.OUT
     hit = [(a, b) for a, b in pairs if (out and a in chosen) or (into and b in chosen)]
+    if fault.peer is not None:
+        others = dict.fromkeys(members(world.inventory, fault.peer))
+        hit = [(a, b) for a, b in hit if (a in chosen and b in others) or (b in chosen and a in others)]
     if fault.kind is Kind.PARTITION:
         hit = [(a, b) for a, b in hit if (a in chosen) != (b in chosen)]
     return tuple(hit)
@@ -185,6 +202,8 @@ def check(fault: Fault, inventory: Inventory) -> None:
     if isinstance(fault.target, Mapping) and not nodes_hit(inventory, fault.target):
         text = ",".join(f"{key}={value}" for key, value in fault.target.items())
         raise rejected(f"faults.{fault.id}.target", f"{text} matches nothing in this world")
+    if fault.peer is not None and not members(inventory, fault.peer):
+        raise rejected(f"faults.{fault.id}.peer", "matches nothing in this world")
 
 
 def rejected(field: str, rule: str, limit: float | None = None) -> InputRejected:
@@ -222,6 +241,7 @@ class FaultPlayer:
         self._ended = ended
         self.active: dict[str, Fault] = {}
         self.since: dict[str, Micros] = {}
+        self.until: dict[str, Micros] = {}  # of those that are over
         self.targets: dict[str, tuple[DataCenterId, ...]] = {}  # data centers, by fault, also of those that are over
         self.hit: dict[str, tuple[Pair, ...]] = {}  # likewise links
 
@@ -235,6 +255,18 @@ class FaultPlayer:
     def active_of(self, kind: Kind) -> tuple[Fault, ...]:
         """Faults of a kind that are going on, in order of their start."""
         return tuple(fault for fault in self.active.values() if fault.kind is kind)
+
+    def dark(self, data_center: DataCenterId) -> bool:
+        """Whether an outage of a data center as a whole is going on: its users cannot reach it either."""
+        return any(
+            fault.link is None and fault.peer is None and fault.direction is Direction.BOTH
+            and data_center in self.targets[fault.id]
+            for fault in self.active_of(Kind.OUTAGE)
+        )  # fmt: skip
+
+    def isolated(self, data_center: DataCenterId) -> bool:
+        """Whether a data center believes that it is cut off."""
+        return any(data_center in self.targets[fault.id] for fault in self.active_of(Kind.ISOLATION))
 
     def nodes(self, fault: Fault) -> tuple[NodeId, ...]:
         """Nodes that a fault hits."""
@@ -264,6 +296,7 @@ class FaultPlayer:
     def _end(self, fault: Fault) -> None:
         if self.active.pop(fault.id, None) is None:
             return
+        self.until[fault.id] = self._engine.now
         self._compose()
         self._clocks(fault, begins=False)
         self._ended(fault)

@@ -61,7 +61,8 @@ class Mail:
                 self._counts[f"reports_{fault.what}"] += 1
                 self._spoil(fault, report)
                 return
-        self._post(report)
+        home = self._inventory.nodes[NodeId(report.node)].data_center
+        self._post(_all_lost(report) if self._faults.isolated(home) else report)
 
     def _post(self, report: ProbeReport, later_us: int = 0) -> None:
         self._engine.at(self._engine.now + UPLINK_US + later_us, lambda: self._deliver(report))
@@ -112,6 +113,12 @@ def _about_strangers(report: ProbeReport) -> ProbeReport:
     peers = tuple(f"stranger-{i}" if i % 2 else peer for i, peer in enumerate(rows.peer))
     transports = tuple(name if i % 2 else "carrier-pigeon" for i, name in enumerate(rows.transport))
     return replace(report, rows=replace(rows, peer=peers, transport=transports))
+
+
+def _all_lost(report: ProbeReport) -> ProbeReport:
+    """What a node says that believes to be alone in the world: not one of its probes came back."""
+    rows, zeros = report.rows, (0,) * len(report.rows.peer)
+    return replace(report, rows=replace(rows, received=zeros))
 
 
 def _absurd(report: ProbeReport, rng: Random) -> ProbeReport:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from router.core.errors import InputRejected
 from router.runtime import recorder
 from router.sim.engine import START
-from router.sim.expectations import Watch
-from router.sim.scenario import Scenario, WorldSpec, load, parse, shipped
+from router.sim.expectations import Verdict, Watch
+from router.sim.faults import Kind, rejected
+from router.sim.scenario import WAITS_FOR, Expectation, Scenario, WorldSpec, load, parse, shipped
 from router.sim.series import load_series
 from router.sim.simulation import Recorder, Simulation
 from router.sim.world import World
@@ -47,19 +48,22 @@ def play(
     scenario: Scenario, seed: int, *, progress: Progress | None = None, flight: Recorder | None = None
 ) -> dict[str, object]:
     """Play a checked scenario."""
-    sim = Simulation(build_world(scenario.world, seed), seed, faults=scenario.faults, recorder=flight)
+    if flight is not None and any(fault.kind is Kind.RESTART for fault in scenario.faults):
+        raise rejected("record", "a recording is of one process; a scenario with a restart has several")
+    sim = _simulation(scenario, seed, flight)
     watch = Watch(sim, scenario.expect)
     _let_run(sim, scenario, progress)
-    verdicts = [watch.judge(e) for e in scenario.expect if e.name != "digest_stable"]
-    expected = [{"expect": v.expectation, "met": v.met, "measured": v.measured} for v in verdicts]
+    judged = [e for e in scenario.expect if e.name != "digest_stable"]
+    verdicts = [watch.judge(e) for e in judged]
+    expected = [_told(v, e) for v, e in zip(verdicts, judged, strict=True)]
     if any(e.name == "digest_stable" for e in scenario.expect):
-        again = Simulation(build_world(scenario.world, seed), seed, faults=scenario.faults)
+        again = _simulation(scenario, seed, None)
         Watch(again, scenario.expect)
         _let_run(again, scenario, None)
         same = again.digest == sim.digest
         said = "the same digest twice" if same else f"{sim.digest.hex()[:12]} and {again.digest.hex()[:12]}"
         expected.append({"expect": "digest_stable: true", "met": same, "measured": said})
-    unmet = [f"not met: {e['expect']} ({e['measured']})" for e in expected if not e["met"]]
+    unmet = [text for e in expected if (text := _unmet(e))]
     return {
         "scenario": scenario.name,
         "seed": seed,
@@ -68,6 +72,10 @@ def play(
         "generations": sim.published,
         "moves": len(sim.moves),
         "counters": dict(sorted((name, count) for name, count in sim.counts.items() if count)),
+        "actions": [
+            {"id": o.id, "do": o.do.value, "at_s": (o.at - START) / 1e6, "refused": o.code, "outcome": o.text}
+            for o in sim.operator.outcomes
+        ],
         "events": [
             {"at_us": e.at, "at_s": (e.at - START) / 1e6, "kind": e.kind, "subject": e.subject, "reason": e.reason}
             for e in sim.events
@@ -76,6 +84,25 @@ def play(
         "violations": sim.violations + unmet,
         "source": _plain(scenario),
     }
+
+
+def _told(verdict: Verdict, expectation: Expectation) -> dict[str, object]:
+    told: dict[str, object] = {"expect": verdict.expectation, "met": verdict.met, "measured": verdict.measured}
+    waits_for = expectation.options.get(WAITS_FOR)
+    return told if waits_for is None else told | {"waits_for": waits_for}
+
+
+def _unmet(told: Mapping[str, object]) -> str:
+    """What is wrong with an expectation; one that waits for something is to be unmet, so that nobody forgets it."""
+    if "waits_for" in told:
+        return f"met already, and need not wait for {told['waits_for']}: {told['expect']}" if told["met"] else ""
+    return "" if told["met"] else f"not met: {told['expect']} ({told['measured']})"
+
+
+def _simulation(scenario: Scenario, seed: int, flight: Recorder | None) -> Simulation:
+    world = build_world(scenario.world, seed)
+    actions, crowd = scenario.actions, scenario.crowd
+    return Simulation(world, seed, faults=scenario.faults, recorder=flight, actions=actions, crowd=crowd)
 
 
 def build_world(spec: WorldSpec, seed: int) -> World:

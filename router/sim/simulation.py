@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
@@ -13,12 +13,13 @@ import numpy as np
 from probes.wire import ProbeReport
 from router.core import drain as drains
 from router.core.digest import fold
+from router.core.errors import InputRejected, Unavailable
 from router.core.messages import (
     AdvanceDrain,
     Booted,
+    Change,
     ClientsFitted,
     Committed,
-    DrainChanged,
     Effect,
     FinishDrain,
     FitClients,
@@ -29,7 +30,6 @@ from router.core.messages import (
     PlansChanged,
     Record,
     Reported,
-    ResourcesChanged,
     RoutesPublished,
     Solve,
     Solved,
@@ -38,13 +38,10 @@ from router.core.messages import (
     Tick,
 )
 from router.core.model import (
-    Counters,
     DataCenterId,
-    Drain,
     DrainId,
     DrainMode,
     Event,
-    Intent,
     Micros,
     Selector,
     TrafficClass,
@@ -52,14 +49,19 @@ from router.core.model import (
 from router.core.plane import ControlPlane
 from router.core.tables import DIRECT, Context, RouteTable
 from router.jobs import JOBS
+from router.sim.actions import Action, Operator
 from router.sim.agents import SimAgent
 from router.sim.engine import START, Engine, stream
 from router.sim.faults import Fault, FaultPlayer, Kind
 from router.sim.invariants import Invariants
 from router.sim.mail import Mail
+from router.sim.rows import Rows
+from router.sim.session_rules import SessionRules
+from router.sim.users import Crowd, Users
 from router.sim.world import World
 
 SURVEY_US = 4_000  # how long the worker takes for a link table
+SAVE_US = 5_000_000  # between two saves of the route table
 SOLVE_US = 8_000  # how long the worker takes when nothing is wrong with it
 JUDGED = Context(TrafficClass.VOICE)  # the routes that expectations are about
 
@@ -90,10 +92,15 @@ class Simulation:
         plane: ControlPlane | None = None,
         faults: Iterable[Fault] = (),
         recorder: Recorder | None = None,
+        *,
+        actions: tuple[Action, ...] = (),
+        crowd: Crowd | None = None,
     ) -> None:
         self.world = world
         self.engine = Engine(START)
         self.plane = plane or ControlPlane()
+        self.rows = Rows(world.inventory)
+        self.up = True
         self.digest = b""
         self.events: list[Event] = []
         self.moves: list[Move] = []
@@ -103,14 +110,18 @@ class Simulation:
         self.violations: list[str] = []
         self.on_published: list[Callable[[], None]] = []
         self.on_fault: list[Callable[[Fault], None]] = []
+        self.rules = SessionRules(self.rows, self._break)
+        self.operator = Operator(self)
         self._invariants = Invariants()
         self._recorder = recorder
         self._wake: Micros | None = None
+        self._incarnation = 0  # of the control plane's process: what an earlier one began comes to nothing
         self._drains: dict[str, list[DrainId]] = {}
-        self._seen: RouteTable | None = None
+        self._saved: RouteTable | None = None
+        self.table: RouteTable | None = None  # what nodes follow: the last one that was published
         self.faults = FaultPlayer(self.engine, world, self.busiest_relay, self._fault_begins, self._fault_ends)
         self._mail = Mail(self.engine, world.inventory, self.faults, stream(seed, "mail"), self._deliver, self.counts)
-        self.submit(Booted(1, world.inventory, Counters()))
+        self.submit(Booted(1, world.inventory, self.rows.counters()))
         for job in JOBS:
             if job.core:
                 self.engine.every(int(job.period_s * 1e6), lambda name=job.name: self.submit(Tick(name)))  # type: ignore[misc]
@@ -118,7 +129,10 @@ class Simulation:
             self.engine.at(START + number * world.slice_us, lambda k=number: world.turn(k))  # type: ignore[misc]
         for fault in faults:
             self.faults.plan(fault, START)
+        self.operator.plan(actions, START)
         self._start_agents(seed)
+        self.engine.every(SAVE_US, self._save)
+        self.users = None if crowd is None else Users(self, crowd, seed)
 
     def _start_agents(self, seed: int) -> None:
         def rng(name: str) -> Random:
@@ -139,8 +153,15 @@ class Simulation:
         """Let virtual time pass."""
         self.engine.run_until(self.engine.now + int(seconds * 1e6))
 
+    @property
+    def answers(self) -> bool:
+        """Whether the control plane can be asked for anything that must be written."""
+        return self.up and self.rows.reachable
+
     def submit(self, event: Input) -> None:
-        """Hand one input to the core and carry out what it wants."""
+        """Hand one input to the core and carry out what it wants; nobody hears it while the control plane is down."""
+        if not self.up:
+            return
         self.inputs += 1
         before, pending = self.plane.view, self.plane.pending_question
         awaited = None if pending is None else pending.generation
@@ -156,19 +177,20 @@ class Simulation:
             self._break(text)
         self._wake_up()
 
+    def commit(self, changes: tuple[Change, ...]) -> None:
+        """Tell the core what was written."""
+        if changes:
+            self.world.inventory = self.rows.inventory
+            self.submit(Committed(changes))
+
     def drain(self, data_center: DataCenterId, mode: DrainMode = DrainMode.HARD) -> DrainId:
         """Open a drain as an operator would."""
-        view, now = self.plane.view, self.engine.now
         request = drains.DrainRequest(Selector(data_center=data_center), mode, reason="simulated")
-        plan = drains.preflight(view, request, now)
-        drain, intents = drains.open_drain(view, request, plan, DrainId(f"d-{len(view.drains) + 1}"), "sim", now)
-        self._commit_intents(intents, drain)
-        return drain.id
+        return self.operator.open(request).id
 
     def undo(self, drain: DrainId) -> None:
         """Undo a drain."""
-        changed, intents = drains.undo(self.plane.view, drain, self.engine.now)
-        self._commit_intents(intents, changed)
+        self.operator.step(drain, "undo")
 
     def paths(self) -> dict[tuple[int, int], tuple[int, ...]]:
         """Vertices of the path in force of every ordered pair that has one, ends included, in the judged context."""
@@ -195,12 +217,12 @@ class Simulation:
         at = self.plane.next_wakeup()
         if at is not None and at != self._wake:
             self._wake = at
-            self.engine.at(at, lambda: self.submit(Tick("wake")))
+            self._later(at - self.engine.now, lambda: self.submit(Tick("wake")))
 
-    def _commit_intents(self, intents: Mapping[DataCenterId, Intent], drain: Drain) -> None:
-        centers = self.plane.view.inventory.data_centers
-        changed = tuple(replace(centers[dc], intent=i, revision=centers[dc].revision + 1) for dc, i in intents.items())
-        self.submit(Committed((ResourcesChanged(changed), DrainChanged(drain))))
+    def _later(self, delay_us: int, action: Callable[[], None]) -> None:
+        """Let this process of the control plane do something later, if it still runs then."""
+        mine = self._incarnation
+        self.engine.at(self.engine.now + delay_us, lambda: action() if mine == self._incarnation else None)
 
     def _deliver(self, report: ProbeReport) -> None:
         self.submit(Reported(report))
@@ -211,7 +233,7 @@ class Simulation:
                 self._survey(effect)
             case FitClients():
                 model = effect.census.fit()
-                self.engine.at(self.engine.now + SURVEY_US, lambda: self.submit(ClientsFitted(model)))
+                self._later(SURVEY_US, lambda: self.submit(ClientsFitted(model)))
             case Solve():
                 self._solve(effect)
             case RoutesPublished():
@@ -219,24 +241,38 @@ class Simulation:
             case Record():
                 self.events.append(effect.event)
             case MoveSessions():
-                left = max(0, self.plane.view.counters.sessions.get(effect.data_center, 0) - effect.limit)
-                done = Moved(effect.data_center, effect.limit, 0, left)
-                self.engine.at(self.engine.now + 50_000, lambda: self.submit(done))
+                self._later(50_000, lambda: self._move(effect))
             case FinishDrain():
-                drain, intents = drains.step(self.plane.view, effect.drain, "empty", self.engine.now)
-                self.engine.at(self.engine.now + 5_000, lambda: self._commit_intents(intents, drain))
+                self._later(5_000, lambda: self._step(effect.drain, "empty"))
             case AdvanceDrain():
-                changed, steps = drains.step(self.plane.view, effect.drain, effect.step, self.engine.now)
-                self.engine.at(self.engine.now + 5_000, lambda: self._commit_intents(steps, changed))
+                self._later(5_000, lambda: self._step(effect.drain, effect.step))
             case PlansChanged():
                 for id, agent in self.agents.items():
-                    agent.replace_plan(self.plane.plan(id, self.engine.now))
+                    if id in self.rows.inventory.nodes:
+                        agent.replace_plan(self.plane.plan(id, self.engine.now))
             case _:
                 pass  # history is for people
 
+    def _move(self, effect: MoveSessions) -> None:
+        if self.users is not None and self.answers:
+            self.submit(self.users.move(effect))
+            return
+        left = max(0, self.plane.view.counters.sessions.get(effect.data_center, 0) - effect.limit)
+        self.submit(Moved(effect.data_center, effect.limit, 0, left))
+
+    def _step(self, drain: DrainId, event: str) -> None:
+        """Commit a step that the core asked for; the next tick asks again if it could not be written."""
+        held = self.rows.drains.get(drain)
+        if event == "empty" and held is not None and any(self.rows.count_on(dc) for dc in held.targets):
+            return  # some are still on their way to another edge
+        try:
+            self.operator.step(drain, event)
+        except (InputRejected, Unavailable) as error:
+            self.counts[f"drain_{error.code}"] += 1
+
     def _survey(self, effect: MakeSurvey) -> None:
         survey = effect.window.survey()
-        self.engine.at(self.engine.now + SURVEY_US, lambda: self.submit(Surveyed(survey)))
+        self._later(SURVEY_US, lambda: self.submit(Surveyed(survey)))
 
     def _solve(self, effect: Solve) -> None:
         asked = effect.question.generation
@@ -246,21 +282,21 @@ class Simulation:
             text = f"{type(error).__name__}: {error}"
             self._break(f"generation {asked} could not be solved: {text}")
             failed = SolveFailed(asked, text)
-            self.engine.at(self.engine.now + SOLVE_US, lambda: self.submit(failed))
+            self._later(SOLVE_US, lambda: self.submit(failed))
             return
         slow = self.faults.active_of(Kind.SLOW_SOLVER)
         delay_us = SOLVE_US + max((round(f.number("delay_s") * 1e6) for f in slow), default=0)
         patience_us = min((round(f.number("give_up_s") * 1e6) for f in slow if f.number("give_up_s")), default=0)
         if patience_us and patience_us < delay_us:
             given_up = SolveFailed(asked, f"no answer within {patience_us / 1e6:g} s")
-            self.engine.at(self.engine.now + patience_us, lambda: self.submit(given_up))
+            self._later(patience_us, lambda: self.submit(given_up))
         for again in range(max((round(f.number("answers")) for f in slow), default=1)):
-            self.engine.at(self.engine.now + delay_us + again * SOLVE_US, lambda: self.submit(Solved(answer)))
+            self._later(delay_us + again * SOLVE_US, lambda: self.submit(Solved(answer)))
 
     def _note_published(self) -> None:
         self.published += 1
-        before, self._seen = self._seen, self.plane.view.routes
-        now = self._seen
+        before, self.table = self.table, self.plane.view.routes
+        now = self.table
         if before is not None and now is not None and before.snapshot.data_centers == now.snapshot.data_centers:
             b, c = before.snapshot.contexts.index(JUDGED), now.snapshot.contexts.index(JUDGED)
             both = before.reachable[b] & now.reachable[c]
@@ -271,12 +307,44 @@ class Simulation:
 
     def _fault_begins(self, fault: Fault) -> None:
         self.counts[f"faults_{fault.kind.value}"] += 1
-        if fault.kind is Kind.DRAIN:
-            mode = DrainMode(fault.what or DrainMode.HARD)
-            self._drains[fault.id] = [self.drain(dc, mode) for dc in self.faults.targets[fault.id]]
+        match fault.kind:
+            case Kind.DRAIN:
+                mode = DrainMode(fault.what or DrainMode.HARD)
+                self._drains[fault.id] = [self.drain(dc, mode) for dc in self.faults.targets[fault.id]]
+            case Kind.STORE_OUTAGE:
+                self.rows.reachable = False
+            case Kind.RESTART:
+                self.up = False
+                self._incarnation += 1
         for listen in self.on_fault:
             listen(fault)
 
     def _fault_ends(self, fault: Fault) -> None:
         for id in self._drains.pop(fault.id, []):
             self.undo(id)
+        if fault.kind is Kind.STORE_OUTAGE:
+            self.rows.reachable = not self.faults.active_of(Kind.STORE_OUTAGE)
+        if not self.up and not self.faults.active_of(Kind.RESTART):
+            self._boot_again()
+
+    def _save(self) -> None:
+        if self.answers:
+            self._saved = self.plane.view.routes
+
+    def _boot_again(self) -> None:
+        """A new process starts from the rows and the last route table that was saved."""
+        if not self.rows.reachable:
+            self.engine.at(self.engine.now + 1_000_000, self._boot_again)
+            return
+        rows, saved = self.rows, self._saved
+        rows.epoch += 1
+        self.up, self.plane, self._wake = True, ControlPlane(), None
+        table = None if saved is None else replace(saved, stale=True, regret=None)
+        self.submit(
+            Booted(rows.epoch, rows.inventory, rows.counters(), tuple(rows.drains.values()), table, rows.flows())
+        )
+        for id, agent in self.agents.items():
+            if id in rows.inventory.nodes:
+                agent.replace_plan(self.plane.plan(id, self.engine.now))
+        if self.users is not None:
+            self.users.upkeep.restarted()

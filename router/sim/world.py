@@ -79,7 +79,7 @@ class World:
         index = self.inventory.index
         delay = np.full((len(index), len(index)), NO_COST, np.int64)
         for pair, base in self.delay_us.items():
-            if not self.cut.get(pair):
+            if not self.cut.get(pair) and pair[0] in index and pair[1] in index:
                 delay[index[pair[0]], index[pair[1]]] = max(LEAST_US, base + self.extra_us.get(pair, 0))
         return delay
 
@@ -91,8 +91,12 @@ class World:
         index = self.inventory.index
         loss_ppm = np.zeros((len(index), len(index)), np.int64)
         for pair, share in self.lossy.items():
+            if pair[0] not in index or pair[1] not in index:
+                continue  # deleted from the inventory
             loss_ppm[index[pair[0]], index[pair[1]]] = round((share - self.loss) * 1e6)
         for pair, share in self.gray.items():
+            if pair[0] not in index or pair[1] not in index:
+                continue
             loss_ppm[index[pair[0]], index[pair[1]]] += round(share * 1e6)
         delay = self.true_delay_us()
         return np.where(delay < NO_COST, delay + loss_term_us(traffic_class, loss_ppm), NO_COST)

@@ -12,8 +12,9 @@ from router.sim.run import replay, run, scenarios
 from router.sim.scenario import load, shipped
 
 NAMES = (
-    "asymmetric", "blackhole", "brownout", "calm", "clock-chaos", "drain", "gray", "noisy", "partition",
-    "report-faults", "slow-solver",
+    "asymmetric", "blackhole", "brownout", "calm", "clock-chaos", "cold-relay", "controller-restart", "drain",
+    "drain-live", "false-isolation", "gray", "gray-node", "isolated-regions", "new-data-center", "noisy", "operators",
+    "partition", "provider-loss", "report-faults", "slow-solver", "store-outage",
 )  # fmt: skip
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from router.core.errors import InputRejected
+from router.sim.actions import ACTIONS, Do
 from router.sim.faults import KINDS, Direction, Hits, Kind
 from router.sim.run import build_world, play
-from router.sim.scenario import EXPECTATIONS, WORLD_NUMBERS, load, parse
+from router.sim.scenario import EXPECTATIONS, USERS_NUMBERS, WAITS_FOR, WORLD_NUMBERS, load, parse
 
 TOP = {"name": "s", "about": "About it.", "duration_s": 60}
 OUTAGE = {"kind": "outage", "target": "provider=gcp", "at_s": 1}
+DRAIN = {"do": "drain", "target": "data_center=gcp-fra1", "at_s": 1}
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "scenarios.md"
 
 
@@ -77,7 +79,7 @@ def test_a_whole_scenario_is_read() -> None:
         (doc(faults=[OUTAGE | {"at_s": -1}]), "faults[0].at_s", "between 0 and 86400", 0),
         (doc(faults=[OUTAGE | {"for_s": 0}]), "faults[0].for_s", "must be between", 0.001),
         (doc(faults=[OUTAGE | {"direction": "up"}]), "faults[0].direction", "must be one of in, out, both", None),
-        (doc(faults=[OUTAGE, OUTAGE]), "faults[1].id", "names another fault already", None),
+        (doc(faults=[OUTAGE, OUTAGE]), "faults[1].id", "names another one already", None),
         (doc(faults=[OUTAGE | {"kind": "step"}]), "faults[0].delay_ms", "is required", None),
         (doc(faults=[OUTAGE | {"kind": "step", "delay_ms": 1e9}]), "faults[0].delay_ms", "must be between", 30_000),
         (doc(faults=[OUTAGE | {"kind": "gray", "share_percent": 5, "what": "bits"}]), "faults[0].what", "one of", None),
@@ -92,6 +94,23 @@ def test_a_whole_scenario_is_read() -> None:
         (doc(expect=[{"right_percent": 101}]), "expect[0].right_percent", "between 0 and 100", 100),
         (doc(expect=[{"right_percent": 99, "per": "pair"}]), "expect[0].per", "is not a known field", None),
         (doc(expect=[{"right_percent": 99, "without": "x"}]), "expect[0].without", "must be KEY=ID", None),
+        (doc(faults=[OUTAGE | {"peer": "planet=mars"}]), "faults[0].peer", "must be KEY=ID", None),
+        (doc(users={}), "users.sessions", "is required", None),
+        (doc(users={"sessions": 5, "length_s": 1}), "users.length_s", "between 2 and 86400", 2),
+        (doc(actions=[{"do": "dance", "at_s": 1}]), "actions[0].do", "must be one of drain", None),
+        (doc(actions=[DRAIN | {"force": "yes"}]), "actions[0].force", "true or false", None),
+        (doc(actions=[DRAIN | {"at_s": 60}]), "actions[0].at_s", "before the end of the run", 60),
+        (doc(actions=[DRAIN, DRAIN]), "actions[1].id", "names another one already", None),
+        (
+            doc(actions=[{"do": "undo", "drain": "x", "at_s": 1}]),
+            "actions[0].drain",
+            "earlier action that drains",
+            None,
+        ),
+        (doc(actions=[DRAIN | {"mode": "gentle"}]), "actions[0].mode", "must be one of", None),
+        (doc(expect=[{"action": "x"}]), "expect[0].action", "is not the id of an action", None),
+        (doc(expect=[{"vacated_within_s": 5}]), "expect[0].action", "exactly one of action and fault", None),
+        (doc(expect=[{"healed_within_s": 5}]), "expect[0].fault", "is required", None),
     ],
 )
 def test_a_mistake_names_field_rule_and_limit(document: object, field: str, rule: str, limit: float | None) -> None:
@@ -157,8 +176,23 @@ def test_a_file_of_the_world_is_relative_to_the_scenario(tmp_path: Path) -> None
 def test_the_reference_page_names_everything_that_the_tables_have() -> None:
     text = REFERENCE.read_text(encoding="utf-8")
     words = [k.value for k in Kind] + [n for rule in KINDS.values() for n in (*rule.numbers, *rule.what)]
-    words += [*EXPECTATIONS, *WORLD_NUMBERS] + [
+    words += [d.value for d in Do] + [n for rule in ACTIONS.values() for n in (*rule.numbers, *rule.words, *rule.flags)]
+    words += [*EXPECTATIONS, *WORLD_NUMBERS, *USERS_NUMBERS, WAITS_FOR] + [
         n for r in EXPECTATIONS.values() for n in (*r.numbers, *r.words, *r.texts)
     ]
     assert [word for word in words if f"`{word}`" not in text] == []
     assert {rule.hits for rule in KINDS.values()} == set(Hits)
+
+
+def test_a_mistake_in_a_file_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    lines = ["name: s", "about: About it.", "duration_s: 60", "faults:", "  - kind: outage", "    at_s: 1"]
+    for more, message in (
+        (["    target: provider=gcp", "    colour: red"], "line 8: faults[0].colour"),
+        ([], "line 5: faults[0].target"),  # what is missing has no line: that of the fault
+        (["    target: provider=gcp", "world: {nodes: 99}"], "line 8: world.nodes"),
+    ):
+        path.write_text("\n".join([*lines, *more]) + "\n", encoding="utf-8")
+        with pytest.raises(InputRejected) as caught:
+            load(str(path))
+        assert caught.value.message.startswith(message)
