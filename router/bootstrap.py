@@ -28,6 +28,7 @@ from router.api.closing import Closing
 from router.api.gate import key_text
 from router.api.repeats import Connection
 from router.core.errors import Unavailable
+from router.outbox import OutboxOptions
 from router.runtime import Runtime, RuntimeOptions, system_clock
 from router.settings import Settings
 from router.solver import Solver
@@ -76,6 +77,9 @@ def build(settings: Settings) -> App:
         agent_silence_us=settings.agent_lease_s * 1_000_000,
         patience_us=max(settings.agent_lease_s, settings.session_lease_s) * 1_000_000,
         move_lease_us=settings.move_deadline_s * 1_000_000,
+        webhooks=OutboxOptions(
+            settings.webhook_timeout_s, settings.webhook_networks, settings.webhook_disable_after_h * 3_600_000_000
+        ),
     )
     store = Store(settings.database)
     runtime = Runtime(store, Solver(), options, system_clock())

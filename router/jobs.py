@@ -24,6 +24,7 @@ JOBS = (
     Job("agents", 1.0, core=False),  # what other control planes on the same database have taken and given back
     Job("expire", 2.0, core=False),  # sessions whose lease is over, agents that fell silent
     Job("pools", 1.0, core=False),  # sessions that wait for an agent, and agents whose state has lasted long enough
+    Job("webhooks", 1.0, core=False),  # messages whose time to be tried again has come
     Job("save_table", 5.0, core=False),
     Job("forget_ended", 300.0, core=False),  # what is known of sessions that ended long ago
     Job("thin_history", 3600.0, core=False),

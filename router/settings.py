@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,6 +87,17 @@ class Settings(BaseSettings):
         description="How long an agent may be silent before no session is given to it; at most `agent_lease_s` counts",
     )
 
+    webhook_allow_networks: str = Field(
+        default="",
+        max_length=4_096,
+        description="Networks that webhooks may reach although they are not public, such as `10.2.0.0/16,fd00::/8`; "
+        "there `http://` will do",
+    )
+    webhook_timeout_s: int = Field(default=10, ge=1, le=60, description="How long one attempt to deliver may take")
+    webhook_disable_after_h: int = Field(
+        default=48, ge=1, le=720, description="How long a webhook may take nothing before it is disabled"
+    )
+
     asn_file: Path | None = Field(
         default=None, description="CSV of address ranges, `start,end,asn` (may be .gz): whose network an address is of"
     )
@@ -115,6 +127,15 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("webhook_allow_networks")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        try:
+            _networks_in(value)
+        except ValueError as error:
+            raise PydanticCustomError("networks", "must be networks such as 10.2.0.0/16, divided by commas") from error
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str) -> str:
@@ -134,12 +155,21 @@ class Settings(BaseSettings):
         """The database URL in force."""
         return self.database_url or f"sqlite:///{self.state_dir / 'tendril.db'}"
 
+    @property
+    def webhook_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of ``webhook_allow_networks``."""
+        return _networks_in(self.webhook_allow_networks)
+
     def shown(self) -> dict[str, Any]:
         """All settings for people's eyes, secrets struck out."""
         values: dict[str, Any] = self.model_dump(mode="json")
         values["admin_key"] = None if self.admin_key is None else "***"
         values["database_url"] = _PASSWORD.sub(r"\1***@", self.database)
         return values
+
+
+def _networks_in(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

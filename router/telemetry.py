@@ -119,6 +119,26 @@ class Turns(Protocol):
     def requests(self) -> int: ...
 
 
+class Deliveries(Protocol):
+    """What the outbox counts."""
+
+    @property
+    def delivered(self) -> int: ...
+
+    @property
+    def failed(self) -> int: ...
+
+    @property
+    def given_up(self) -> int: ...
+
+
+class Delivering(Protocol):
+    """The outbox."""
+
+    @property
+    def counts(self) -> Deliveries: ...
+
+
 class Observed(Protocol):
     """What the collector looks at: the runtime, without importing it."""
 
@@ -133,6 +153,9 @@ class Observed(Protocol):
 
     @property
     def turnstile(self) -> Turns: ...
+
+    @property
+    def outbox(self) -> Delivering: ...
 
     def now(self) -> Micros: ...
 
@@ -246,6 +269,11 @@ class ViewCollector(Collector):
         yield CounterMetricFamily("tendril_group_commits", text, turns.batches)
         text = "Starts and ends of sessions that were written"
         yield CounterMetricFamily("tendril_group_commit_requests", text, turns.requests)
+        sent = self._observed.outbox.counts
+        yield CounterMetricFamily("tendril_webhooks_delivered", "Messages that webhooks took", sent.delivered)
+        yield CounterMetricFamily("tendril_webhooks_failed", "Attempts to deliver that failed", sent.failed)
+        text = "Messages to webhooks that were tried often enough"
+        yield CounterMetricFamily("tendril_webhooks_given_up", text, sent.given_up)
         yield CounterMetricFamily("tendril_background_failures", "Background work that failed", counts.failures)
         yield CounterMetricFamily("tendril_reports_accepted", "Probe reports taken", self._tallies.reports_accepted)
         yield CounterMetricFamily("tendril_reports_rejected", "Probe reports refused", self._tallies.reports_rejected)

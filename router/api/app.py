@@ -35,6 +35,7 @@ from router.api import (
     routes,
     sessions,
     watch,
+    webhooks,
 )
 from router.api.closing import Closing
 from router.api.hot import HotApp, HotTable
@@ -62,6 +63,7 @@ GROUPS: tuple[APIRouter, ...] = (
     resources.endpoints,
     fleet.endpoints,
     keys.endpoints,
+    webhooks.endpoints,
     events.endpoints,
     operations.endpoints,
 )

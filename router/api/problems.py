@@ -72,6 +72,7 @@ STATUS: Mapping[str, int] = {
     "range_empty": 422,
     "range_too_fine": 422,
     "range_too_long": 422,
+    "webhook_address": 422,
     # what is there
     "unknown_provider": 404,
     "unknown_region": 404,
@@ -87,6 +88,7 @@ STATUS: Mapping[str, int] = {
     "unknown_drain": 404,
     "unknown_key": 404,
     "unknown_join_token": 404,
+    "unknown_webhook": 404,
     "revision_conflict": 412,
     "unknown_kind": 404,
     "link_exists": 409,
@@ -103,6 +105,7 @@ STATUS: Mapping[str, int] = {
     "drain_overlaps": 409,
     "drain_unsafe": 409,
     "last_admin_key": 409,
+    "too_many_webhooks": 409,
     # placement has no answer
     "no_edge": 409,
     "no_idle_agent": 409,

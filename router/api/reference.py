@@ -175,11 +175,15 @@ class _Nothing:
     inbox_depth = 0
     batches = 0
     requests = 0
+    delivered = 0
+    failed = 0
+    given_up = 0
 
     def __init__(self) -> None:
         self.view = ControlPlane().view
         self.counts = self
         self.turnstile = self
+        self.outbox = self
 
     def now(self) -> int:
         """The beginning of time."""

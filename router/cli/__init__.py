@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from router.cli import answers, drains, fleet, keys, operate, sessions, show, simulate
+from router.cli import answers, drains, fleet, keys, operate, sessions, show, simulate, webhooks
 from router.core.errors import TendrilError
 
 _ELSEWHERE = {
@@ -27,7 +27,7 @@ _PANELS = {
     "Operations": (drains,),
     "Sessions": (sessions,),
     "Intent": (fleet,),
-    "Control plane": (operate, keys),
+    "Control plane": (operate, keys, webhooks),
     "Worlds and nodes": (simulate,),
 }
 

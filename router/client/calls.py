@@ -277,6 +277,26 @@ class Client:
         """Revoke a key at once."""
         self.request("DELETE", f"/v1/keys/{_id(id)}")
 
+    def webhooks(self) -> list[Json]:
+        """Return the webhooks and how deliveries to them go."""
+        return self.pages("/v1/webhooks")
+
+    def put_webhook(self, id: str, body: Json) -> Json:
+        """Create or replace a webhook; the answer to the first call has its secret."""
+        return self.put("webhooks", id, body)
+
+    def test_webhook(self, id: str) -> Json:
+        """Post a test message to a webhook now, and return what came of it."""
+        return self.call("POST", f"/v1/webhooks/{_id(id)}/test")
+
+    def renew_webhook_secret(self, id: str) -> Json:
+        """Make another secret for a webhook; it is in this answer and nowhere else."""
+        return self.call("POST", f"/v1/webhooks/{_id(id)}/secret")
+
+    def webhook_deliveries(self, id: str, limit: int = 100) -> list[Json]:
+        """Return the oldest messages that wait for a webhook."""
+        return list(self.call("GET", f"/v1/webhooks/{_id(id)}/deliveries", params={"limit": limit})["items"])
+
     def join_token(self, data_center: str, expires_in_s: int) -> Json:
         """Create a single-use token with which one node joins a data center."""
         path = f"/v1/data-centers/{_id(data_center)}/join-tokens"

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -54,6 +54,7 @@ from router.core.model import Event, Micros, NodeId
 from router.core.plane import ControlPlane
 from router.core.tables import View
 from router.jobs import JOBS, Job
+from router.outbox import Outbox, OutboxOptions
 from router.runtime import moves, saved
 from router.runtime.recorder import FlightRecorder
 from router.runtime.recording import Recording
@@ -95,6 +96,7 @@ class RuntimeOptions:
     ended_kept_us: int = 7 * 86_400 * 1_000_000  # ended sessions and their trails are forgotten after so long
     patience_us: int = 60_000_000  # after a start no lease expires for so long: its holder must be heard first
     move_lease_us: int = 10_000_000  # a moved session must arrive at its new edge within this, or goes back
+    webhooks: OutboxOptions = field(default_factory=OutboxOptions)
 
 
 @dataclass(slots=True)
@@ -144,6 +146,7 @@ class Runtime:
         self._recounting: asyncio.Future[None] | None = None
         self.turnstile = Turnstile(self.commit, self.now)
         self.rounds = Rounds(self.commit, self.read, self.now)
+        self.outbox = Outbox(self.commit, self.read, self.now, self.options.webhooks)
         self.upkeep = Upkeep(self)
         self.waiting = WaitingRoom(self)
         self.unmovable: dict[str, set[str]] = {}  # per data center: sessions that could not move, tried last
@@ -164,6 +167,7 @@ class Runtime:
                 log.warning("saved_routes_unreadable", error=str(error))
         newest = await self.read(lambda store: store.events(limit=1))
         self._shown_event = newest[0][0] if newest else 0
+        await self.commit(lambda store: store.webhooks.let_go(None if not store.shared else self.outbox.holder))
         self.secret = boot.secret
         self.keys = KeyRing(boot.keys)
         if self.options.flight_folder is not None:
@@ -185,6 +189,7 @@ class Runtime:
             self._scheduler.shutdown(wait=False)
         if self._wake is not None:
             self._wake.cancel()
+        await self._guard(self.outbox.close())
         while self._tasks:  # what ends may start something more
             await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._wake is not None:
@@ -396,6 +401,7 @@ class Runtime:
         await asyncio.sleep(SHOW_AFTER_S)
         self._showing = False
         await self._show_new_events()
+        await self.outbox.tend()
 
     async def _show_new_events(self) -> None:
         after = self._shown_event
@@ -475,16 +481,21 @@ class Runtime:
                 await self.upkeep.run()
             case "pools":
                 await self.waiting.tend()
+            case "webhooks":
+                await self.outbox.tend()
             case "save_table":
                 await self._save_table()
             case "forget_ended":
-                before = self.now() - self.options.ended_kept_us
-                while await self.commit(lambda store: store.forget_ended(before)):
-                    await asyncio.sleep(FORGET_PAUSE_S)
+                await self._forget_ended()
             case "thin_history":
                 await self._write(lambda: self.store.thin_history(self.now() - HISTORY_KEPT_US))
             case _:
                 raise ValueError(f"the shell knows no job {job.name}")
+
+    async def _forget_ended(self) -> None:
+        before = self.now() - self.options.ended_kept_us
+        while await self.commit(lambda store: store.forget_ended(before)):
+            await asyncio.sleep(FORGET_PAUSE_S)
 
     async def recount_agents(self) -> None:
         """Bring the counters of agents up to date: somebody else may have taken some, or given them back."""

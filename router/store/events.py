@@ -1,4 +1,7 @@
-"""The audit trail: written in the same transaction as what it tells, numbered in the order it was written."""
+"""The audit trail: written in the same transaction as what it tells, numbered in the order it was written.
+
+So are the messages to the webhooks that want to hear of it: whoever writes an event writes them too.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,43 @@ from router.store.tables import events
 Scalar = str | int | float | bool | None
 
 
+# A webhook without kinds hears everything; a kind also means what is below it. Nobody is told of their own troubles:
+# what cannot be delivered would make messages about that, which cannot be delivered either.
+_WANTS = """
+    w.enabled AND NOT (e.subject = w.id AND e.kind LIKE 'webhook.%%') AND (
+        {none} OR EXISTS (
+            SELECT 1 FROM {kinds}
+            WHERE e.kind = wanted.value OR substr(e.kind, 1, length(wanted.value) + 1) = wanted.value || '.'
+        )
+    )
+"""
+_MESSAGES = """
+    INSERT INTO outbox (webhook, event, subject, created_at, attempts, next_at, last_error)
+    SELECT w.id, e.id, e.subject, e.at, 0, e.at, '' FROM webhooks AS w CROSS JOIN {events} AS e WHERE
+"""
+_COLUMNS = "at, kind, subject, actor, reason, detail"
+_POSTGRES = (
+    f"WITH told AS (INSERT INTO events ({_COLUMNS}) SELECT {_COLUMNS} FROM"
+    " json_populate_recordset(NULL::events, %s::json) RETURNING id, at, kind, subject)"
+    + _MESSAGES.format(events="told")
+    + _WANTS.format(none="w.events = '[]'::jsonb", kinds="jsonb_array_elements_text(w.events) AS wanted")
+)
+# SQLite has one writer, so what was inserted last has the last numbers.
+_SQLITE = _MESSAGES.format(events="(SELECT * FROM events WHERE id > (SELECT max(id) FROM events) - ?)") + _WANTS.format(
+    none="json_array_length(w.events) = 0", kinds="json_each(w.events) AS wanted"
+).replace("%%", "%")
+
+
 def append(connection: Connection, new: Sequence[Event]) -> None:
-    """Write events in the order given."""
-    if new:
-        bulk.insert(connection, events, [row_of(event) for event in new])
+    """Write events in the order given, and a message for each webhook that wants to hear of them."""
+    if not new:
+        return
+    rows = [row_of(event) for event in new]
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(_POSTGRES, (json.dumps(rows, check_circular=False),))
+        return
+    bulk.insert(connection, events, rows)
+    connection.exec_driver_sql(_SQLITE, (len(rows),))
 
 
 def find(

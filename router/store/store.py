@@ -62,6 +62,7 @@ from router.store.commit import Commit, count_agents, count_all
 from router.store.engine import Database
 from router.store.heartbeats import Beat, Heard
 from router.store.takes import End, Exchanged, Start
+from router.store.webhooks import Webhooks
 
 
 class Store:
@@ -71,6 +72,7 @@ class Store:
         self._database = Database(url)
         self._read = self._database.read
         self._write = self._database.write
+        self.webhooks = Webhooks(self._read, self._write)
 
     def upgrade(self) -> None:
         """Migrate to the newest version; nothing to do is fine."""

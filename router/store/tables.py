@@ -160,12 +160,30 @@ class OutboxColumns(TypedColumns):
     """A message to a webhook that has not been delivered yet; written in the transaction of its event."""
 
     id = Column(Serial, primary_key=True, autoincrement=True)
-    webhook: Named[str] = Column(String, ForeignKey("webhooks.id", ondelete="CASCADE"), index=True)
+    webhook: Named[str] = Column(String, ForeignKey("webhooks.id", ondelete="CASCADE"))
     event: Named[int] = Column(BigInteger)
+    subject: Named[str] = Column(String)
     created_at: Named[int] = Column(BigInteger)
     attempts: Named[int] = Column(Integer)
-    next_at: Named[int] = Column(BigInteger, index=True)
+    next_at: Named[int] = Column(BigInteger)
     last_error: Named[str] = Column(String)
+
+
+class WebhookStateColumns(TypedColumns):
+    """How deliveries to a webhook go, and which control plane sees to them; its definition knows nothing of that."""
+
+    webhook = Column(String, ForeignKey("webhooks.id", ondelete="CASCADE"), primary_key=True)
+    claimed_by: Named[str] = Column(String, server_default=text("''"))
+    claimed_until: Named[int] = Column(BigInteger, server_default="0")
+    failures: Named[int] = Column(Integer, server_default="0")  # attempts in a row
+    failing_since: Named[int | None] = Column(BigInteger)
+    rests_until: Named[int] = Column(BigInteger, server_default="0")
+    delivered: Named[int] = Column(BigInteger, server_default="0")
+    given_up: Named[int] = Column(BigInteger, server_default="0")
+    delivered_at: Named[int | None] = Column(BigInteger)
+    last_error: Named[str] = Column(String, server_default=text("''"))
+    old_secret: Named[str | None] = Column(String)  # signs too, until its time is over
+    old_secret_until: Named[int] = Column(BigInteger, server_default="0")
 
 
 class AgentColumns(TypedColumns):
@@ -431,7 +449,16 @@ agents = Table(
 sessions = Table("sessions", metadata, SessionColumns, *_SESSION_INDEXES)
 legs = Table("legs", metadata, LegColumns, *_LEG_INDEXES)
 webhooks = Table("webhooks", metadata, WebhookColumns)
-outbox = Table("outbox", metadata, OutboxColumns, sqlite_autoincrement=True)
+outbox = Table(
+    "outbox",
+    metadata,
+    OutboxColumns,
+    Index(None, "webhook", "event"),
+    Index(None, "webhook", "next_at"),
+    Index(None, "webhook", "subject", "event"),
+    sqlite_autoincrement=True,
+)
+webhook_states = Table("webhook_states", metadata, WebhookStateColumns)
 node_leases = Table("node_leases", metadata, NodeLeaseColumns)
 departures = Table("departures", metadata, DepartureColumns, Index("ix_departures_session", "session"))
 idempotency = Table("idempotency_keys", metadata, IdempotencyColumns)

@@ -58,6 +58,11 @@ CONTRACT: dict[str, set[str]] = {
     "/v1/drains": {"get", "post"},
     "/v1/drains/{id}": {"get"},
     **{f"/v1/drains/{{id}}/{verb}": {"post"} for verb in ("pause", "resume", "undo")},
+    "/v1/webhooks": {"get"},
+    "/v1/webhooks/{id}": {"get", "put", "delete"},
+    "/v1/webhooks/{id}/test": {"post"},
+    "/v1/webhooks/{id}/secret": {"post"},
+    "/v1/webhooks/{id}/deliveries": {"get"},
     "/v1/events": {"get"},
     "/v1/stream": {"get"},
     "/v1/sign-in": {"post", "delete"},
@@ -144,6 +149,8 @@ async def test_every_operation_says_what_it_is_who_may_and_how_it_refuses(bare: 
 
 # These wait or never end by design; they have tests of their own.
 ENDLESS = {"/v1/stream", "/v1/routes/watch"}
+# Defining a webhook makes the server call an address, and nobody may be called at addresses out of a generator.
+CALLS_OUT = {("/v1/webhooks/{id}", "put")}
 EXAMPLES = 12  # per operation: about 65 operations within the time the whole suite can spare
 
 
@@ -156,7 +163,7 @@ def fuzz(url: str, node_key: str) -> int:
     sent = 0
     for result in schema.get_all_operations():
         operation = result.ok()
-        if operation.path in ENDLESS:
+        if operation.path in ENDLESS or (operation.path, operation.method) in CALLS_OUT:
             continue
 
         @seed(20261122)

@@ -41,7 +41,14 @@ def test_each_step_can_be_taken_back_alone(empty_url: str) -> None:
     migrate.upgrade(database, "0001")
     first = database.read(_tables)
     migrate.upgrade(database)
-    assert database.read(_tables) - first == {"route_changes", "legs", "node_leases", "webhooks", "outbox"}
+    assert database.read(_tables) - first == {
+        "route_changes",
+        "legs",
+        "node_leases",
+        "webhooks",
+        "outbox",
+        "webhook_states",
+    }
     migrate.downgrade(database, "0001")
     assert database.read(_tables) == first
     database.close()
