@@ -77,7 +77,7 @@ class Evidence:
         self._paths: dict[PathKey, Watch] = {}
         self._heap: list[tuple[int, int, Watch]] = []
         self._entries = 0
-        reflex.trusts = self._trusts
+        reflex.answered = self._answered
 
     # --- whom to watch -----------------------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class Evidence:
         """An answer came."""
         watch.heard_us = now_us
         watch.answers += 1
-        watch.round_trip.sample(rtt_us)
+        watch.round_trip.sample(rtt_us, now_us)
         watch.detector.answered(sequence, now_us)
         if watch.answers == self._triggers.up_answers:
             self._show(watch, now_us)  # what was remembered of it is out of date
@@ -241,7 +241,7 @@ class Evidence:
             key = watch.peer.node, watch.peer.transport
             self._alarms.judged[key] = verdict
             self.doubt.saw(key, verdict, now_us)
-            self._note(self._reflex.doubt(self.doubt.since_us is not None, now_us))
+            self._note(self._reflex.doubt(self.doubt.since_us, now_us))
 
     def _show(self, watch: Watch, now_us: int) -> None:
         watch.shown, cause, peer = _usable(watch.detector), watch.detector.cause, watch.peer
@@ -256,15 +256,10 @@ class Evidence:
             self._alarms.flips += flips
             self._on_alarm()
 
-    def _trusts(self, choice: Choice) -> bool:
-        """Whether a path, or else its first hop, has answered since the node began to doubt itself."""
-        watch = self._paths.get(choice.key)
-        heard = [watch.heard_us] if watch is not None else []
-        for (node, transport), peer_watch in self._peers.items():
-            if transport == choice.transports[0] and node == choice.nodes[0]:
-                heard.append(peer_watch.heard_us)
-        known = [at for at in heard if at is not None]
-        return self.doubt.trusts(max(known, default=None))
+    def _answered(self, choice: Choice) -> int:
+        """When the newest answered probe of a path had been sent; of one that is not probed, of its first hop."""
+        watch = self._paths.get(choice.key) or self._peers.get((choice.nodes[0], choice.transports[0]))
+        return -1 if watch is None else watch.detector.answered_us
 
 
 def _usable(detector: Detector) -> Verdict:

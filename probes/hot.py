@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from probes.choice import Choice, PathKey
 from probes.evidence import Evidence, Watch
@@ -21,6 +21,7 @@ from probes.stamp import AUTHENTICATED_SIZE, BASE_SIZE
 from probes.summary import Summary
 
 BUSY_REFRESH_US = 100_000  # how soon a further route that comes into use is probed
+LEAST_REFRESH_US = 20_000  # and a path that a verdict has made important
 IDLE_REFRESH_US = 500_000
 MAX_PATHS = 256  # probed at once; routes in use beyond it rely on the probes to their first hops
 _MAGIC = b"TR"
@@ -73,17 +74,25 @@ class HotPaths:
         self._ssid = ssid
         self._retarget = retarget
         self._key_of: dict[int, PathKey] = {}
+        self._aimed: dict[PathKey, Choice | None] = {}  # what the targets were made of
         self._intervals: dict[PathKey, int] = {}
         self._slots: dict[PathKey, int] = {}
         self._refresh_us = 0
+        self._refreshed_us = 0
+        self._changes = -1  # of the reflex, when the routes in use were looked at last
 
     def next_at(self) -> int:
         """When the next probe is due, or the routes in use are to be looked at again."""
-        return min([self._refresh_us, *self._slots.values()])
+        return min([self._refresh_at(), *self._slots.values()])
+
+    def _refresh_at(self) -> int:
+        if self._reflex.changes == self._changes:
+            return self._refresh_us
+        return min(self._refresh_us, self._refreshed_us + LEAST_REFRESH_US)
 
     def due(self, now_us: int, sender: ProbeSender, spend: Callable[[], bool]) -> None:
         """Send what is due; ``spend`` asks the budget for one packet."""
-        if now_us >= self._refresh_us:
+        if now_us >= self._refresh_at():
             self._refresh(now_us)
         for key, slot_us in list(self._slots.items()):
             if slot_us > now_us:
@@ -112,10 +121,12 @@ class HotPaths:
             self._evidence.sent(watch, sequence, now_us, port_index)
 
     def follow(self, timeout_us: int) -> None:
-        """Take over a plan's timeout; names and keys may have changed, so every target is made anew."""
+        """Take over a plan's timeout; names and keys may have changed, so every target is made anew.
+
+        Session ids stay, so that answers to what is under way still count.
+        """
         self.summary.timeout_us = timeout_us
-        self.targets = {}
-        self._refresh_us = 0
+        self._aim(self._intervals)
 
     def watch_of(self, target: Target) -> Watch | None:
         """The watch of the path that a target belongs to."""
@@ -123,6 +134,7 @@ class HotPaths:
         return None if key is None or self.targets.get(key) is not target else self._evidence.path(key)
 
     def _refresh(self, now_us: int) -> None:
+        self._refreshed_us, self._changes = now_us, self._reflex.changes
         hot = self._reflex.hot(now_us)
         if len(hot) > MAX_PATHS:
             fastest = sorted(hot, key=lambda key: hot[key])[:MAX_PATHS]
@@ -133,18 +145,21 @@ class HotPaths:
                 self._slots[key] = now_us + self._rng.randrange(interval_us)
         self._slots = {key: self._slots[key] for key in hot}
         self._intervals = hot
-        if self.targets.keys() != hot.keys():
-            made = {key: self.targets.get(key) or self._target(key) for key in hot}
-            self.targets = {key: target for key, target in made.items() if target is not None}
-            self._key_of = {target.ssid: key for key, target in self.targets.items()}
-            self.summary.retain(set())
+        aimed = {key: self._reflex.choice(key) for key in hot}
+        if aimed != self._aimed:
+            self._aim(aimed)
             self._retarget()
         self._evidence.watch_paths(hot)
 
-    def _target(self, key: PathKey) -> Target | None:
-        choice = self._reflex.choice(key)
-        if choice is None:
-            return None
+    def _aim(self, keys: Iterable[PathKey]) -> None:
+        """Make the targets of paths; those that cannot be used are tried again when a plan or the paths change."""
+        self._aimed = {key: self._reflex.choice(key) for key in keys}
+        made = {key: self._target(key, choice) for key, choice in self._aimed.items() if choice is not None}
+        self.targets = {key: target for key, target in made.items() if target is not None}
+        self._key_of = {target.ssid: key for key, target in self.targets.items()}
+        self.summary.retain(set())
+
+    def _target(self, key: PathKey, choice: Choice) -> Target | None:
         try:
             self._envelopes.wrap(choice, bytes(BASE_SIZE))
         except RelayError:

@@ -126,8 +126,8 @@ class Prober:
         reachable = [(peer, address) for peer in peers if (address := addresses[peer.host]) is not None]
         self._summary.timeout_us = plan.timeout_us
         self._summary.retain({(peer.node, peer.transport) for peer, _ in reachable})
-        self.hot.follow(plan.timeout_us)
-        self._ssids = {key: ssid for key, ssid in self._ssids.items() if key in self._targets}
+        known = self._targets.keys() | self.hot.targets.keys()
+        self._ssids = {key: ssid for key, ssid in self._ssids.items() if key in known}
         self._taken_ssids = set(self._ssids.values())
         self._keyed = {}
         self._targets = {(peer.node, peer.transport): self._target(peer, address) for peer, address in reachable}
@@ -136,12 +136,13 @@ class Prober:
             host = target.address[0]
             self._rows_of_host[host] = None if host in self._rows_of_host else target.row
         self.evidence.follow([peer for peer, _ in reachable], plan.timeout_us)
-        self._retarget()
         if plan.own_key:
             self.reflector.trust(bytes.fromhex(plan.own_key))
         self.reflector.refuse(target.address for target in self._targets.values())
         neighbours = neighbours_of(plan, addresses)
         self.keyring.install(plan.node, plan.own_key, neighbours)
+        self.hot.follow(plan.timeout_us)
+        self._retarget()
         if self.relay is not None:
             self.relay.allow((neighbour.host, neighbour.port) for neighbour in neighbours)
         self._tick_us = min([MAX_TICK_US, *(peer.interval_us // 8 for peer, _ in reachable)])

@@ -4,13 +4,15 @@ The controller computes, the node reacts. A plan ranks the paths of each (contex
 path, probed end to end, and of each first hop whether it is up, suspect or down, and the worse of the two counts. The
 rules, in order:
 
-- *Up*: stay. *Suspect*: stay, and send a second copy along the best other path. *Down*: take the first other path in
-  the plan's order that is up, else the first that is only suspect, else stay: everything is down.
+- *Up*: stay. *Suspect*: stay, and send a second copy along the best other path. *Down*: take the best other path that
+  is not down, else stay: everything is down. Best is what is up, then what is suspect and answers, then what is only
+  suspect; within these the plan's order. A copy costs little: it also goes to a path that is down but answers again.
 - Back to a better path once it is up, has been so for the hold-down, and the last change is as long ago; the wait
   doubles with every change that follows soon after another. A plan with *another* first path is followed at once,
   unless that path is known to be down: the controller knows more, except about what fails right now.
-- While the node doubts itself (most first hops failed together: it is probably the one that is cut off) it sends no
-  second copies and moves only onto a path that answers.
+- While the node doubts itself (most first hops failed together: it is probably the one that is cut off, or its uplink
+  is full) it moves only onto a path that has answered since, and sends a second copy only along one that answers what
+  it was asked after the first path fell silent: copies of everything would fill a full uplink twice.
 
 Nothing here can loop: paths are source-routed, visit no data center twice (``probes.choice``), and nobody downstream
 decides again. Plans are taken in the order of (generation, plan version); the epoch in the generation's high bits makes
@@ -33,6 +35,7 @@ IN_USE_US = 30_000_000  # a route that somebody asked for within this time carri
 MEMORY_US = 60_000_000  # a path that is not probed any more stays down for so long
 WARM_FACTOR = 10  # what may be needed next is probed so many times less often than what carries something
 MAX_DOUBLINGS = 6  # of the wait before going back
+_SILENT = 4  # the rank of a path that is down and has not answered since
 CALM_US = 60_000_000  # after so long without a change the wait is the hold-down again
 
 
@@ -115,9 +118,9 @@ class Reflex:
     def __init__(self, node: str) -> None:
         self.node = node
         self.changes = 0  # rises whenever a route, a duplicate or a path's state changed
-        self.doubting = False
+        self.doubting_since_us: int | None = None
         self.on_change: Callable[[], None] = lambda: None
-        self.trusts: Callable[[Choice], bool] = lambda choice: False  # of a node in doubt: does that path answer?
+        self.answered: Callable[[Choice], int] = lambda choice: -1  # when the newest answered probe of a path was sent
         self.counters = {"plans_installed": 0, "plans_refused": 0, "flips": 0, "returns": 0, "nothing_left": 0}
         self._book: Book | None = None
         self._computed_us = 0  # monotonic time at which the plan's routes were computed
@@ -225,11 +228,16 @@ class Reflex:
             kept = {node: seen for node, seen in peers.items() if (node, transport) in keep}
             self._links[center, transport] = kept
 
-    def doubt(self, doubting: bool, now_us: int) -> list[Flip]:
-        """Say whether the node believes that it is the one that is cut off."""
-        if doubting == self.doubting:
+    @property
+    def doubting(self) -> bool:
+        """Whether the node believes that it is the one that is cut off."""
+        return self.doubting_since_us is not None
+
+    def doubt(self, since_us: int | None, now_us: int) -> list[Flip]:
+        """Say since when the node doubts itself; ``None``: it does not."""
+        if since_us == self.doubting_since_us:
             return []
-        self.doubting = doubting
+        self.doubting_since_us = since_us
         return self._look_again(now_us)
 
     def tick(self, now_us: int) -> list[Flip]:
@@ -307,7 +315,7 @@ class Reflex:
         """Decide again about every route in use; forget those that are not."""
         flips = []
         for name, route in list(self._routes.items()):
-            if only_away and not route.place and not (route.way and route.way.state is Verdict.DOWN):
+            if only_away and not route.place and route.way and route.way.state is Verdict.UP:
                 continue
             if now_us - route.used_us > IN_USE_US:
                 del self._routes[name]
@@ -357,19 +365,37 @@ class Reflex:
     def _better_place(self, route: _Route, now_us: int) -> int:
         states = [self._state(choice, now_us) for choice in route.choices]
         if states[route.place] is Verdict.DOWN:
-            for wanted in (Verdict.UP, Verdict.SUSPECT):
-                for place, state in enumerate(states):
-                    if state is wanted and self._may_enter(route.choices[place]):
-                        return place
-            return route.place
+            return next(
+                (place for place in self._ranked(route, now_us)
+                 if states[place] is not Verdict.DOWN and self._may_enter(route.choices[place])),
+                route.place,
+            )  # fmt: skip
         for place in range(route.place):
             if states[place] is Verdict.UP and self._proven(route, place, now_us):
                 return place
         return route.place
 
+    def _ranked(self, route: _Route, now_us: int) -> list[int]:
+        """The other places, the most believable first; one that was silent ever since it is down is not believed."""
+        ranks = {
+            place: rank
+            for place, choice in enumerate(route.choices)
+            if place != route.place and (rank := self._rank(choice, now_us)) < _SILENT
+        }
+        return sorted(ranks, key=lambda place: (ranks[place], place))
+
+    def _rank(self, choice: Choice, now_us: int) -> int:
+        seen = self._seen(choice, now_us)
+        if seen is None or seen.verdict is Verdict.UP:
+            return 0
+        answers = self.answered(choice) > seen.at_us
+        if seen.verdict is Verdict.SUSPECT:
+            return 1 if answers else 2
+        return 3 if answers else _SILENT
+
     def _may_enter(self, choice: Choice) -> bool:
         """In doubt, silence elsewhere proves nothing: only a path that answers since then is worth a move."""
-        return not self.doubting or self.trusts(choice)
+        return self.doubting_since_us is None or self.answered(choice) > self.doubting_since_us
 
     def _proven(self, route: _Route, place: int, now_us: int) -> bool:
         if self.doubting or self._book is None:
@@ -384,9 +410,9 @@ class Reflex:
         if way is None or way.primary is None:
             return
         enough = False  # one good path after the present one is
-        for place, (choice, state) in enumerate(zip(way.choices, way.states, strict=True)):
-            if place == way.place or choice is way.duplicate:
-                yield place, keepalive_us
+        for place, (_choice, state) in enumerate(zip(way.choices, way.states, strict=True)):
+            if place == way.place or (way.state is not Verdict.UP and not enough):
+                yield place, keepalive_us  # what may save the call is to be known now
             elif not enough or state is not Verdict.UP:  # unasked, what is down would stay so long after it was healed
                 yield place, keepalive_us * WARM_FACTOR
             enough |= place > way.place and state is Verdict.UP
@@ -396,9 +422,10 @@ class Reflex:
     def _describe(self, name: _Name, route: _Route, now_us: int) -> Way:
         way = self._way(name, route, now_us)
         if way != route.way:
+            down_before = route.way is not None and route.way.state is Verdict.DOWN
             route.way = way
             self._changed()
-            if way.state is Verdict.DOWN:
+            if way.state is Verdict.DOWN and not down_before:
                 self.counters["nothing_left"] += 1
         return way
 
@@ -410,28 +437,28 @@ class Reflex:
             return Way(*name, None, None, Verdict.DOWN, 0, (), (), generation, why)
         states = tuple(self._state(choice, now_us) for choice in route.choices)
         state, place = states[route.place], route.place
-        duplicate = self._duplicate(route, states) if state is Verdict.SUSPECT and not self.doubting else None
+        duplicate = None if state is Verdict.UP else self._duplicate(route, now_us)
         return Way(
             *name, route.choices[place], duplicate, state, place, route.choices, states, generation,
             _why(route, state, duplicate, self.doubting),
         )  # fmt: skip
 
-    def _duplicate(self, route: _Route, states: tuple[Verdict, ...]) -> Choice | None:
-        for wanted in (Verdict.UP, Verdict.SUSPECT):
-            for place, state in enumerate(states):
-                if place != route.place and state is wanted:
-                    return route.choices[place]
-        return None
+    def _duplicate(self, route: _Route, now_us: int) -> Choice | None:
+        seen = self._seen(route.choices[route.place], now_us)
+        others = (route.choices[place] for place in self._ranked(route, now_us))
+        if self.doubting:
+            others = (choice for choice in others if self.answered(choice) > (seen.at_us if seen else 0))
+        return next(others, None)
 
 
 def _why(route: _Route, state: Verdict, duplicate: Choice | None, doubting: bool) -> str:
     path = " > ".join(route.choices[route.place].path)
+    copy = "" if duplicate is None else f"; a second copy goes along {' > '.join(duplicate.path)}"
     if state is Verdict.DOWN:
-        return f"every path is down; staying on {path}"
-    if state is Verdict.SUSPECT and doubting:
-        return f"{path} is suspect, like most of what this node sees: it may be the node itself"
-    if state is Verdict.SUSPECT and duplicate is not None:
-        return f"{path} is suspect; a second copy goes along {' > '.join(duplicate.path)}"
+        return f"every path is down; staying on {path}{copy}"
+    if state is Verdict.SUSPECT and (doubting or copy):
+        itself = ", like most of what this node sees: it may be the node itself" if doubting else ""
+        return f"{path} is suspect{itself}{copy}"
     if route.place:
         return f"{path} instead of {' > '.join(route.choices[0].path)}: {route.cause or 'no answers'}"
     return f"{path} is the controller's choice"

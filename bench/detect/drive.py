@@ -52,7 +52,7 @@ class Path:
         now, detector = self.now_us, self.detector
         while self._answers and self._answers[0][0] <= now:
             _, key, rtt = heappop(self._answers)
-            self.round_trip.sample(rtt)
+            self.round_trip.sample(rtt, now)
             detector.answered(key, now)
         changed = detector.check(now)
         if changed is not None:

@@ -2,7 +2,8 @@
 
 One fault that takes most of a node's links down within a moment is far likelier to be the node's own interface, host or
 data center than that many remote ones. A node in doubt moves nothing away from a path unless the other path answers:
-a backup that was heard since the doubt began is better than a path that is silent, one that was not heard is no better.
+a backup that was heard since the doubt began (``since_us``) is better than a path that is silent, one that was not is
+no better.
 """
 
 from __future__ import annotations
@@ -41,10 +42,6 @@ class SelfDoubt:
         else:
             self._bad_since.setdefault(link, now_us)
         self._judge(now_us)
-
-    def trusts(self, answered_us: int | None) -> bool:
-        """Whether a path last heard at ``answered_us`` is worth moving to: always without doubt."""
-        return self.since_us is None or (answered_us is not None and answered_us > self.since_us)
 
     def _judge(self, now_us: int) -> None:
         known, bad = len(self._links), len(self._bad_since)

@@ -211,6 +211,11 @@ class Detector:
         return self.port
 
     @property
+    def answered_us(self) -> int:
+        """When the newest probe that was answered had been sent; -1: none was."""
+        return self._newest
+
+    @property
     def held(self) -> bool:
         """Whether the path is down, has answered often enough since, and only waits for the hold-down to end."""
         return self.verdict is Verdict.DOWN and self._answers >= self._triggers.up_answers

@@ -11,6 +11,7 @@ from probes.budget import MAX_PACKETS_PER_S
 from probes.clock import Clock
 from probes.once import Place, _result
 from probes.prober import Prober
+from probes.sockets import monotonic_us
 from probes.stamp import pack_request
 from probes.wire import PlanPeer, ProbePlan
 
@@ -43,10 +44,10 @@ async def test_the_schedule_hears_how_uncertain_round_trips_are() -> None:
     try:
         await node.follow(plan(peer("a", "127.0.0.31"), peer("b", "127.0.0.32")))
         watch = node.evidence.peers()["a", "internet"]
-        watch.round_trip.sample(10_000)
+        watch.round_trip.sample(10_000, monotonic_us())
         watch.heard_us = 5
         node.end_interval()
-        assert node._schedule._noted == {("a", "internet"): (5, 0.5)}
+        assert node._schedule._noted == {("a", "internet"): (5, 0.125)}
     finally:
         node.close()
 

@@ -215,16 +215,61 @@ def test_ages_count_from_the_computation_by_two_clocks() -> None:
 def test_in_doubt_it_neither_doubles_nor_moves_onto_silence() -> None:
     found = reflex(("b",), ("c",), ("d",))
     found.way("voice", "z", 0)
-    found.doubt(True, 1)
+    found.doubt(1, 1)
     found.verdict(key("b", "z"), SUSPECT, 2)
     assert found.way("voice", "z", 2).duplicate is None
     assert found.verdict(key("b", "z"), DOWN, 3) == [] and taken(found, 3) == ("b",)
-    found.trusts = lambda choice: choice.path[1] == "d"
+    found.answered = lambda choice: 4 if choice.path[1] == "d" else -1
     found.verdict(key("c", "z"), SUSPECT, 4)
     assert taken(found, 4) == ("d",)  # the only one that answers
     found.verdict(key("d", "z"), DOWN, 5)
-    found.doubt(False, 6)
+    found.doubt(None, 6)
     assert taken(found, 6) == ("c",)
+
+
+def test_in_doubt_a_copy_goes_where_answers_still_come_from_while_the_first_path_is_silent() -> None:
+    """A busy moment of the whole node and a cut at once: nothing was copied until the path was down."""
+    found = reflex(("b",), ("c",), ("d",))
+    found.way("voice", "z", 0)
+    found.verdict(key("b", "z"), SUSPECT, 10)
+    found.doubt(5, 11)
+    assert found.way("voice", "z", 11).duplicate is None
+    found.answered = lambda choice: 9 if choice.path[1] == "d" else -1
+    found.tick(12)
+    assert found.way("voice", "z", 12).duplicate is None, "asked before the silence"
+    found.answered = lambda choice: 12 if choice.path[1] == "d" else -1
+    found.tick(13)
+    way = found.way("voice", "z", 13)
+    assert way.duplicate is not None and way.duplicate.path[1] == "d" and "may be the node itself" in way.why
+
+
+def test_what_is_down_but_answers_again_gets_copies_while_nothing_else_is_left() -> None:
+    """In hold-down, or not yet proved: a path that answers is better than one that does not."""
+    found = reflex(("b",), ("c",), ("d",))
+    found.way("voice", "z", 0)
+    for n, center in enumerate("dcb"):
+        found.verdict(key(center, "z"), DOWN, n)
+    way = found.way("voice", "z", 5)
+    assert way.state is DOWN and way.duplicate is None and "every path is down" in way.why
+    found.answered = lambda choice: 6 if choice.path[1] == "d" else -1
+    found.tick(7)
+    way = found.way("voice", "z", 7)
+    assert way.duplicate is not None and way.duplicate.path[1] == "d"
+    assert found.hot(8)[key("d", "z")] == TRIGGERS.keepalive_us, "all are asked at full pace"
+    assert found.counters["nothing_left"] == 1
+
+
+def test_among_suspects_the_one_that_answers_is_taken() -> None:
+    found = reflex(("b",), ("c",), ("d",))
+    found.way("voice", "z", 0)
+    found.verdict(key("c", "z"), SUSPECT, 1)
+    found.verdict(key("d", "z"), SUSPECT, 1)  # held down, say
+    found.answered = lambda choice: 2 if choice.path[1] == "d" else -1
+    found.verdict(key("b", "z"), SUSPECT, 3)
+    duplicate = found.way("voice", "z", 3).duplicate
+    assert duplicate is not None and duplicate.path[1] == "d"
+    found.verdict(key("b", "z"), DOWN, 4)
+    assert taken(found, 4) == ("d",)
 
 
 def test_what_carries_something_is_probed_fast_and_what_may_be_next_more_slowly() -> None:
@@ -333,7 +378,7 @@ class World(RuleBasedStateMachine):
     @rule(doubting=st.booleans())
     def doubt(self, doubting: bool) -> None:
         self.doubting = doubting
-        self.reflex.doubt(doubting, self.now)
+        self.reflex.doubt(self.now if doubting else None, self.now)
 
     @rule(by_us=st.integers(1, 3_000_000))
     def time_passes(self, by_us: int) -> None:
@@ -355,7 +400,7 @@ class World(RuleBasedStateMachine):
                 assert len(set(choice.path)) == len(choice.path)
                 assert not drained & set(choice.path[1:-1])
                 assert choice in way.choices
-        assert way.duplicate is None or (way.duplicate is not way.primary and way.state is SUSPECT)
+        assert way.duplicate is None or (way.duplicate is not way.primary and way.state is not UP)
         assert self.reflex.plan is self.followed
         if way.primary is not None and not self.doubting and self.now < MEMORY_US:
             states = [self.state(choice.path, choice.key) for choice in way.choices]

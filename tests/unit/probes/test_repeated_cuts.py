@@ -1,0 +1,50 @@
+"""Goal P7 under repeated cuts, on a virtual clock: the gap stays small however often they come."""
+
+from __future__ import annotations
+
+import pytest
+from cut_world import MS, SECOND, World
+
+from probes.detect import Verdict
+
+BOUND_US = 200 * MS  # p99, besides one round trip
+
+
+def talking(seed: int) -> World:
+    """A world in which somebody has talked for a while."""
+    world = World(seed)
+    assert world.way.primary is not None
+    world.run(10 * SECOND)
+    return world
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_fortieth_cut_is_noticed_as_soon_as_the_first(seed: int) -> None:
+    world = talking(seed)
+    over = [gap_us - rtt_us for gap_us, rtt_us in world.cuts(20)]
+    assert over and max(over) <= BOUND_US
+    assert all(watch.detector.model.burst_us <= 20 * MS for watch in world.evidence.paths().values())
+
+
+def test_cuts_right_after_a_moment_in_which_nothing_arrived() -> None:
+    """A busy machine, or a full uplink, for 600 ms: no reason to notice what comes next half a second later."""
+    over = []
+    for seed in range(6):
+        world = talking(seed)
+        for _ in range(4):
+            world.stall(600 * MS)
+            world.run(700 * MS)
+            over += [gap_us - rtt_us for gap_us, rtt_us in world.cuts(1)]
+    assert over and sorted(over)[len(over) * 9 // 10] <= BOUND_US
+
+
+def test_all_paths_cut_and_one_healed() -> None:
+    """Within a few keepalives of the healing, long before hold-down and proof, media arrives again."""
+    world = talking(1)
+    world.cut = {("home", name) for name in ("amber", "beryl", "coral", "z")}
+    world.run(3 * SECOND)
+    assert world.way.state is Verdict.DOWN
+    world.cut -= {("home", "coral")}
+    healed_us = world.now_us
+    world.run(2 * SECOND)
+    assert world.media.gap_us(healed_us, world.now_us) <= 148 * MS + BOUND_US
