@@ -17,6 +17,7 @@ class Job:
 JOBS = (
     Job("health", 0.25),  # an outage is noticed within this of its evidence
     Job("routes", 1.0),
+    Job("blame", 1.0),  # who is at fault; three windows of two seconds make it sure
     Job("drains", 1.0),
     Job("rollup", 30.0),
     Job("clients", 30.0),  # learn from client networks, if anything was measured

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from router.core.blame import Case, Judgement
 from router.core.clients import Census, Tomography
 from router.core.solve import Answer, Question
 from router.core.survey import Survey, Window
@@ -36,6 +37,10 @@ class Solver:
     async def fit_clients(self, census: Census) -> Tomography:
         """What all client networks teach; raises whatever the computation raises."""
         return await asyncio.to_thread(census.fit)  # not in the worker's thread: routes would wait for it
+
+    async def judge(self, case: Case) -> Judgement:
+        """Who is at fault; raises whatever the computation raises."""
+        return await asyncio.to_thread(case.judged)  # beside the routes: they must not wait for blame, nor it for them
 
     async def _run(self, compute: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, compute)

@@ -10,6 +10,7 @@ from router.api.passive import learn_from_sessions
 from router.api.reply import reply
 from router.api.sessions import Desk
 from router.core.model import NodeId, Session, SessionId, SessionState
+from router.runtime.outcomes import Said, Sums, from_heartbeat
 from router.schemas.sessions import HeartbeatAnswer, HeartbeatBody, edge_url
 from router.schemas.units import rfc3339
 from router.store.heartbeats import Beat, Heard
@@ -48,6 +49,9 @@ async def heartbeat(request: Request, body: HeartbeatBody) -> Response:
     if own is not None:
         learn_from_sessions(desk.runtime, node, own.data_center, body.changed)
         totals = body.totals
+        said = {one.id: Said(one.event, one.loss_pct, one.rtt_ms) for one in body.changed}
+        sums = Sums(totals.good, totals.bad, totals.setup_failures)
+        from_heartbeat(desk.runtime, node, own.data_center, said, sums)
         tallies_of(request).heard(own.data_center, node, totals.good, totals.bad, totals.setup_failures)
     return reply(heard_json(desk, node, heard))
 

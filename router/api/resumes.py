@@ -25,6 +25,7 @@ from router.core.model import DataCenterId, Event, LegId, Micros, Session, Sessi
 from router.core.pools import next_session_state
 from router.core.steering import Placement, PlaceRequest, RankedEdge, Refused, place
 from router.runtime import Runtime
+from router.runtime.outcomes import from_unreachable
 from router.schemas.sessions import ResumeBody, SessionAnswer
 from router.store import Store
 
@@ -111,6 +112,7 @@ def _place(request: Request, desk: Desk, session: Session, body: ResumeBody) -> 
     named = [DataCenterId(dc) for dc in body.unreachable if DataCenterId(dc) in view.inventory.data_centers]
     reasons = ["resumed by its user"]
     if named:
+        from_unreachable(desk.runtime, body.client.core(), named)
         reasons.append(f"its user could not reach {', '.join(named)}")
     wanted = PlaceRequest(
         client=desk.runtime.addresses.located(body.client.core()),

@@ -15,7 +15,7 @@ the floor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,8 +51,17 @@ class Attention:
         return TIERS[int(self.tier[place])], int(self.weight[place])
 
 
-def attention(inventory: Inventory, flows: Mapping[Flow, int], table: RouteTable, now: Micros) -> Attention:
-    """What the routes in force and the sessions on them ask for."""
+def attention(
+    inventory: Inventory,
+    flows: Mapping[Flow, int],
+    table: RouteTable,
+    now: Micros,
+    suspected: Sequence[tuple[DataCenterId, DataCenterId]] = (),
+) -> Attention:
+    """What the routes in force and the sessions on them ask for.
+
+    ``suspected``: pairs whose probes would tell whose fault it is; hot until that is known.
+    """
     n, transports = len(inventory.data_centers), len(inventory.transports)
     sessions = carried(inventory, flows, table).link.reshape(transports, n, n) * 1_000
     sessions = _both(sessions) / BITRATE_KBPS[TrafficClass.VOICE]
@@ -63,6 +72,11 @@ def attention(inventory: Inventory, flows: Mapping[Flow, int], table: RouteTable
     ):
         pairs, spare = _both(_in_force(table, transports)), _both(_backups(table, flows, transports))
     tier = np.where(sessions > 0, HOT, np.where((pairs > 0) | (spare > 0), WARM, COLD)).astype(np.uint8)
+    for pair in suspected:
+        i, j = (inventory.index.get(dc) for dc in pair)
+        if i is not None and j is not None:
+            tier[:, i, j] = tier[:, j, i] = HOT
+            pairs[:, i, j] = pairs[:, j, i] = np.maximum(pairs[:, i, j], SESSION_PAIRS)
     value = SESSION_PAIRS * sessions + pairs + spare
     weight = np.minimum(MAX_WEIGHT, np.where(value > 0, np.exp2(np.rint(np.log2(np.maximum(value, 1.0)))), 0.0))
     return Attention(now, tuple(inventory.data_centers), inventory.transports, tier, weight.astype(np.int64))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from router.core.messages import Effect, FitClients, KeepHistory, MakeSurvey, Record, RoutesPublished, Solve
+from router.core.messages import Effect, FitClients, JudgeFault, KeepHistory, MakeSurvey, Record, RoutesPublished, Solve
 from router.core.tables import View
 
 
@@ -19,12 +19,8 @@ def fold(digest: bytes, effects: Sequence[Effect], view: View) -> bytes:
     for effect in effects:
         h.update(type(effect).__name__.encode())
         match effect:
-            case Solve():
-                h.update(f"{effect.question.generation} {effect.question.at}".encode())
-            case MakeSurvey():
-                h.update(f"{effect.window.number} {effect.window.at}".encode())
-            case FitClients():
-                h.update(f"{effect.census.number} {effect.census.at} {len(effect.census.table.base)}".encode())
+            case Solve() | MakeSurvey() | FitClients() | JudgeFault():
+                h.update(_question(effect).encode())
             case RoutesPublished():
                 h.update(f"{effect.generation} {effect.changed_pairs}".encode())
                 if view.routes is not None:
@@ -41,6 +37,18 @@ def fold(digest: bytes, effects: Sequence[Effect], view: View) -> bytes:
             case _:
                 h.update(repr(effect).encode())
     return h.digest()
+
+
+def _question(effect: Solve | MakeSurvey | FitClients | JudgeFault) -> str:
+    match effect:
+        case Solve():
+            return f"{effect.question.generation} {effect.question.at}"
+        case MakeSurvey():
+            return f"{effect.window.number} {effect.window.at}"
+        case FitClients():
+            return f"{effect.census.number} {effect.census.at} {len(effect.census.table.base)}"
+        case JudgeFault():
+            return f"{effect.case.number} {effect.case.at} {len(effect.case.names)}"
 
 
 def _arrays(h: hashlib.blake2b, *arrays: np.ndarray) -> None:

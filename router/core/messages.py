@@ -30,6 +30,8 @@ from router.core.model import (
 from router.core.tables import RouteTable
 
 if TYPE_CHECKING:
+    from router.core.blame.infer import Case, Judgement
+    from router.core.blame.outcomes import Outcome
     from router.core.clients.tomography import Census, Tomography
     from router.core.rollup import ClosedBucket
     from router.core.solve.question import Answer, Question
@@ -136,6 +138,28 @@ class CountersLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """What became of sessions: set up or not, good or bad, with everything that is known of what they cross."""
+
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A worker found out who is at fault; dropped if nobody waits for it."""
+
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeFailed:
+    """A worker could not judge; verdicts stay as they are until their leases end."""
+
+    number: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Surveyed:
     """A worker made a link table; dropped if the inventory changed meanwhile."""
 
@@ -190,6 +214,9 @@ Input = (
     | ClientsFitFailed
     | Committed
     | CountersLoaded
+    | Observed
+    | Judged
+    | JudgeFailed
     | Surveyed
     | SurveyFailed
     | Solved
@@ -213,6 +240,13 @@ class FitClients:
     """Learn from all client networks off the event loop; answer with ``ClientsFitted`` or ``ClientsFitFailed``."""
 
     census: Census
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeFault:
+    """Find out who is at fault off the event loop; answer with ``Judged`` or ``JudgeFailed``."""
+
+    case: Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +352,7 @@ class Record:
 Effect = (
     MakeSurvey
     | FitClients
+    | JudgeFault
     | Solve
     | RoutesPublished
     | MoveSessions

@@ -17,6 +17,8 @@ from typing import TypeVar, assert_never
 
 from probes.wire import ProbePlan, ReflexEvent
 from router.core.attention import REVISED_US, Attention, attention, differs
+from router.core.blame import Case
+from router.core.blame.desk import BlameDesk
 from router.core.brake import Brake
 from router.core.checkpoint import copied
 from router.core.clients import Census, ClientBook
@@ -38,9 +40,12 @@ from router.core.messages import (
     Effect,
     FitClients,
     Input,
+    Judged,
+    JudgeFailed,
     KeepHistory,
     MakeSurvey,
     Moved,
+    Observed,
     PlansChanged,
     Record,
     Reported,
@@ -128,6 +133,7 @@ class ControlPlane:
         self._clients = ClientBook()
         self._census: Census | None = None  # what the outstanding fit is made of
         self._census_count = 0
+        self._blame = BlameDesk(self._inventory)
 
     # --- the contract with the shell ---------------------------------------------------------------------------------
 
@@ -144,6 +150,11 @@ class ControlPlane:
                 return self._about_clients(event)
             case Surveyed() | SurveyFailed() | Solved() | SolveFailed():
                 return self._answered(event)
+            case Observed():
+                self._blame.observed(event, self._now)
+                return []
+            case Judged() | JudgeFailed():
+                return self._blame.answered(event, self._unreliable, self._now)
             case Committed():
                 return self._committed(event.changes)
             case CountersLoaded():
@@ -176,6 +187,8 @@ class ControlPlane:
                 drains=dict(self._drains),
                 fresh=dict(self._fresh),
                 clients=self._clients.table,
+                blame=self._blame.blame,
+                outcomes=self._blame.table,
                 refused={**self._estimator.refused, **self._clients.refused, **self._refused},
             )
         return self._view
@@ -203,6 +216,16 @@ class ControlPlane:
     def pending_census(self) -> Census | None:
         """What the outstanding ``FitClients`` is about."""
         return self._census
+
+    @property
+    def pending_case(self) -> Case | None:
+        """What the outstanding ``JudgeFault`` is about."""
+        return self._blame.pending
+
+    @property
+    def _unreliable(self) -> str:
+        """Why nobody must be blamed now; empty when nothing speaks against it."""
+        return "most data centers lose packets at once" if self._health.frozen else ""
 
     @property
     def plan_version(self) -> int:
@@ -279,6 +302,7 @@ class ControlPlane:
             health = HealthBook(inventory)
             health.adopt(self._health)
             self._health = health
+        self._blame.book.adopt(inventory)
         self._nodes = {node: status for node, status in self._nodes.items() if node in inventory.nodes}
         self._links, self._potential = self._estimator.table(self._now)
         self._evidence, self._outdated = self._estimator.history.evidence(), True
@@ -300,6 +324,7 @@ class ControlPlane:
             newest = (*self._fresh.get(evidence.source, ()), evidence.fresh)
             self._fresh[evidence.source] = newest[-FRESH_KEPT:]
         self._health.observe(evidence, self._now)
+        self._blame.reported(report, self._now)
         self._rolled.observe(report, self._inventory)
         self._nodes[node] = NodeStatus(self._now, report.plan_version, report.boot, report.sequence)
         return self._reflexes(node, report.reflexes)
@@ -328,6 +353,8 @@ class ControlPlane:
                 return self._want_survey()
             case "wake":
                 return self._solve_if_due()
+            case "blame":
+                return self._blame.tick(self._now)
             case "drains":
                 return self._drive_drains()
             case "rollup":
@@ -480,7 +507,7 @@ class ControlPlane:
         if self._table is None or self._now - self._attended_at < REVISED_US:
             return []
         self._attended_at = self._now
-        newest = attention(self._inventory, self._load.flows, self._table, self._now)
+        newest = attention(self._inventory, self._load.flows, self._table, self._now, self._blame.wanted)
         if not differs(self._attention, newest):
             return []
         self._attention = newest

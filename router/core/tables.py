@@ -30,6 +30,7 @@ from router.core.model import (
 from router.core.verdicts import Blame
 
 if TYPE_CHECKING:
+    from router.core.blame.outcomes import OutcomeCount, OutcomeKey
     from router.core.clients import ClientTable
 
 I64 = NDArray[np.int64]
@@ -256,6 +257,7 @@ class View:
     # What came in since ``links`` was made, by reporting vertex, newest last.
     fresh: Mapping[int, tuple[FreshRow, ...]] = field(default_factory=dict)
     clients: ClientTable | None = None  # what was measured of client networks; None: nothing yet
+    outcomes: Mapping[OutcomeKey, OutcomeCount] = field(default_factory=dict)  # of sessions, faded, see core.blame
     blame: Blame = field(default_factory=Blame)  # who is at fault
     refused: Mapping[str, int] = field(default_factory=dict)  # reports and rows that were left out so far, by reason
 

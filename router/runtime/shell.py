@@ -36,6 +36,9 @@ from router.core.messages import (
     FinishDrain,
     FitClients,
     Input,
+    Judged,
+    JudgeFailed,
+    JudgeFault,
     KeepHistory,
     MakeSurvey,
     MoveSessions,
@@ -345,10 +348,8 @@ class Runtime:
 
     def _execute(self, effect: Effect) -> None:
         match effect:
-            case MakeSurvey() | FitClients():
-                self._spawn(self._survey(effect) if isinstance(effect, MakeSurvey) else self._fit_clients(effect))
-            case Solve():
-                self._spawn(self._solve(effect))
+            case MakeSurvey() | FitClients() | JudgeFault() | Solve():
+                self._spawn(self._work(effect))
             case RoutesPublished():
                 _wake_all(self._published)
                 data: dict[str, object] = {"generation": effect.generation, "changed_pairs": effect.changed_pairs}
@@ -369,6 +370,18 @@ class Runtime:
                 self._spawn(self._write(lambda: self.store.append_route_changes(effect.changes)))
             case KeepHistory():
                 self._spawn(self._keep_history(effect))
+
+    async def _work(self, effect: MakeSurvey | FitClients | JudgeFault | Solve) -> None:
+        """What a worker does: its answer, or its failure, is an input."""
+        match effect:
+            case MakeSurvey():
+                await self._survey(effect)
+            case FitClients():
+                await self._fit_clients(effect)
+            case JudgeFault():
+                await self._judge(effect)
+            case Solve():
+                await self._solve(effect)
 
     def _record(self, event: Event) -> None:
         self._unsaved_events.append(event)
@@ -428,6 +441,15 @@ class Runtime:
             self.post(ClientsFitFailed(effect.census.number, f"{type(error).__name__}: {error}"))
             return
         self.post(ClientsFitted(model))
+
+    async def _judge(self, effect: JudgeFault) -> None:
+        try:
+            judgement = await self._solver.judge(effect.case)
+        except Exception as error:
+            log.exception("judge_failed")
+            self.post(JudgeFailed(effect.case.number, f"{type(error).__name__}: {error}"))
+            return
+        self.post(Judged(judgement))
 
     async def _solve(self, effect: Solve) -> None:
         started = time.perf_counter()

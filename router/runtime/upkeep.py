@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from router.core.model import Micros, Session, SessionId
+from router.runtime.outcomes import from_expired
 
 if TYPE_CHECKING:
     from router.runtime.shell import Runtime
@@ -47,6 +48,7 @@ class Upkeep:
             return
         while ended := await runtime.commit(lambda store: store.expire_sessions(now)):
             self.expired += len(ended)
+            from_expired(runtime, ended)
             self._worked_at = runtime.now()
         lost, suspect = now - runtime.options.agent_silence_us, now - runtime.options.agent_suspect_us
         await runtime.commit(lambda store: store.expire_agents(lost, now, suspect))

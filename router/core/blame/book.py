@@ -63,6 +63,10 @@ class BlameBook:
         self._groups: dict[str, int] = {}
         self._began_at: Micros = 0
         self._pairs: dict[tuple[NodeId, tuple[str, ...]], tuple[I64, I64]] = {}
+        self._numbers = {node: i for i, node in enumerate(self._atlas.nodes)}
+        size = len(self._numbers)
+        self._probe_rows = np.full((size, size), -1, np.int32)  # [source, peer] cell, -1 while there is none
+        self._moved = 0
 
     def adopt(self, inventory: Inventory) -> None:
         """Follow a change of the inventory; other data centers or nodes mean new baselines."""
@@ -91,8 +95,7 @@ class BlameBook:
         found = self._pairs.get((source, peers))
         if found is None:
             known = [(i, NodeId(p)) for i, p in enumerate(peers) if p in self._atlas.nodes and p != source]
-            rows = [self._cells.row.get((source, peer), -1) for _, peer in known]
-            rows = [self._probe_cell(source, p) if r < 0 else r for (_, p), r in zip(known, rows, strict=True)]
+            rows = [self._probe_cell(source, peer) for _, peer in known]
             if len(self._pairs) > 4 * len(self._atlas.nodes) + 16:
                 self._pairs.clear()
             found = np.array([i for i, _ in known], np.int64), np.array(rows, np.int64)
@@ -101,12 +104,16 @@ class BlameBook:
 
     def _probe_cell(self, source: NodeId, peer: NodeId) -> int:
         a, b = self._atlas.nodes[source], self._atlas.nodes[peer]
+        place = self._numbers[source], self._numbers[peer]
+        if self._probe_rows[place] >= 0:
+            return int(self._probe_rows[place])
         u, v = a.data_center, b.data_center
         parts = dict.fromkeys(a.alone, v) | dict.fromkeys(b.node, u)
         if u != v:
             parts |= dict.fromkeys(a.whole, v) | dict.fromkeys(b.whole, u)
             parts[self._atlas.segment(self._atlas.data_centers[u], self._atlas.data_centers[v])] = u
-        return self._cells.add((source, peer), 0, tuple(sorted(parts.items())))
+        row = self._probe_rows[place] = self._cells.add(None, 0, tuple(sorted(parts.items())))
+        return row
 
     def observe_outcomes(self, outcomes: Iterable[Outcome], now: Micros) -> None:
         """Count what became of sessions."""
@@ -156,6 +163,10 @@ class BlameBook:
         cells.fade(now)
         blamed = [known.number[name] for name in self._since if name in known.number and not self._is_old(name, now)]
         cells.learn(now, np.array(blamed, np.int64))
+        if cells.moved != self._moved:
+            self._moved, known_rows = cells.moved, self._probe_rows >= 0
+            self._probe_rows[known_rows] = cells.place[self._probe_rows[known_rows]]
+            self._pairs.clear()
         if now - self._began_at < SETTLE_US:
             return None
         self._number += 1
@@ -166,9 +177,9 @@ class BlameBook:
             at=now,
             names=tuple(known.names),
             children={whole: tuple(parts) for whole, parts in known.children.items()},
-            cell=cell,
-            component=component,
-            vantage=vantage,
+            cell=cell.copy(),
+            component=component.copy(),
+            vantage=vantage.copy(),
             vantage_provider=(*self._atlas.providers, *self._groups),
             kind=cells.kind[:size].copy(),
             baseline=cells.baseline[:size].copy(),

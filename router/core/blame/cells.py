@@ -26,7 +26,6 @@ YOUNG_BLOCKS, YOUNG_MOST = 4, 0.1  # soon after a start, what is as bad as this 
 TRUST_FLOOR = 30.0  # observations that a block must outweigh before it says more than the floor
 SLOW_US, SLOW_SHARE = 20_000, 0.25  # slower than usual by this much is heard (ITU-T G.114 speaks of 20-30 ms steps)
 NEVER = np.iinfo(np.int64).max // 4
-MOST_CELLS = 1_000_000
 NOTHING_LEFT = 0.02  # observations; a session cell with less is given back
 
 _COUNTS = ("short_n", "short_b", "long_n", "long_b", "block_n", "block_b")
@@ -47,21 +46,28 @@ class Cells:
         self.fastest_us: I64 = np.zeros(0, np.int64)  # of the present block
         self._shares: list[F64] = []
         self._trips: list[I64] = []
-        self._entries: list[tuple[int, int, int]] = []  # cell, component, vantage
-        self._joined: tuple[I64, I64, I64] | None = None
+        self._entries: I64 = np.zeros((256, 3), np.int64)  # cell, component, vantage
+        self._used = 0  # of them
+        self.moved = 0  # how often rows got other numbers,
+        self.place: I64 = np.zeros(0, np.int64)  # and by the last time each old row its new one, -1 if it is gone
         self._faded_at: Micros = 0
         self._block_at: Micros = 0
 
-    def add(self, key: Hashable, kind: int, parts: tuple[tuple[int, int], ...]) -> int:
-        """A new cell; ``parts`` are (component, vantage that looks at it)."""
+    def add(self, key: Hashable | None, kind: int, parts: tuple[tuple[int, int], ...]) -> int:
+        """A new cell; ``parts`` are (component, vantage that looks at it). One without a key is kept by its owner."""
         if self.count == self._room:
             self._grow()
-        row = self.row[key] = self.count
+        row = self.count
+        if key is not None:
+            self.row[key] = row
         self.count += 1
         self.kind[row] = kind
         self.baseline[row] = FLOOR[kind]
-        self._entries += [(row, component, vantage) for component, vantage in parts]
-        self._joined = None
+        more = len(parts)
+        if self._used + more > len(self._entries):
+            self._entries = np.concatenate([self._entries, np.zeros_like(self._entries)])
+        self._entries[self._used : self._used + more] = [(row, *part) for part in parts]
+        self._used += more
         return row
 
     def _grow(self) -> None:
@@ -143,8 +149,11 @@ class Cells:
         place = np.full(self.count, -1, np.int64)
         place[stay] = np.arange(len(stay))
         self.row = {key: int(place[row]) for key, row in self.row.items() if place[row] >= 0}
-        self._entries = [(int(place[c]), k, v) for c, k, v in self._entries if place[c] >= 0]
-        self._joined = None
+        held = self._entries[: self._used]
+        held = held[place[held[:, 0]] >= 0].copy()
+        held[:, 0] = place[held[:, 0]]
+        self._entries, self._used = np.concatenate([held, np.zeros((256, 3), np.int64)]), len(held)
+        self.moved, self.place = self.moved + 1, place
         self.count = self._room = len(stay)
         self.counts = {name: held[stay] for name, held in self.counts.items()}
         self.kind, self.last_bad = self.kind[stay], self.last_bad[stay]
@@ -154,10 +163,8 @@ class Cells:
 
     def entries(self) -> tuple[I64, I64, I64]:
         """Cell, component and vantage of every entry."""
-        if self._joined is None:
-            table = np.array(self._entries, np.int64).reshape(-1, 3)
-            self._joined = table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy()
-        return self._joined
+        table = self._entries[: self._used]
+        return table[:, 0], table[:, 1], table[:, 2]
 
 
 def _middle(stack: F64) -> F64:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from router.core.model import DataCenterId, Inventory, NodeId
 from router.core.verdicts import Component, ComponentKind
@@ -20,14 +20,13 @@ SHARES = {  # of all faults; how often each kind was the cause in the incidents 
 }
 
 
-@dataclass(eq=False)
 class Components:
     """Numbers of components; those of client networks and segments are given out as they are seen."""
 
-    names: list[Component] = field(default_factory=list)
-    number: dict[Component, int] = field(default_factory=dict)
-    parent: dict[int, int] = field(default_factory=dict)  # narrowest container that can be at fault as a whole
-    children: dict[int, list[int]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.names: list[Component] = []
+        self.number: dict[Component, int] = {}
+        self.children: dict[int, list[int]] = {}  # parts of what can be at fault as a whole
 
     def of(self, kind: ComponentKind, id: str) -> int:
         """The number of a component, a new one if it was never seen."""
@@ -42,7 +41,6 @@ class Components:
         """Note that one component is part of another."""
         if child not in self.children.setdefault(parent, []):
             self.children[parent].append(child)
-            self.parent[child] = parent
 
 
 @dataclass(frozen=True, slots=True)

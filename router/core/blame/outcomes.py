@@ -42,7 +42,7 @@ class OutcomeKey:
     arm: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class OutcomeCount:
     """Faded sums as of ``at``."""
 
@@ -66,11 +66,9 @@ class OutcomeBook:
         """Add some outcomes."""
         for one in outcomes:
             key = OutcomeKey(one.edge, one.group, one.hub, one.arm)
-            count = self._counts.setdefault(key, OutcomeCount(at=now))
-            keep = _keep(now - count.at)
-            for name in _SUMS:
-                setattr(count, name, getattr(count, name) * keep + getattr(one, name))
-            count.at = now
+            held = self._counts.get(key, OutcomeCount(at=now))
+            new = OutcomeCount(one.setup_ok, one.setup_failed, one.good, one.bad, now)
+            self._counts[key] = _sum(faded(held, now), new)
 
     def forget_old(self, now: Micros) -> None:
         """Drop counters of which nothing is left."""
@@ -102,10 +100,13 @@ def total(
     found = OutcomeCount()
     for key, count in table.items():
         if all(wanted[f.name] in (None, getattr(key, f.name)) for f in fields(key)):
-            for name in _SUMS:
-                setattr(found, name, getattr(found, name) + getattr(count, name))
-            found.at = max(found.at, count.at)
+            found = _sum(found, count)
     return found
+
+
+def _sum(a: OutcomeCount, b: OutcomeCount) -> OutcomeCount:
+    setup_ok, setup_failed, good, bad = (getattr(a, name) + getattr(b, name) for name in _SUMS)
+    return OutcomeCount(setup_ok, setup_failed, good, bad, max(a.at, b.at))
 
 
 def _keep(passed_us: int) -> float:
