@@ -34,7 +34,10 @@ Step = Callable[[View, DrainId, int], tuple[Drain, Mapping[DataCenterId, Intent]
 
 
 def _shown(view: View, drain: Drain) -> dict[str, object]:
-    return drain_json(drain, sum(view.counters.sessions.get(dc, 0) for dc in drain.targets))
+    progress, live = view.progress.get(drain.id), view.counters.sessions
+    left = progress.sessions_left if progress and drain.nodes else sum(live.get(dc, 0) for dc in drain.targets)
+    over = drain.expires_at is not None and view.now >= drain.expires_at
+    return drain_json(drain, left, progress, expired=over and drains.in_force(drain))
 
 
 @endpoints.post("/drains", response_model=DrainPlanAnswer, status_code=201, dependencies=[Depends(OPERATOR)],
@@ -52,7 +55,12 @@ async def open_drain(request: Request, body: DrainBody) -> Response:
         draft, intents = drains.open_drain(runtime.view, wanted, plan, DrainId(f"d-{secrets.token_hex(6)}"), actor, now)
     except Unsafe as error:
         return of_error(error, refusals=refusals_json(plan.refusals), plan=plan_json(plan, None))
-    done = await runtime.commit(lambda store: store.put_drain(draft, intents, actor=actor, now=now))
+    ended, restored = drains.taken_over(runtime.view, wanted, plan, now)
+    nodes = drains.node_intents(runtime.view.inventory, draft)
+    wish = {**restored, **intents}
+    done = await runtime.commit(
+        lambda store: store.put_drain(draft, wish, nodes=nodes, ended=ended, actor=actor, now=now)
+    )
     await runtime.routes_settled()
     return reply(plan_json(plan, _shown(runtime.view, done)), 201)
 
@@ -85,7 +93,8 @@ async def _commit_step(
     for attempt in range(STEP_ATTEMPTS):
         now = runtime.now()
         changed, intents = step(runtime.view, DrainId(id), now)
-        write = partial(Store.put_drain, drain=changed, intents=intents, actor=actor, now=now)
+        nodes = drains.node_intents(runtime.view.inventory, changed)
+        write = partial(Store.put_drain, drain=changed, intents=intents, nodes=nodes, actor=actor, now=now)
         try:
             return await runtime.commit(write), intents
         except InputRejected as error:

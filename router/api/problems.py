@@ -103,6 +103,7 @@ STATUS: Mapping[str, int] = {
     "too_many_legs": 409,
     "bad_transition": 409,
     "drain_overlaps": 409,
+    "expires_too_late": 422,
     "drain_unsafe": 409,
     "last_admin_key": 409,
     "too_many_webhooks": 409,

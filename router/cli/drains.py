@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,10 +14,7 @@ from router.core.errors import InputRejected
 if TYPE_CHECKING:
     from router.client import Client
 
-_SELECTOR_HELP = (
-    "provider=…, region=…, data_center=…, node=…; several joined by commas must all match. "
-    "A node stands for its whole data center."
-)
+_SELECTOR_HELP = "provider=…, region=…, data_center=…, node=…; several joined by commas must all match."
 
 
 def attach(app: typer.Typer, panel: str) -> None:
@@ -31,6 +28,9 @@ def drain(
     hard: Annotated[bool, typer.Option("--hard", help="Move live sessions now instead of letting them end.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
     deadline: Annotated[str | None, typer.Option("--deadline", help="By when it must be empty, such as 10m.")] = None,
+    emergency: Annotated[
+        bool, typer.Option("--emergency", help="The targets are dead: move nothing, users resume elsewhere.")
+    ] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Drain even where a rule refuses.")] = False,
     output: Output = Format.TABLE,
@@ -43,7 +43,7 @@ def drain(
     """
     body: dict[str, object] = {
         "selector": selector_text({**selector(target)}),
-        "mode": "hard" if hard else "soft",
+        "mode": "emergency" if emergency else "hard" if hard else "soft",
         "reason": reason,
         "dry_run": dry_run,
         "force": force,
@@ -64,19 +64,42 @@ def drain(
 
 
 def _print_plan(plan: Mapping[str, Any]) -> None:
-    left = plan["sessions"]
-    behind = plan["agents_behind"]
-    lines = ([dc, left.get(dc, 0), behind.get(dc, 0)] for dc in plan["targets"])
-    show.console().print(show.table(("target", ">sessions", ">agents behind it"), lines))
+    left, agents = plan["sessions"], plan["agents"]
+    nothing = {"held": 0, "idle": 0, "cut": 0}
+    lines = [
+        [dc, left.get(dc, 0), found["held"], found["idle"], found["cut"]]
+        for dc in plan["targets"]
+        for found in [agents.get(dc, nothing)]
+    ]
+    lines += [[f"node {node}", None, None, None, None] for node in plan["nodes"]]
+    columns = ("target", ">sessions", ">held by agents", ">agents free", ">will lose agent")
+    show.console().print(show.table(columns, lines))
     if plan["shifts"]:
         moves = ([shift["from"], shift["to"], shift["sessions"]] for shift in plan["shifts"])
         show.console().print(show.table(("from", "to", ">sessions"), moves, title="where sessions go"))
-    typer.echo(
-        f"{plan['sessions_to_move']} sessions to move, {plan['routes_through']} routes pass through, "
-        f"headroom after {show.number(plan['headroom_after_pct'], 0)} %"
-    )
+    show.facts(_outlook(plan))
+    for stage in plan["timeline"]:
+        typer.echo(f"  +{show.age(1000 * stage['after_s']):>8}  {stage['what']}")
+    for note in plan["notes"]:
+        typer.echo(f"note: {note}")
     started = plan["drain"]
     typer.echo("dry run: nothing was changed" if started is None else f"drain {started['id']}: {started['state']}")
+
+
+def _outlook(plan: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    free, growth = plan["headroom"], plan["delay_growth_p95_ms"]
+    yield "sessions to move", plan["sessions_to_move"]
+    yield "routes through", plan["routes_through"]
+    yield "expected sessions", f"{plan['forecast']['sessions']} ({plan['forecast']['basis']})"
+    yield "headroom now", _percent(free["now_pct"])
+    yield "headroom after", _percent(free["after_pct"])
+    if free["next_loss"] is not None:
+        yield f"... and without {free['next_loss']}", _percent(free["after_next_loss_pct"])
+    yield "one way longer by", None if growth is None else f"{growth:.1f} ms (95th percentile)"
+
+
+def _percent(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1f} %"
 
 
 def undrain(

@@ -166,4 +166,5 @@ def _further(document: Mapping[str, Any]) -> Iterator[str]:
 def refusal(refused: Mapping[str, Any]) -> str:
     """Return why something would hurt, with the rule, the number, the limit and how to insist."""
     numbers = f"rule {refused['rule']}, value {refused['value']:g}, limit {refused['limit']:g}"
-    return f"{refused['message']} ({numbers}; override: {refused['override']})"
+    cure = f"; cure: {refused['cure']}" if refused.get("cure") else ""
+    return f"{refused['message']} ({numbers}; override: {refused['override']}){cure}"

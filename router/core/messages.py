@@ -197,6 +197,7 @@ class Moved:
     moved: int
     failed: int
     remaining: int
+    node: NodeId | None = None  # the one machine they left, if it was one
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +272,22 @@ class MoveSessions:
     data_center: DataCenterId
     limit: int
     reason: str
+    node: NodeId | None = None  # only those on this machine; they may go to another one of the same data center
+
+
+@dataclass(frozen=True, slots=True)
+class CutAgents:
+    """The agents of a data center lose the sessions that they still hold; these get other agents."""
+
+    data_center: DataCenterId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShowDrains:
+    """Show those who watch how far these drains have come."""
+
+    drains: tuple[DrainId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +373,8 @@ Effect = (
     | Solve
     | RoutesPublished
     | MoveSessions
+    | CutAgents
+    | ShowDrains
     | FinishDrain
     | AdvanceDrain
     | KeepHistory

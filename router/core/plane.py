@@ -22,7 +22,9 @@ from router.core.blame.desk import BlameDesk
 from router.core.brake import Brake
 from router.core.checkpoint import copied
 from router.core.clients import Census, ClientBook
-from router.core.drain import drive
+from router.core.demand import DemandBook
+from router.core.dial import composed
+from router.core.drain import DrainBook, Outcome, dials, drive
 from router.core.errors import InputRejected
 from router.core.estimate import Estimator
 from router.core.health import HealthBook
@@ -52,6 +54,7 @@ from router.core.messages import (
     ResourcesChanged,
     RoutesPublished,
     SessionsChanged,
+    ShowDrains,
     Solve,
     Solved,
     SolveFailed,
@@ -66,7 +69,6 @@ from router.core.model import (
     DataCenterId,
     Drain,
     DrainId,
-    DrainState,
     Event,
     Inventory,
     Link,
@@ -78,7 +80,7 @@ from router.core.model import (
 from router.core.rollup import ClosedBucket, RollUp
 from router.core.solve import Question, RouteLog, Switcher
 from router.core.survey import Window
-from router.core.tables import FreshRow, Health, NodeStatus, RouteTable, View
+from router.core.tables import Dial, FreshRow, Health, NodeStatus, RouteTable, View
 from router.core.topology import probe_plan
 
 GENERATION_BITS = 32  # below the epoch; together they stay under 2^53, which JavaScript reads exactly
@@ -118,8 +120,9 @@ class ControlPlane:
         self._wake: Micros | None = None
         self._brake = Brake()
         self._failure = ""
-        self._expired: set[DrainId] = set()
-        self._moves_told: dict[DataCenterId, tuple[int, int, int]] = {}
+        self._demand = DemandBook()
+        self._drain_book = DrainBook()
+        self._dials: Mapping[DataCenterId, Dial] = {}
         self._view: View | None = None
         self._bucket_at: Micros = 0
         self._rolled = RollUp()
@@ -185,10 +188,15 @@ class ControlPlane:
                 nodes=dict(self._nodes),
                 counters=self._counters,
                 drains=dict(self._drains),
+                dials=self._dials,
                 fresh=dict(self._fresh),
                 clients=self._clients.table,
                 blame=self._blame.blame,
                 outcomes=self._blame.table,
+                flows=self._load.flows,
+                demand=self._demand.current,
+                progress=self._drain_book.progress,
+                bad_at=dict(self._drain_book.bad_at),
                 refused={**self._estimator.refused, **self._clients.refused, **self._refused},
             )
         return self._view
@@ -246,6 +254,7 @@ class ControlPlane:
         self._counters = event.counters
         self._load.count(event.flows)
         self._drains = {d.id: d for d in event.drains}
+        self._dials = composed(dials(event.drains))
         if event.last_table is not None:
             # The saved table may be some generations behind what was served last: its old number would go back.
             self._table = replace(event.last_table, generation=self._next_generation())
@@ -260,6 +269,7 @@ class ControlPlane:
                 case ResourcesChanged():
                     effects += self._resources(change)
                 case SessionsChanged():
+                    self._demand.count(change.sessions)
                     self._counters = Counters(
                         sessions=_added(self._counters.sessions, change.sessions),
                         idle=_added(self._counters.idle, change.idle),
@@ -267,6 +277,7 @@ class ControlPlane:
                     )
                 case DrainChanged():
                     self._drains[change.drain.id] = change.drain
+                    self._dials = composed(dials(self._drains.values()))
                 case _:
                     assert_never(change)
         return effects
@@ -526,24 +537,27 @@ class ControlPlane:
     # --- drains ------------------------------------------------------------------------------------------------------
 
     def _drive_drains(self) -> list[Effect]:
-        effects: list[Effect] = []
+        book, effects = self._drain_book, list[Effect]()
+        self._demand.observe(self._counters.sessions, self._now)
+        book.note_health(self.view, self._now)
+        self._view = None
+        before = book.progress
+        book.measure(self.view, self._now)
+        self._view = None
         for drain in sorted(self._drains.values(), key=lambda d: d.id):
-            over = drain.expires_at is not None and self._now >= drain.expires_at
-            if over and drain.state is not DrainState.UNDONE and drain.id not in self._expired:
-                self._expired.add(drain.id)
-                text = f"was to be over by now and is {drain.state.value}; undo it, or its targets stay out of use"
-                effects.append(self._record("drain.expired", drain.id, text))
-            effects += drive(drain, self._counters.sessions, self._now)
-        return effects
+            text = book.expiry(drain, self._now)
+            effects += [self._record("drain.expired", drain.id, text)] if text else []
+            effects += drive(self.view, drain, self._now)
+        changed = book.news(self._drains, before)
+        return effects + ([ShowDrains(changed)] if changed else [])
 
     def _moved(self, event: Moved) -> list[Effect]:
         # The counters have followed each move's commit; the count in here was read beside them and may be older.
-        outcome = (event.moved, event.failed, event.remaining)
-        told, self._moves_told[event.data_center] = self._moves_told.get(event.data_center), outcome
-        if not event.moved and (not event.failed or outcome == told):
+        place = event.data_center if event.node is None else event.node
+        if not self._drain_book.note_move(place, Outcome(event.moved, event.failed, event.remaining)):
             return []
         text = f"{event.moved} moved, {event.failed} could not, {event.remaining} remain"
-        return [self._record("sessions.moved", event.data_center, text)]
+        return [self._record("sessions.moved", place, text)]
 
     def _record(self, kind: str, subject: str, reason: str) -> Record:
         return Record(Event(self._now, kind, subject, reason=reason))

@@ -21,6 +21,7 @@ from router.core.model import (
     DataCenterId,
     Drain,
     DrainId,
+    Flow,
     Inventory,
     Micros,
     NodeId,
@@ -238,6 +239,26 @@ class Dial:
     cause: str
 
 
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """How many sessions there have been lately, from a soft history of the core; a restart forgets it."""
+
+    history_s: int = 0  # how far back it goes
+    sessions_p95: int = 0  # of all sessions together, per bucket the most seen
+    life_s: int | None = None  # mean length of a session; None: too few began to say
+
+
+@dataclass(frozen=True, slots=True)
+class DrainProgress:
+    """How far a drain has come; measured, not stored."""
+
+    sessions_left: int
+    agents_left: int  # held places of agents
+    rate_per_s: float  # sessions that left per second, over about the last minute
+    eta_s: int | None  # None: at this rate never
+    blocked_by: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """Everything a reader may see, immutable; swapped by one assignment in the runtime."""
@@ -259,6 +280,10 @@ class View:
     clients: ClientTable | None = None  # what was measured of client networks; None: nothing yet
     outcomes: Mapping[OutcomeKey, OutcomeCount] = field(default_factory=dict)  # of sessions, faded, see core.blame
     blame: Blame = field(default_factory=Blame)  # who is at fault
+    flows: Mapping[Flow, int] = field(default_factory=dict)  # live sessions with an agent
+    demand: Demand = field(default_factory=Demand)
+    progress: Mapping[DrainId, DrainProgress] = field(default_factory=dict)  # of the drains under way
+    bad_at: Mapping[DataCenterId, Micros] = field(default_factory=dict)  # when each was last down or degraded
     refused: Mapping[str, int] = field(default_factory=dict)  # reports and rows that were left out so far, by reason
 
     @property

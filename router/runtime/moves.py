@@ -9,8 +9,8 @@ import structlog
 from router.core import drain as drains
 from router.core import steering
 from router.core.errors import InputRejected
-from router.core.messages import AdvanceDrain, FinishDrain, Moved, MoveSessions
-from router.core.model import DataCenterId, DrainId, Micros, Session
+from router.core.messages import AdvanceDrain, CutAgents, FinishDrain, Moved, MoveSessions
+from router.core.model import DataCenterId, DrainId, Micros, NodeId, Session
 from router.core.pools import next_session_state
 
 if TYPE_CHECKING:
@@ -21,8 +21,10 @@ log = structlog.get_logger("tendril.moves")
 
 async def move_sessions(runtime: Runtime, effect: MoveSessions) -> Moved:
     """Move up to ``limit`` sessions off an edge; a session that changed meanwhile is left for the next round."""
-    stuck = runtime.unmovable.setdefault(effect.data_center, set())
-    found = await runtime.read(lambda store: store.movable(effect.data_center, effect.limit + len(stuck)))
+    place = effect.data_center if effect.node is None else effect.node
+    stuck = runtime.unmovable.setdefault(place, set())
+    limit = effect.limit + len(stuck)
+    found = await runtime.read(lambda store: store.movable(effect.data_center, limit, effect.node))
     found = tuple(session for session in found if not runtime.upkeep.backs_off(session.id))
     fresh = [session for session in found if session.id not in stuck]
     if not fresh:
@@ -30,16 +32,18 @@ async def move_sessions(runtime: Runtime, effect: MoveSessions) -> Moved:
         fresh = list(found)
     moved = failed = 0
     for session in fresh[: effect.limit]:
-        if await _move_one(runtime, session, effect.data_center, effect.reason):
+        if await _move_one(runtime, session, effect.data_center, effect.reason, effect.node):
             moved += 1
         else:
             stuck.add(session.id)
             failed += 1
-    remaining = await runtime.read(lambda store: store.count_on(effect.data_center))
-    return Moved(effect.data_center, moved, failed, remaining)
+    remaining = await runtime.read(lambda store: store.count_on(effect.data_center, effect.node))
+    return Moved(effect.data_center, moved, failed, remaining, effect.node)
 
 
-async def _move_one(runtime: Runtime, session: Session, away_from: DataCenterId, reason: str) -> bool:
+async def _move_one(
+    runtime: Runtime, session: Session, away_from: DataCenterId, reason: str, off: NodeId | None = None
+) -> bool:
     now = runtime.now()
     request = steering.PlaceRequest(
         client=session.client,
@@ -47,7 +51,7 @@ async def _move_one(runtime: Runtime, session: Session, away_from: DataCenterId,
         pool=session.pool,  # its policies hold for moves too
         constraints=session.constraints,
         seed=session.id,
-        exclude=(away_from,),
+        exclude=(away_from,) if off is None else (),
         agent_data_center=session.agent_data_center,
         labels=session.metadata,
     )
@@ -56,6 +60,8 @@ async def _move_one(runtime: Runtime, session: Session, away_from: DataCenterId,
         log.warning("session_cannot_move", session=session.id, code=decision.code, reason=decision.reason)
         return False
     edge = decision.edges[0]
+    if off is not None and edge.node == off:
+        return False  # its intent has not reached the View yet, or nothing else is there
     try:
         await runtime.commit(
             lambda store: store.rebind_session(
@@ -88,11 +94,12 @@ async def finish_drain(runtime: Runtime, effect: FinishDrain) -> None:
     drain = runtime.view.drains.get(effect.drain)
     if drain is None:
         return
-    left = 0
-    for data_center in drain.targets:
-        left += await runtime.read(lambda store, dc=data_center: store.count_on(dc))  # type: ignore[misc]
-    if left:
-        return
+    places = [(dc, None) for dc in drain.targets]
+    inventory = runtime.view.inventory
+    places += [(inventory.nodes[id].data_center, id) for id in drain.nodes if id in inventory.nodes]  # type: ignore[misc]
+    for data_center, node in places:
+        if await runtime.read(lambda store, dc=data_center, on=node: store.count_on(dc, on)):  # type: ignore[misc]
+            return
     await _step(runtime, effect.drain, "empty")
 
 
@@ -105,6 +112,13 @@ async def _step(runtime: Runtime, id: DrainId, event: str) -> None:
     now = runtime.now()
     try:
         changed, intents = drains.step(runtime.view, id, event, now)
-        await runtime.commit(lambda store: store.put_drain(changed, intents, actor="tendril", now=now))
+        nodes = drains.node_intents(runtime.view.inventory, changed)
+        await runtime.commit(lambda store: store.put_drain(changed, intents, nodes=nodes, actor="tendril", now=now))
     except InputRejected as error:  # an operator was faster; the next tick looks again
         log.info("drain_changed_meanwhile", drain=id, code=error.code)
+
+
+async def cut_agents(runtime: Runtime, effect: CutAgents) -> None:
+    """Part agents from the sessions they still hold; whoever waits for agents is served the sessions next."""
+    cut = await runtime.commit(lambda store: store.cut_agents(effect.data_center, effect.reason, runtime.now()))
+    log.info("agents_cut", data_center=effect.data_center, sessions=cut)

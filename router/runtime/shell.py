@@ -32,6 +32,7 @@ from router.core.messages import (
     ClientsFitted,
     Committed,
     CountersLoaded,
+    CutAgents,
     Effect,
     FinishDrain,
     FitClients,
@@ -46,6 +47,7 @@ from router.core.messages import (
     Record,
     RoutesPublished,
     SessionsChanged,
+    ShowDrains,
     Solve,
     Solved,
     SolveFailed,
@@ -62,7 +64,7 @@ from router.runtime import moves, saved
 from router.runtime.recorder import FlightRecorder
 from router.runtime.recording import Recording
 from router.runtime.rounds import Rounds
-from router.runtime.stream import Stream, StreamHub, StreamItem
+from router.runtime.stream import Stream, StreamHub, StreamItem, show_drains
 from router.runtime.turnstile import Turnstile
 from router.runtime.upkeep import Upkeep
 from router.runtime.waiting import WaitingRoom
@@ -358,14 +360,8 @@ class Runtime:
                 _wake_all(self._plans)
             case Record():
                 self._record(effect.event)
-            case MoveSessions():
-                if effect.data_center not in self._moving:
-                    self._moving.add(effect.data_center)
-                    self._spawn(self._move(effect))
-            case FinishDrain() | AdvanceDrain():
-                if effect.drain not in self._finishing:
-                    self._finishing.add(effect.drain)
-                    self._spawn(self._step_drain(effect))
+            case MoveSessions() | CutAgents() | FinishDrain() | AdvanceDrain() | ShowDrains():
+                self._about_drains(effect)
             case AppendRouteChanges():
                 self._spawn(self._write(lambda: self.store.append_route_changes(effect.changes)))
             case KeepHistory():
@@ -382,6 +378,22 @@ class Runtime:
                 await self._judge(effect)
             case Solve():
                 await self._solve(effect)
+
+    def _about_drains(self, effect: MoveSessions | CutAgents | FinishDrain | AdvanceDrain | ShowDrains) -> None:
+        match effect:
+            case MoveSessions():
+                place = effect.data_center if effect.node is None else effect.node
+                if place not in self._moving:
+                    self._moving.add(place)
+                    self._spawn(self._move(effect, place))
+            case CutAgents():
+                self._spawn(moves.cut_agents(self, effect))
+            case ShowDrains():
+                show_drains(self._hub, self.view, effect.drains)
+            case _:
+                if effect.drain not in self._finishing:
+                    self._finishing.add(effect.drain)
+                    self._spawn(self._step_drain(effect))
 
     def _record(self, event: Event) -> None:
         self._unsaved_events.append(event)
@@ -467,11 +479,11 @@ class Runtime:
         rows = await self._in(self._reader, effect.bucket.rows)  # not in the writer: commits would wait for it
         await self._write(lambda: self.store.append_history(rows))
 
-    async def _move(self, effect: MoveSessions) -> None:
+    async def _move(self, effect: MoveSessions, place: str) -> None:
         try:
             self.post(await moves.move_sessions(self, effect))
         finally:
-            self._moving.discard(effect.data_center)
+            self._moving.discard(place)
 
     async def _step_drain(self, effect: FinishDrain | AdvanceDrain) -> None:
         try:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
+
+from router.core.model import DrainId
+from router.core.tables import View
+from router.schemas.drains import progress_json
 
 QUEUE_LIMIT = 256
 
 
 @dataclass(frozen=True, slots=True)
 class StreamItem:
-    """One message: ``generation``, ``event`` or ``resync`` (something was dropped, read everything again)."""
+    """One message: ``generation``, ``event``, ``drain`` or ``resync`` (some were dropped, read everything again)."""
 
     kind: str
     data: dict[str, object] = field(default_factory=dict)
@@ -66,3 +71,12 @@ class StreamHub:
         """Offer an item to every reader."""
         for reader in self.readers:
             reader.offer(item)
+
+
+def show_drains(hub: StreamHub, view: View, changed: Iterable[DrainId]) -> None:
+    """Publish how far drains have come."""
+    if hub.readers:
+        for id in changed:
+            drain = view.drains[id]
+            data: dict[str, object] = {"id": id, "state": drain.state.value, "share_pct": drain.share_ppm / 10_000}
+            hub.publish(StreamItem("drain", data | progress_json(view.progress.get(id))))

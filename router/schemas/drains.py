@@ -14,12 +14,14 @@ from router.core.model import (
     DataCenterId,
     Drain,
     DrainMode,
+    DrainOrigin,
     DrainState,
     NodeId,
     ProviderId,
     RegionId,
     Selector,
 )
+from router.core.tables import DrainProgress
 from router.schemas.fields import PRINTABLE, Answer, Body, Flag, Id, Reason, Time
 from router.schemas.units import known_rfc3339, micros, rfc3339
 
@@ -86,6 +88,9 @@ class DrainBody(Body):
     expires_at: Time | None = None
     dry_run: Flag = False
     force: Flag = False
+    stage_s: Annotated[int, Field(strict=True, ge=0, le=3_600)] | None = Field(
+        default=None, description="how long a soft drain keeps each share of new sessions; 0: no stages"
+    )
 
     @model_validator(mode="after")
     def _selects(self) -> Self:
@@ -100,7 +105,15 @@ class DrainBody(Body):
         """Map to the core type."""
         selector = parse_selector(self.selector) if isinstance(self.selector, str) else self.selector
         expires_at = None if self.expires_at is None else micros(self.expires_at)
-        return DrainRequest(selector.core(), self.mode, self.reason, self.deadline_s, expires_at, self.force)
+        return DrainRequest(
+            selector.core(),
+            self.mode,
+            self.reason,
+            self.deadline_s,
+            expires_at,
+            self.force,
+            stage_s=self.stage_s,
+        )
 
 
 class ShiftAnswer(Answer):
@@ -119,6 +132,39 @@ class RefusalAnswer(Answer):
     value: float
     limit: float
     override: str
+    shortfall: float
+    cure: str
+
+
+class HeadroomAnswer(Answer):
+    """Free share of the edges' capacity in per cent: now, afterwards, and if the largest that is left fails on top."""
+
+    now_pct: float | None
+    after_pct: float | None
+    after_next_loss_pct: float | None
+    next_loss: str | None
+
+
+class AgentsBehindAnswer(Answer):
+    """Places of agents in a target, and how many sessions will lose their agent when the drain's time is over."""
+
+    held: int
+    idle: int
+    cut: int
+
+
+class ForecastAnswer(Answer):
+    """The sessions that must fit while the drain lasts, and what that number rests on."""
+
+    sessions: int
+    basis: str
+
+
+class StageAnswer(Answer):
+    """What happens, and how many seconds after the start."""
+
+    after_s: int
+    what: str
 
 
 class DrainAnswer(Answer):
@@ -139,6 +185,19 @@ class DrainAnswer(Answer):
     sessions_left: int
     finished_at: str | None
     revision: int
+    origin: DrainOrigin
+    nodes: list[str]
+    share_pct: float
+    note: str
+    expired: bool
+    cut_at: str | None
+    routes_through: int
+    agents_behind: dict[str, int]
+    agents_left: int
+    rate_per_s: float
+    eta_s: int | None
+    blocked_by: list[str]
+    outcome: str
 
 
 class DrainList(Answer):
@@ -162,6 +221,13 @@ class DrainPlanAnswer(Answer):
     headroom_after_pct: float | None
     refusals: list[RefusalAnswer]
     drain: DrainAnswer | None
+    nodes: list[str]
+    headroom: HeadroomAnswer
+    agents: dict[str, AgentsBehindAnswer]
+    forecast: ForecastAnswer
+    delay_growth_p95_ms: float | None
+    timeline: list[StageAnswer]
+    notes: list[str]
 
 
 def _shifts_json(shifts: Iterable[Shift]) -> list[dict[str, object]]:
@@ -171,14 +237,36 @@ def _shifts_json(shifts: Iterable[Shift]) -> list[dict[str, object]]:
 def refusals_json(refusals: Iterable[Refusal]) -> list[dict[str, object]]:
     """Return the JSON form of refusals."""
     return [
-        {"rule": r.rule, "message": r.message, "value": r.value, "limit": r.limit, "override": r.override}
+        {
+            "rule": r.rule,
+            "message": r.message,
+            "value": r.value,
+            "limit": r.limit,
+            "override": r.override,
+            "shortfall": r.shortfall,
+            "cure": r.cure,
+        }
         for r in refusals
     ]
 
 
-def drain_json(drain: Drain, sessions_left: int) -> dict[str, object]:
-    """Return the JSON form of a drain."""
+def progress_json(progress: DrainProgress | None) -> dict[str, object]:
+    """Return the JSON form of a drain's progress; of one that is not under way nothing is left."""
+    found = progress or DrainProgress(0, 0, 0.0, None)
     return {
+        "sessions_left": found.sessions_left,
+        "agents_left": found.agents_left,
+        "rate_per_s": found.rate_per_s,
+        "eta_s": found.eta_s,
+        "blocked_by": list(found.blocked_by),
+    }
+
+
+def drain_json(
+    drain: Drain, sessions_left: int, progress: DrainProgress | None = None, *, expired: bool = False
+) -> dict[str, object]:
+    """Return the JSON form of a drain."""
+    return progress_json(progress) | {
         "id": drain.id,
         "selector": selector_text(drain.selector),
         "mode": drain.mode,
@@ -194,6 +282,34 @@ def drain_json(drain: Drain, sessions_left: int) -> dict[str, object]:
         "sessions_left": sessions_left,
         "finished_at": known_rfc3339(drain.finished_at),
         "revision": drain.revision,
+        "origin": drain.origin,
+        "nodes": list(drain.nodes),
+        "share_pct": drain.share_ppm / 10_000,
+        "note": drain.note,
+        "expired": expired,
+        "cut_at": known_rfc3339(drain.cut_at),
+        "routes_through": drain.routes_through,
+        "agents_behind": {str(dc): count for dc, count in drain.agents_behind.items()},
+        "outcome": drain.outcome,
+    }
+
+
+def _forethought(plan: DrainPlan) -> dict[str, object]:
+    """What a plan says beyond its numbers of sessions."""
+    free = plan.headroom
+    return {
+        "nodes": list(plan.nodes),
+        "headroom": {
+            "now_pct": free.now_pct,
+            "after_pct": free.after_pct,
+            "after_next_loss_pct": free.after_next_loss_pct,
+            "next_loss": free.next_loss,
+        },
+        "agents": {str(dc): {"held": a.held, "idle": a.idle, "cut": a.cut} for dc, a in plan.agents.items()},
+        "forecast": {"sessions": plan.forecast.sessions, "basis": plan.forecast.basis},
+        "delay_growth_p95_ms": None if plan.growth_p95_us is None else plan.growth_p95_us / 1000,
+        "timeline": [{"after_s": stage.after_s, "what": stage.what} for stage in plan.timeline],
+        "notes": list(plan.notes),
     }
 
 
@@ -212,7 +328,7 @@ def plan_json(plan: DrainPlan, drain: dict[str, object] | None) -> dict[str, obj
         "headroom_after_pct": None if after is None else round(after, 2),
         "refusals": refusals_json(plan.refusals),
         "drain": drain,
-    }
+    } | _forethought(plan)
 
 
 Verb = Literal["pause", "resume", "undo"]

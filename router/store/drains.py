@@ -8,18 +8,19 @@ Errors: ``revision_conflict`` (limit = the current revision), ``drain_overlaps``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, insert, select, update
 
 from router.core.errors import InputRejected
 from router.core.messages import DrainChanged
-from router.core.model import DataCenter, DataCenterId, Drain, DrainState, Event, Intent, Micros
+from router.core.model import DataCenter, DataCenterId, Drain, DrainState, Event, Intent, Micros, Node, NodeId, Resource
 from router.store import events, resources
 from router.store.commit import Commit
 from router.store.rows import drain_row, read_drain, read_resource
 from router.store.tables import data_centers, drains
+from router.store.tables import nodes as nodes_table
 
 
 def every(connection: Connection) -> tuple[Drain, ...]:
@@ -35,9 +36,15 @@ def put(
     *,
     actor: str,
     now: Micros,
+    nodes: Mapping[NodeId, Intent] | None = None,
+    ended: Sequence[Drain] = (),
 ) -> Commit[Drain]:
-    """Write a drain at its next revision and the intents that go with it; an identical drain keeps its revision."""
+    """Write a drain at its next revision and the intents that go with it; an identical drain keeps its revision.
+
+    ``ended`` are weaker drains that it takes over, as they are from now on.
+    """
     resources.lock_intent(connection)
+    closed = tuple(change for other in ended for change in put(connection, other, {}, actor=actor, now=now).changes)
     row = connection.execute(select(drains).where(drains.c.id == drain.id).with_for_update()).mappings().first()
     old = None if row is None else read_drain(row)
     current = 0 if old is None else old.revision
@@ -46,23 +53,23 @@ def put(
         raise InputRejected("revision_conflict", message, field="revision", rule="current revision", limit=current)
     if old is None:
         _refuse_overlap(connection, drain)
-    changed = _intended(connection, intents)
+    changed: list[Resource] = [*_intended(connection, intents), *_machines(connection, nodes or {})]
     done = resources.change(connection, changed, [], actor=actor, now=now, reason=f"drain {drain.id}: {drain.reason}")
     if drain == old:
-        return Commit(drain, done.changes)
+        return Commit(drain, (*closed, *done.changes))
     new = replace(drain, revision=current + 1)
     if old is None:
         connection.execute(insert(drains), drain_row(new))
     else:
         connection.execute(update(drains).where(drains.c.id == drain.id).values(drain_row(new)))
     events.append(connection, [_audit(old, new, actor, now)])
-    return Commit(new, (DrainChanged(new), *done.changes))
+    return Commit(new, (*closed, DrainChanged(new), *done.changes))
 
 
 def _refuse_overlap(connection: Connection, drain: Drain) -> None:
     """Two operators may both have seen no drain on the View; the second to commit is refused."""
     for other in every(connection):
-        overlap = sorted(set(other.targets) & set(drain.targets))
+        overlap = sorted({*other.targets} & {*drain.targets}) + sorted({*other.nodes} & {*drain.nodes})
         if other.state is not DrainState.UNDONE and overlap:
             message = f"drain {other.id} already has {', '.join(overlap)}; undo it or narrow the selector"
             rule = "a data center is in at most one drain"
@@ -79,6 +86,12 @@ def _intended(connection: Connection, intents: Mapping[DataCenterId, Intent]) ->
             raise resources.unknown("data-centers", id)
         changed.append(replace(target, intent=intents[id]))
     return changed
+
+
+def _machines(connection: Connection, intents: Mapping[NodeId, Intent]) -> list[Node]:
+    query = select(nodes_table).where(nodes_table.c.id.in_(sorted(intents))).with_for_update()
+    found = [read_resource("nodes", row) for row in connection.execute(query).mappings()]
+    return [replace(node, intent=intents[node.id]) for node in found if isinstance(node, Node)]
 
 
 def _audit(old: Drain | None, new: Drain, actor: str, now: Micros) -> Event:

@@ -244,9 +244,3 @@ def event_of(
 ) -> Event:
     """A line about a leg in its session's trail."""
     return Event(now, f"session.leg_{name}", session, reason="; ".join(reasons), detail={"leg": leg, **detail})
-
-
-def count_on(connection: Connection, data_center: DataCenterId) -> int:
-    """How many live legs an edge has: those placed on it and those whose users are still to leave it."""
-    here = or_(legs.c.edge == data_center, legs.c.moved_from == data_center)
-    return connection.execute(select(func.count()).select_from(legs).where(LIVE_LEG, here)).scalar_one()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from sqlalchemy import ColumnElement, Connection, Select, String, and_, bindparam, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Select, String, Table, and_, bindparam, func, or_, select, text
 
-from router.core.model import DataCenterId, Event, Flow, Session, SessionState, TrafficClass
+from router.core.model import DataCenterId, Event, Flow, NodeId, Session, SessionState, TrafficClass
 from router.store import events, legs
 from router.store.rows import read_session
 from router.store.tables import HOLDER_UNTIL, LIVE, LIVE_LEG, sessions
@@ -67,22 +67,38 @@ def _with_metadata(
     return query.where(and_(*pairs))
 
 
-def movable(connection: Connection, data_center: DataCenterId, limit: int) -> tuple[Session, ...]:
-    """Live sessions that are placed on an edge, oldest first, and after them legs in the form of sessions."""
-    mine = select(sessions, HOLDER_UNTIL).where(LIVE, sessions.c.edge == data_center)
+def movable(
+    connection: Connection, data_center: DataCenterId, limit: int, node: NodeId | None = None
+) -> tuple[Session, ...]:
+    """Live sessions that are placed on an edge, or on one machine of it, oldest first, and after them such legs."""
+    mine = select(sessions, HOLDER_UNTIL).where(LIVE, *_placed(sessions, data_center, node))
     query = mine.order_by(sessions.c.created_at, sessions.c.id).limit(limit)
     found = [read_session(row) for row in connection.execute(query).mappings()]
     if len(found) < limit:
-        here = (LIVE_LEG, legs.table.c.edge == data_center)
+        here = (LIVE_LEG, *_placed(legs.table, data_center, node))
         found.extend(legs.find(connection, *here, limit=limit - len(found)).values())
     return tuple(found)
 
 
-def count_on(connection: Connection, data_center: DataCenterId) -> int:
-    """How many live sessions and legs an edge has: those placed on it and those whose users are still to leave it."""
-    here = or_(sessions.c.edge == data_center, sessions.c.moved_from == data_center)
-    query = select(func.count()).select_from(sessions).where(LIVE, here)
-    return connection.execute(query).scalar_one() + legs.count_on(connection, data_center)
+def _placed(table: Table, data_center: DataCenterId, node: NodeId | None) -> list[ColumnElement[bool]]:
+    here = [table.c.edge == data_center]
+    return here if node is None else [*here, table.c.edge_node == node]
+
+
+def count_on(connection: Connection, data_center: DataCenterId, node: NodeId | None = None) -> int:
+    """How many live sessions and legs an edge has: those placed on it and those whose users are still to leave it.
+
+    Of one machine: those placed on it and those whom it still holds.
+    """
+
+    def there(table: Table) -> ColumnElement[bool]:
+        if node is not None:
+            return or_(table.c.edge_node == node, table.c.held_by == node)
+        return or_(table.c.edge == data_center, table.c.moved_from == data_center)
+
+    count = select(func.count())
+    placed = connection.execute(count.select_from(sessions).where(LIVE, there(sessions))).scalar_one()
+    return placed + connection.execute(count.select_from(legs.table).where(LIVE_LEG, there(legs.table))).scalar_one()
 
 
 def flows(connection: Connection) -> Mapping[Flow, int]:

@@ -43,6 +43,7 @@ from router.core.pools import Places
 from router.store import (
     agents,
     boot,
+    cuts,
     departures,
     drains,
     events,
@@ -346,13 +347,13 @@ class Store:
 
         return self._read(find)
 
-    def movable(self, data_center: DataCenterId, limit: int) -> tuple[Session, ...]:
-        """Return live sessions placed on an edge, oldest first."""
-        return self._read(lambda c: session_queries.movable(c, data_center, limit))
+    def movable(self, data_center: DataCenterId, limit: int, node: NodeId | None = None) -> tuple[Session, ...]:
+        """Return live sessions placed on an edge, or on one machine of it, oldest first."""
+        return self._read(lambda c: session_queries.movable(c, data_center, limit, node))
 
-    def count_on(self, data_center: DataCenterId) -> int:
-        """Return how many live sessions are placed on an edge or have not left it yet."""
-        return self._read(lambda c: session_queries.count_on(c, data_center))
+    def count_on(self, data_center: DataCenterId, node: NodeId | None = None) -> int:
+        """Return how many live sessions are placed on an edge, or a machine of it, or have not left it yet."""
+        return self._read(lambda c: session_queries.count_on(c, data_center, node))
 
     @property
     def shared(self) -> bool:
@@ -419,10 +420,21 @@ class Store:
     # --- drains ------------------------------------------------------------------------------------------------------
 
     def put_drain(
-        self, drain: Drain, intents: Mapping[DataCenterId, Intent], *, actor: str, now: Micros
+        self,
+        drain: Drain,
+        intents: Mapping[DataCenterId, Intent],
+        *,
+        actor: str,
+        now: Micros,
+        nodes: Mapping[NodeId, Intent] | None = None,
+        ended: Sequence[Drain] = (),
     ) -> Commit[Drain]:
-        """Write a drain, decided on its ``revision`` (0: new), and the intents of its targets."""
-        return self._write(lambda c: drains.put(c, drain, intents, actor=actor, now=now))
+        """Write a drain, decided on its ``revision`` (0: new), the intents of its targets, and what it takes over."""
+        return self._write(lambda c: drains.put(c, drain, intents, actor=actor, now=now, nodes=nodes, ended=ended))
+
+    def cut_agents(self, data_center: DataCenterId, reason: str, now: Micros) -> Commit[int]:
+        """Part the agents of a data center from their sessions; the result is how many."""
+        return self._write(lambda c: cuts.cut(c, data_center, reason, now))
 
     def drains(self) -> tuple[Drain, ...]:
         """Return all drains, oldest first."""

@@ -1,31 +1,46 @@
 """Drains: preflight with numbers, what to commit, and what to do on every tick.
 
-``bleeding (soft) | moving (hard) --no session left--> drained --undo--> undone``; a soft drain begins to move at its
-deadline; ``pause`` and ``resume`` stop and restart it. A drain that outlives ``expires_at`` is told, not undone:
-whether the machines are fit to serve again is for people to say. Opening a drain commits the intent ``draining``
-of its targets in the same transaction, so no new session and no new route uses them from that moment;
-the last session gone turns it into ``drained``.
+A request is judged on the View (``preflight``) and opened (``open_drain``); from then on its row goes from state to
+state by the table ``TRANSITIONS``: stages of fewer and fewer new sessions, bleeding, moving, drained; pause, resume and
+undo at any point. ``drive`` says on every tick what a drain wants now. All of it are functions of the View and the
+time, so a control plane that starts anew goes on where the rows say; only how fast a drain goes is measured and soft.
+A drain that outlives ``expires_at`` is told, not undone: whether the machines are fit to serve again is for people to
+say.
 """
 
+from router.core.drain.book import DrainBook, Outcome
 from router.core.drain.drive import drive
-from router.core.drain.opening import open_drain
-from router.core.drain.plan import DrainPlan, DrainRequest, Refusal, Shift
+from router.core.drain.opening import open_drain, taken_over
+from router.core.drain.plan import AgentsBehind, DrainPlan, DrainRequest, Forecast, Headroom, Refusal, Shift, Stage
 from router.core.drain.preflight import preflight
-from router.core.drain.states import TRANSITIONS, pause, resume, step, undo
-from router.core.drain.targets import targets_of
+from router.core.drain.stages import dials
+from router.core.drain.states import EVENT_MEANINGS, RUNNING, TRANSITIONS, pause, resume, step, undo
+from router.core.drain.targets import in_force, node_intents, targets_of
 
 __all__ = [
+    "EVENT_MEANINGS",
+    "RUNNING",
     "TRANSITIONS",
+    "AgentsBehind",
+    "DrainBook",
     "DrainPlan",
     "DrainRequest",
+    "Forecast",
+    "Headroom",
+    "Outcome",
     "Refusal",
     "Shift",
+    "Stage",
+    "dials",
     "drive",
+    "in_force",
+    "node_intents",
     "open_drain",
     "pause",
     "preflight",
     "resume",
     "step",
+    "taken_over",
     "targets_of",
     "undo",
 ]

@@ -193,9 +193,15 @@ def idle_of(view: View, pool: PoolId) -> I64:
 
 def _places(inventory: Inventory) -> Places:
     data_centers = tuple(inventory.data_centers.values())
-    first = [next(iter(inventory.nodes_by_data_center[dc.id]), None) for dc in data_centers]
+    machines = [inventory.nodes_by_data_center[dc.id] for dc in data_centers]
+    first = [next((node for node in nodes if node.intent.takes_new_sessions), None) for nodes in machines]
+    # A data center without any machine is one that is only known by name: steering may still send users to its URL.
+    takes = [
+        dc.intent.takes_new_sessions and (node is not None or not nodes)
+        for dc, node, nodes in zip(data_centers, first, machines, strict=True)
+    ]
     fixed = [
-        ROLE if Role.EDGE not in dc.roles else 0 if dc.intent.takes_new_sessions else INTENT for dc in data_centers
+        ROLE if Role.EDGE not in dc.roles else 0 if ok else INTENT for dc, ok in zip(data_centers, takes, strict=True)
     ]
     return Places(
         inventory,

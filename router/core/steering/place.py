@@ -77,7 +77,7 @@ class _Scene:
             case x if x == ROLE:
                 return "is not an edge"
             case x if x == INTENT:
-                return f"is {dc.intent.value}"
+                return "has only drained machines" if dc.intent.takes_new_sessions else f"is {dc.intent.value}"
             case x if x == EXCLUDE:
                 return "the session is leaving it"
             case x if x == POLICY:
