@@ -10,10 +10,10 @@ from router.core.drain.pace import moves_per_s
 from router.core.drain.plan import AGENTS_S, DrainPlan, DrainRequest, Stage
 from router.core.drain.receivers import spread
 from router.core.drain.roads import relayed_growth, routes_through
-from router.core.drain.rules import WIDE_SHARE, drained_share, refusals
+from router.core.drain.rules import MAX_GROWTH_US, WIDE_SHARE, drained_share, refusals
 from router.core.drain.stages import SHARES_PPM, stage_s
 from router.core.drain.targets import Targets, emptied, expand, remaining_edges
-from router.core.model import DataCenterId, DrainMode, Micros
+from router.core.model import DataCenterId, DrainMode, DrainOrigin, Micros
 from router.core.tables import View
 
 
@@ -27,6 +27,7 @@ def preflight(view: View, request: DrainRequest, now: Micros) -> DrainPlan:
     moved = spread(view, out)
     growth = _worst(moved.growth_p95_us, relayed_growth(view, out))
     agents = agents_behind(view, targets.data_centers, request.deadline_s or AGENTS_S)
+    by_people = request.origin is DrainOrigin.OPERATOR  # they judge what a market far from all others costs
     return DrainPlan(
         targets=targets.data_centers,
         sessions={dc: view.counters.sessions.get(dc, 0) for dc in targets.data_centers},
@@ -34,14 +35,14 @@ def preflight(view: View, request: DrainRequest, now: Micros) -> DrainPlan:
         agents_behind={dc: found.held for dc, found in agents.items() if found.held},
         routes_through=routes_through(view, out),
         headroom_after_pct=free.after_pct,
-        refusals=refusals(view, out, remaining, expected, free, moved, growth),
+        refusals=refusals(view, out, remaining, expected, free, moved, None if by_people else growth),
         nodes=targets.nodes,
         headroom=free,
         agents=agents,
         forecast=expected,
         growth_p95_us=growth,
         timeline=tuple(_timeline(view, request, targets, sum(a.held for a in agents.values()), remaining)),
-        notes=tuple(_notes(view, remaining)),
+        notes=tuple(_notes(view, remaining, growth)),
     )
 
 
@@ -78,9 +79,11 @@ def _timeline(
         yield Stage(cut_s, "sessions whose agent is still in a target lose it and get another one")
 
 
-def _notes(view: View, remaining: Sequence[DataCenterId]) -> Iterator[str]:
+def _notes(view: View, remaining: Sequence[DataCenterId], growth_us: int | None) -> Iterator[str]:
     share = drained_share(view, remaining)
     if share > WIDE_SHARE:
         yield f"{share:.0%} of all edges would be out of rotation"
+    if growth_us is not None and growth_us > MAX_GROWTH_US:
+        yield f"one way would be {growth_us / 1000:.1f} ms longer for some: nobody near remains to take them"
     if len(remaining) == 1:
         yield f"only {remaining[0]} would be left: its loss would leave no edge"

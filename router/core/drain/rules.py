@@ -16,7 +16,7 @@ from router.core.tables import View
 MIN_HEADROOM_PCT = 20.0  # of the remaining edges' capacity; the usual reserve of a small fleet
 MAX_DRAINED_SHARE = 0.5  # of all edges, counting what is out already; a fleet of five providers can give up two
 WIDE_SHARE = 0.25  # beyond this the plan says so: more than a quarter of the edges is an event of its own
-MAX_GROWTH_US = 30_000  # of the 95th percentile's one-way delay: a sixth of what a conversation has to spare
+MAX_GROWTH_US = 30_000  # of the 95th percentile's one-way delay; a drain that nobody ordered must not cost more
 MAX_LINK_PCT = 70.0  # beyond this a link's queue shows in the delay of every packet
 
 
@@ -29,7 +29,7 @@ def refusals(
     moved: Spread,
     growth_us: int | None,
 ) -> tuple[Refusal, ...]:
-    """Every rule that is broken, in the order in which they matter."""
+    """Every rule that is broken, in the order in which they matter; ``growth_us`` where nobody is there to judge it."""
     edges_hit = any(Role.EDGE in view.inventory.data_centers[dc].roles for dc in targets)
     hubs = remaining_hubs(view, targets)
     found = [

@@ -289,9 +289,6 @@ def test_a_restart_in_the_middle_goes_on_from_the_rows() -> None:
     assert again.view.dials == view.dials and again.view.drains == view.drains
     later = floor.now + 16 * SECOND
     steps = [plane.handle(Tick("drains"), later) for plane in (again, floor.plane)]
-        again.handle(Tick("drains"), floor.now + 16 * SECOND),
-        floor.plane.handle(Tick("drains"), floor.now + 16 * SECOND),
-    ]
     first, second = ([e for e in effects if isinstance(e, AdvanceDrain)] for effects in steps)
     assert first == second == [AdvanceDrain(drain.id, "shift")]
 
