@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from router.core.kernel import COMPILED
 from router.core.model import DataCenterId, Micros, NodeId
 from router.core.tables import Health, HeldBack, LinkState, RouteTable, View
+from router.core.verdicts import ComponentKind
 
 # --- logs ------------------------------------------------------------------------------------------------------------
 
@@ -211,6 +212,7 @@ class ViewCollector(Collector):
         yield from self._links(view, now)
         yield _held_back(view.routes)
         yield _refused(view.refused)
+        yield from _blame(view)
         yield from self._shell(view, now)
 
     def _data_centers(self, view: View) -> Iterator[Metric]:
@@ -314,6 +316,16 @@ def _held_back(table: RouteTable | None) -> Metric:
             count = 0 if table is None else int(np.count_nonzero(table.held_back == reason))
             family.add_metric([reason.name.lower()], count)
     return family
+
+
+def _blame(view: View) -> Iterator[Metric]:
+    family = GaugeMetricFamily("tendril_blamed", "Components that are surely at fault, by kind", labels=["kind"])
+    sure = [verdict.component.kind for verdict in view.blame.sure()]
+    for kind in ComponentKind:
+        family.add_metric([kind.value], sure.count(kind))
+    yield family
+    text = "1 while everything is bad everywhere at once and automation keeps its hands off"
+    yield GaugeMetricFamily("tendril_blame_frozen", text, int(view.blame.frozen))
 
 
 def _refused(refused: Mapping[str, int]) -> Metric:

@@ -8,11 +8,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from router.api.gate import VIEWER, Endpoint, runtime_of
-from router.api.reply import PathFrom, PathTo, QueryFrom, QueryId, QueryTo, reply
+from router.api.reply import PathFrom, PathTo, QueryFrom, QueryId, QueryTo, listing, reply
+from router.core.blame.facts import TargetKind, targets
 from router.core.errors import InputRejected
 from router.core.model import DEFAULT_TRANSPORT, DataCenterId, TrafficClass
 from router.core.solve import PathAnswer, route
 from router.core.tables import View
+from router.schemas.blame import TargetList, target_json
 from router.schemas.fields import Time
 from router.schemas.flows import Flows, flows_json
 from router.schemas.health import HealthAnswer, health_json
@@ -143,6 +145,14 @@ async def get_health(request: Request) -> Response:
     runtime = runtime_of(request)
     now = runtime.now()
     return reply(health_json(runtime.view, now, rfc3339(now)))
+
+
+@endpoints.get("/targets", response_model=TargetList, dependencies=[Depends(VIEWER)])
+async def list_targets(request: Request, kind: TargetKind | None = None) -> Response:
+    """Show three facts of every target: what was asked of it, what is measured, what fits."""
+    runtime = runtime_of(request)
+    view, now = runtime.view, runtime.now()
+    return listing([target_json(view, target, now) for target in targets(view, kind)], None)
 
 
 @endpoints.get("/flows", response_model=Flows, dependencies=[Depends(VIEWER)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -32,7 +33,7 @@ def attach(app: typer.Typer, panel: str) -> None:
     """Add the commands of this module."""
     for name, command in (
         ("route", route), ("explain", explain), ("links", links), ("matrix", matrix), ("regions", regions),
-        ("health", health),
+        ("health", health), ("targets", targets),
     ):  # fmt: skip
         app.command(name, rich_help_panel=panel)(command)
 
@@ -220,15 +221,39 @@ def regions(output: Output = Format.TABLE, url: Url = None, key: Key = None) -> 
     lines = (
         [
             cell["region"], cell["provider"], cell["state"], cell["data_centers"], cell["sessions"],
-            show.number(cell["headroom_pct"], 0), cell["blame"], cell["evidence"],
+            show.number(cell["headroom_pct"], 0), _blamed(cell["blame"]), cell["evidence"],
         ]
         for cell in answer["cells"]
     )  # fmt: skip
     show.rows(output, answer, columns, lines)
 
 
+def _blamed(verdict: Mapping[str, Any] | None) -> str | None:
+    return None if verdict is None else f"{verdict['kind']}:{verdict['id']}"
+
+
+def targets(
+    kind: Annotated[str | None, typer.Option(help="node, data_center, provider_region, provider or agent_host")] = None,
+    output: Output = Format.TABLE,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Print three facts of every target: intent, health, capacity."""
+    with connect(url, key) as client:
+        found = client.targets(kind)
+    columns = ("kind", "target", "intent", "state", ">sessions", ">headroom %", ">agents idle/busy", "evidence")
+    lines = ([one["kind"], one["id"], one["intent"], one["health"]["state"], *_fits(one)] for one in found)
+    show.rows(output, found, columns, lines)
+
+
+def _fits(target: Mapping[str, Any]) -> list[object]:
+    fits, evidence = target["capacity"], target["health"]["evidence"]
+    agents = f"{fits['agents_idle']}/{fits['agents_busy']}"
+    return [fits["sessions"], show.number(fits["headroom_pct"], 0), agents, show.short(evidence)]
+
+
 def health(output: Output = Format.TABLE, url: Url = None, key: Key = None) -> None:
-    """Print every data center: intent, health, capacity.
+    """Print every data center: intent, health, capacity; and who is at fault if anything is wrong.
 
     Three facts that never overwrite each other: what operators asked, what is measured, what fits.
     """
@@ -242,7 +267,16 @@ def health(output: Output = Format.TABLE, url: Url = None, key: Key = None) -> N
     show.rows(output, answer, columns, lines)
     if output is Format.TABLE:
         stale = ", STALE" if answer["stale"] else ""
+        if answer["frozen"]:
+            typer.echo(f"automation is frozen: {answer['frozen_reason']}")
+        for verdict in answer["verdicts"]:
+            typer.echo(f"{verdict['text']} ({verdict['confidence']:.0%} sure, for {_age_of(answer, verdict)})")
         typer.echo(f"generation {answer['generation']}, routes {show.age(answer['routes_age_ms'])} old{stale}")
+
+
+def _age_of(answer: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
+    now, since = (datetime.fromisoformat(text) for text in (answer["now"], verdict["since"]))
+    return show.age(1000 * (now - since).total_seconds())
 
 
 def _health(dc: Mapping[str, Any]) -> list[object]:

@@ -184,6 +184,10 @@ class Client:
         """Return data centers and regions x providers with their state and evidence."""
         return self.call("GET", "/v1/health")
 
+    def targets(self, kind: str | None = None) -> list[Json]:
+        """Return every target, or those of a kind, with its intent, health and capacity."""
+        return self.pages("/v1/targets", {"kind": kind})
+
     def flows(self) -> Json:
         """Return sessions per link and per relay."""
         return self.call("GET", "/v1/flows")

@@ -6,8 +6,10 @@ from itertools import groupby
 
 from pydantic import Field
 
+from router.core.blame.facts import verdict_on
 from router.core.model import DataCenter, Intent
 from router.core.tables import DataCenterHealth, Health, View
+from router.schemas.blame import VerdictAnswer, frozen_json, verdict_json
 from router.schemas.fields import Answer
 from router.schemas.units import known_rfc3339, ms
 
@@ -50,7 +52,7 @@ class Cell(Answer):
     state: Health
     sessions: int
     headroom_pct: float | None
-    blame: None
+    blame: VerdictAnswer | None = Field(description="the surest verdict that touches it")
     evidence: str
 
 
@@ -61,6 +63,10 @@ class HealthAnswer(Answer):
     now: str
     routes_age_ms: float | None
     stale: bool
+    frozen: bool = Field(description="everything is bad everywhere at once: automation keeps its hands off")
+    frozen_reason: str
+    judged_at: str | None = Field(description="when it was last worked out who is at fault")
+    verdicts: list[VerdictAnswer]
     data_centers: list[DataCenterHealthAnswer]
     cells: list[Cell]
 
@@ -105,7 +111,7 @@ def _data_center(view: View, dc: DataCenter, health: DataCenterHealth, now: int)
 _WORST_FIRST = (Health.DOWN, Health.DEGRADED, Health.UNKNOWN, Health.UP)
 
 
-def _cell(view: View, members: list[tuple[DataCenter, DataCenterHealth]]) -> dict[str, object]:
+def _cell(view: View, members: list[tuple[DataCenter, DataCenterHealth]], now: int) -> dict[str, object]:
     """A cell is down only when all of it is; one bad data center of several degrades it."""
     states = [health.state for _, health in members]
     worst = next(state for state in _WORST_FIRST if state in states)
@@ -114,6 +120,7 @@ def _cell(view: View, members: list[tuple[DataCenter, DataCenterHealth]]) -> dic
     capacities = [dc.capacity_sessions for dc, _ in members]
     seen = ", ".join(f"{states.count(s)} {s.value}" for s in _WORST_FIRST if s in states)
     reasons = [f"{dc.id}: {health.reason}" for dc, health in members if health.reason]
+    verdict = verdict_on(view, [dc for dc, _ in members])
     return {
         "region": members[0][0].region,
         "provider": members[0][0].provider,
@@ -121,7 +128,7 @@ def _cell(view: View, members: list[tuple[DataCenter, DataCenterHealth]]) -> dic
         "state": state,
         "sessions": sessions,
         "headroom_pct": None if 0 in capacities else headroom_pct(sessions, sum(capacities)),
-        "blame": None,
+        "blame": None if verdict is None else verdict_json(view, verdict, now),
         "evidence": "; ".join([seen, *reasons]),
     }
 
@@ -144,6 +151,8 @@ def health_json(view: View, now: int, iso_now: str) -> dict[str, object]:
         "now": iso_now,
         "routes_age_ms": None if view.routes is None else ms(max(0, now - view.routes.computed_at)),
         "stale": view.routes is None or view.routes.stale,
+        **frozen_json(view.blame),
+        "verdicts": [verdict_json(view, verdict, now) for verdict in view.blame.verdicts],
         "data_centers": [_data_center(view, dc, health, now) for dc, health in members],
-        "cells": [_cell(view, cell) for cell in cells],
+        "cells": [_cell(view, cell, now) for cell in cells],
     }

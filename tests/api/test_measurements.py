@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from probes.wire import bucket_of
+from router.core.blame import total
 from router.core.messages import AppendHistory, Tick
-from router.core.model import DataCenterId
+from router.core.model import DataCenterId, NodeId
 from router.store import Commit
 from tests.api.conftest import World, fleet, report_of
 
@@ -211,6 +212,34 @@ async def test_health_shows_data_centers_and_cells(world: World) -> None:
     cells = {(cell["region"], cell["provider"]): cell for cell in health["cells"]}
     assert cells["frankfurt", "linode"]["data_centers"] == ["linode-fra"]
     assert sum(cell["sessions"] for cell in health["cells"]) == 1
+
+
+async def test_targets_show_three_facts_that_do_not_overwrite_each_other(world: World) -> None:
+    await world.agent()
+    listed = (await world.get("/v1/targets"))["items"]
+    assert {"node", "data_center", "provider_region", "provider", "agent_host"} == {one["kind"] for one in listed}
+    place = next(one for one in listed if (one["kind"], one["id"]) == ("data_center", "gcp-ams"))
+    assert (place["intent"], place["health"]["state"], place["health"]["blame"]) == ("serving", "up", None)
+    before = place["capacity"]
+    shown = await world.get("/v1/data-centers/gcp-ams")
+    await world.put("/v1/data-centers/gcp-ams", shown | {"intent": "cordoned"})
+    (place,) = [one for one in (await world.get("/v1/targets?kind=data_center"))["items"] if one["id"] == "gcp-ams"]
+    assert (place["intent"], place["health"]["state"], place["capacity"]) == ("cordoned", "up", before)
+
+
+async def test_sessions_that_fail_on_one_edge_are_counted_and_nobody_is_blamed_without_a_baseline(world: World) -> None:
+    node = next(iter(world.node_keys))
+    totals = {"sessions": 5, "good": 3, "bad": 2, "setup_failures": 1}
+    await world.call("POST", "/v1/sessions/heartbeat", json={"node": node, "epoch": 0, "totals": totals})
+    runtime = world.app.runtime
+    for _ in range(100):
+        await asyncio.sleep(0.02)
+        runtime.post(Tick("blame"))
+        if runtime.view.outcomes:
+            break
+    count = total(runtime.view.outcomes, edge=runtime.view.inventory.nodes[NodeId(node)].data_center)
+    assert (round(count.good), round(count.bad), round(count.setup_failed)) == (3, 2, 1)
+    assert (await world.get("/v1/health"))["verdicts"] == []
 
 
 async def test_flows_count_sessions_per_link_and_relay(world: World) -> None:
