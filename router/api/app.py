@@ -20,6 +20,7 @@ from router.api import (
     events,
     fleet,
     heartbeats,
+    hot_heartbeats,
     hot_routes,
     hot_sessions,
     joining,
@@ -68,7 +69,11 @@ GROUPS: tuple[APIRouter, ...] = (
     operations.endpoints,
 )
 # Each adds its hot paths, with a state of their own per app.
-HOT: tuple[Callable[[HotTable], None], ...] = (hot_routes.add_paths, hot_sessions.add_paths)
+HOT: tuple[Callable[[HotTable], None], ...] = (
+    hot_routes.add_paths,
+    hot_sessions.add_paths,
+    hot_heartbeats.add_paths,
+)
 DESCRIPTION = """Multi-region overlay routing: measured links, best paths each way, placement of stateful sessions.
 
 Refusals are `application/problem+json` (RFC 9457) with a stable `code`, the offending `field`, the `rule` and the

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from router.api.gate import NODE_OR_MEDIA, Endpoint, insist_on_own_node, pulses_of, tallies_of
 from router.api.passive import learn_from_sessions
+from router.api.pulses import Pulses
 from router.api.reply import reply
 from router.api.sessions import Desk
 from router.core.model import NodeId, Session, SessionId, SessionState
@@ -14,6 +15,7 @@ from router.runtime.outcomes import Said, Sums, from_heartbeat
 from router.schemas.sessions import HeartbeatAnswer, HeartbeatBody, edge_url
 from router.schemas.units import rfc3339
 from router.store.heartbeats import Beat, Heard
+from router.telemetry import Tallies
 
 endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["sessions"])
 
@@ -38,11 +40,15 @@ def _move(desk: Desk, session: Session, node: NodeId) -> dict[str, object]:
 async def heartbeat(request: Request, body: HeartbeatBody) -> Response:
     """Renew a node's lease over all its sessions; the answer carries the moves and ends it must carry out."""
     insist_on_own_node(request, body.node)
-    desk = Desk.of(request)
+    return reply(await listen(Desk.of(request), pulses_of(request), tallies_of(request), body))
+
+
+async def listen(desk: Desk, pulses: Pulses, tallies: Tallies, body: HeartbeatBody) -> dict[str, object]:
+    """Do all that a heartbeat asks for and tells, whichever way it came in; the JSON form of the answer."""
     node = NodeId(body.node)
     own = desk.runtime.view.inventory.nodes.get(node)
     if own is not None:  # before the commit, which may wait its turn: the node speaks now
-        pulses_of(request).heard(node, body.totals.sessions, desk.now)
+        pulses.heard(node, body.totals.sessions, desk.now)
     else:
         desk.runtime.rounds.forget(node)
     heard = await desk.runtime.rounds.hear(beat_of(desk, body))
@@ -52,8 +58,8 @@ async def heartbeat(request: Request, body: HeartbeatBody) -> Response:
         said = {one.id: Said(one.event, one.loss_pct, one.rtt_ms) for one in body.changed}
         sums = Sums(totals.good, totals.bad, totals.setup_failures)
         from_heartbeat(desk.runtime, node, own.data_center, said, sums)
-        tallies_of(request).heard(own.data_center, node, totals.good, totals.bad, totals.setup_failures)
-    return reply(heard_json(desk, node, heard))
+        tallies.heard(own.data_center, node, totals.good, totals.bad, totals.setup_failures)
+    return heard_json(desk, node, heard)
 
 
 def beat_of(desk: Desk, body: HeartbeatBody) -> Beat:

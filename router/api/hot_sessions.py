@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from json import JSONDecodeError
 
@@ -20,11 +21,11 @@ from router.api.gate import MEDIA
 from router.api.hot import Answered, Asked, HotTable
 from router.api.reply import dump
 from router.api.sessions import Desk, Started, path_of, refusal, started
-from router.core.model import ID_PATTERN, Session, SessionId
+from router.core.model import ID_PATTERN, Leg, Session, SessionId
 from router.core.solve import RouteAnswer
 from router.core.steering import Refused
 from router.core.tables import View
-from router.schemas.sessions import PlaceBody, session_ends_json, ways_json
+from router.schemas.sessions import PlaceBody, session_ends_json, summary_json, ways_json
 from router.schemas.units import known_ms
 
 SESSION = re.compile(rf"/v1/sessions/({ID_PATTERN[1:-1]})")
@@ -120,12 +121,12 @@ class HotSessions:
         if name is None or len(name[1]) > 63 or asked.query or not asked.admitted(MEDIA):
             return None
         desk = Desk(asked.runtime, asked.settings)
-        session, address = await desk.runtime.turnstile.end(SessionId(name[1]), "caller")
-        return self._answer(desk, session, address, 200)
+        ended = await desk.runtime.turnstile.end(SessionId(name[1]), "caller")
+        return self._answer(desk, ended.session, ended.address, 200, legs=ended.legs)
 
     def _answer(
         self, desk: Desk, session: Session, address: str, status: int, token: str | None = None,
-        new: Started | None = None, position: int | None = None,
+        new: Started | None = None, position: int | None = None, legs: Sequence[Leg] = (),
     ) -> Answered:  # fmt: skip
         view = desk.runtime.view
         head, tail = session_ends_json(
@@ -137,6 +138,7 @@ class HotSessions:
             token=token,
             ranked=() if new is None else new.ranked,
             position=position,
+            legs=[summary_json(leg) for leg in legs],
         )
         ways = self._texts.text(view, session, desk.now)
         return Answered(f"{dump(head)[:-1]},{ways},{dump(tail)[1:]}".encode(), status)

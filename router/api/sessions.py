@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -255,7 +255,7 @@ async def _queue(
     if isinstance(decision, Refused):
         return None
     waits = await desk.runtime.turnstile.start(start(new_session(id, body, wanted, decision, desk)))
-    return None if waits is None else Started(*waits)
+    return None if waits is None else Started(waits.session, waits.address)
 
 
 async def started(desk: Desk, caller: Key, body: PlaceBody, idempotency_key: str | None) -> Started | Refused:
@@ -276,7 +276,7 @@ async def started(desk: Desk, caller: Key, body: PlaceBody, idempotency_key: str
             draft = new_session(id, body, wanted, decision, desk)
             bound = await runtime.turnstile.start(Start(draft, decision.hubs, key, fingerprint, patience))
             if bound is not None:
-                return Started(*bound, decision.edges if bound[0].id == id else ())
+                return Started(bound.session, bound.address, decision.edges if bound.session.id == id else ())
             why = f"every agent of pool {body.pool} was taken meanwhile"
             refused = Refused("no_idle_agent", why, decision.rejected)
         # Others take agents of the same database; what they did shows in the counters a second later, or now.
@@ -331,18 +331,24 @@ async def list_sessions(
     dc = None if data_center is None else DataCenterId(data_center)
     of_pool = None if pool is None else PoolId(pool)
 
-    def find(store: Store) -> tuple[tuple[Session, ...], dict[str, str], dict[SessionId, int]]:
+    def find(
+        store: Store,
+    ) -> tuple[tuple[Session, ...], dict[str, str], dict[SessionId, int], Mapping[SessionId, tuple[Leg, ...]]]:
         found = store.sessions(
             data_center=dc, state=state, client=client, pool=of_pool, metadata=metadata, limit=limit + 1, after=after
         )
         agents = {s.agent: store.agent(s.agent) for s in found[:limit] if s.agent is not None}
         positions = {s.id: store.queue_position(s) for s in found[:limit] if s.state is SessionState.QUEUED}
-        return found, {str(id): agent.address for id, agent in agents.items() if agent is not None}, positions
+        reached = {str(id): agent.address for id, agent in agents.items() if agent is not None}
+        return found, reached, positions, store.legs_of([s.id for s in found[:limit]])
 
-    found, addresses, positions = await desk.runtime.read(find)
+    found, addresses, positions, legs = await desk.runtime.read(find)
     shown = found[:limit]
     next = shown[-1].id if len(found) > limit else None
-    documents = [desk.document(s, addresses.get(str(s.agent), ""), position=positions.get(s.id)) for s in shown]
+    documents = [
+        desk.document(s, addresses.get(str(s.agent), ""), legs=legs.get(s.id, ()), position=positions.get(s.id))
+        for s in shown
+    ]
     return listing(documents, next)
 
 
@@ -361,8 +367,8 @@ async def get_session(request: Request, id: PathId) -> Response:
 async def end_session(request: Request, id: PathId) -> Response:
     """End a session and free its agent; ending it again changes nothing."""
     desk = Desk.of(request)
-    session, address = await desk.runtime.turnstile.end(SessionId(id), "caller")
-    return reply(desk.document(session, address))
+    ended = await desk.runtime.turnstile.end(SessionId(id), "caller")
+    return reply(desk.document(ended.session, ended.address, legs=ended.legs))
 
 
 @endpoints.get("/sessions/{id}/events", response_model=EventList, dependencies=[Depends(VIEWER)])

@@ -112,6 +112,16 @@ def _print_session(answer: Mapping[str, Any]) -> None:
     show.facts(facts)
     for reason in answer["reasons"]:
         typer.echo(f"  {reason}")
+    if answer.get("legs"):
+        columns = ("leg", "state", "client", "edge", "agent", "hub", "since", "ended")
+        show.console().print(show.table(columns, map(_leg_line, answer["legs"])))
+
+
+def _leg_line(leg: Mapping[str, Any]) -> list[object]:
+    return [
+        leg["id"], leg["state"], show.labels(_given(leg["client"] or {})), leg["edge"], leg["agent"],
+        leg["agent_data_center"], show.moment(leg["created_at"]), leg["end_reason"],
+    ]  # fmt: skip
 
 
 @session.command("show")

@@ -11,15 +11,25 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from router.core.errors import InputRejected, TendrilError
-from router.core.model import Micros, Session, SessionId
+from router.core.model import Leg, Micros, Session, SessionId
 from router.store import Store
 from router.store.commit import Commit
 from router.store.takes import End, Exchanged, Start
 
 LARGEST_BATCH = 128  # what comes later goes with the next: a batch that takes long keeps everybody waiting
-Bound = tuple[Session, str]  # a session, and where its agent is reached ("" without one)
+
+
+class Bound(NamedTuple):
+    """A session, where its agent is reached ("" without one), and the further legs of one that ends."""
+
+    session: Session
+    address: str
+    legs: tuple[Leg, ...] = ()
+
+
 Ask = tuple[Start | End, "asyncio.Future[Bound | None]"]
 
 
@@ -113,7 +123,7 @@ def _deliver(batch: list[Ask], answers: Exchanged) -> None:
             _refuse(answer, outcome)
         elif not answer.done():  # its caller may have gone away
             at = "" if outcome is None or outcome.agent is None else answers.addresses.get(outcome.agent, "")
-            answer.set_result(None if outcome is None else (outcome, at))
+            answer.set_result(None if outcome is None else Bound(outcome, at, answers.legs.get(outcome.id, ())))
 
 
 def _refuse(answer: asyncio.Future[Bound | None], error: BaseException) -> None:

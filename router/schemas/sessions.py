@@ -207,7 +207,7 @@ class SessionAnswer(Answer):
     reasons: list[str]
     ended_at: str | None
     end_reason: str | None
-    legs: list[LegSummary] = Field(description="further legs; only where one session is shown")
+    legs: list[LegSummary] = Field(description="further legs, ended ones too")
 
 
 class SessionList(Answer):

@@ -28,7 +28,7 @@ from router.core.model import (
     SessionId,
     SessionState,
 )
-from router.store import agents, departures, events, takes
+from router.store import agents, bulk, departures, events, takes
 from router.store.commit import Commit, Tally
 from router.store.rows import leg_row, read_leg, read_session
 from router.store.tables import HOLDER_UNTIL, LEG_HOLDER_UNTIL, LIVE_LEG, idempotency, legs, sessions
@@ -86,6 +86,20 @@ def of_session(connection: Connection, session: str) -> tuple[Leg, ...]:
     """The legs of a session, oldest first, ended ones too."""
     query = select(legs, LEG_HOLDER_UNTIL).where(legs.c.session == session).order_by(legs.c.created_at, legs.c.id)
     return tuple(read_leg(row) for row in connection.execute(query).mappings())
+
+
+_OF_SESSIONS = bulk.About(
+    legs.c.session,
+    lambda which: select(legs, LEG_HOLDER_UNTIL).where(which).order_by(legs.c.created_at, legs.c.id),
+)
+
+
+def of_sessions(connection: Connection, sessions: Sequence[SessionId]) -> dict[SessionId, tuple[Leg, ...]]:
+    """The legs of many sessions, oldest first, ended ones too; sessions without any are left out."""
+    found: dict[SessionId, list[Leg]] = {}
+    for leg in map(read_leg, _OF_SESSIONS(connection, sessions).mappings()):
+        found.setdefault(leg.session, []).append(leg)
+    return {session: tuple(legs) for session, legs in found.items()}
 
 
 def get(connection: Connection, session: str, id: str) -> Leg | None:

@@ -60,7 +60,7 @@ def _ending(which: ColumnElement[bool]) -> ReturningUpdate[Any]:
 
 
 _END = bulk.About(sessions.c.id, _ending)
-_LEGS = bulk.About(legs.table.c.session, lambda which: select(legs.table.c.id).where(which).limit(1))
+_LEGS = bulk.About(legs.table.c.session, lambda which: select(legs.table.c.session).where(which).distinct())
 
 
 def get(connection: Connection, id: str, *, lock: bool = False) -> Session | None:
@@ -105,14 +105,19 @@ def exchange(
     """End sessions, then start others, all in one transaction; each request has an answer of its own."""
     tally = Tally()
     ended: dict[str, Session] = {}
+    joined: list[SessionId] = []
     for reason in sorted({end.reason for end in ends}):
         which = sorted({end.id for end in ends if end.reason == reason})
-        ended |= {session.id: session for session in end_where(connection, which, reason, now, tally)}
+        done = end_where(connection, which, reason, now, tally, with_legs=joined)
+        ended |= {session.id: session for session in done}
     others = sorted({end.id for end in ends} - set(ended))
     before = {} if not others else {s.id: s for s in _of_ids(connection, others)}
     answers: list[takes.Outcome] = [ended.get(end.id) or before.get(end.id) or _unknown(end.id) for end in ends]
     started: Commit[tuple[takes.Outcome, ...]] = takes.start_many(connection, starts, now) if starts else Commit(())
-    found = takes.Exchanged(started.result, tuple(answers), takes.addresses(connection, (*started.result, *answers)))
+    addresses = takes.addresses(connection, (*started.result, *answers))
+    joined.extend(others)
+    of_ended = legs.of_sessions(connection, joined) if joined else {}
+    found = takes.Exchanged(started.result, tuple(answers), addresses, of_ended)
     return Commit(found, tally.changes() + started.changes)
 
 
@@ -295,8 +300,12 @@ def end_where(
     tally: Tally,
     *,
     told: NodeId | None = None,
+    with_legs: list[SessionId] | None = None,
 ) -> tuple[Session, ...]:
-    """End the live sessions that match, or have these ids; nodes must let go, except ``told``, which said so."""
+    """End the live sessions that match, or have these ids; nodes must let go, except ``told``, which said so.
+
+    Those that had further legs are added to ``with_legs``.
+    """
     if isinstance(which, ColumnElement):
         rows = connection.execute(_ending(which), {"at": now, "why": reason}).mappings()
     else:
@@ -309,8 +318,10 @@ def end_where(
         agents.free(connection, chunk, tally, now)
         departures.note_ends(connection, chunk, now, told)
         ids = [session.id for session in chunk]
-        if _LEGS(connection, ids).first() is not None:
-            legs.end_where(connection, legs.table.c.session.in_(ids), "session_ended", now, tally)
+        if joined := _LEGS(connection, ids).scalars().all():
+            legs.end_where(connection, legs.table.c.session.in_(joined), "session_ended", now, tally)
+            if with_legs is not None:
+                with_legs.extend(joined)
     events.append(connection, [replace(_event(session, "ended", now, {}), reason=reason) for session in ended])
     return ended
 

@@ -338,6 +338,10 @@ class Store:
         """Return the legs of a session, oldest first, ended ones too."""
         return self._read(lambda c: legs.of_session(c, session))
 
+    def legs_of(self, ids: Sequence[SessionId]) -> Mapping[SessionId, tuple[Leg, ...]]:
+        """Return the legs of many sessions; those without any are left out."""
+        return self._read(lambda c: legs.of_sessions(c, ids))
+
     def leg(self, session: SessionId, id: LegId) -> tuple[Leg, Session] | None:
         """Return a leg, and its form as a session."""
 

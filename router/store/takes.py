@@ -28,6 +28,7 @@ from router.core.model import (
     AgentState,
     DataCenterId,
     Event,
+    Leg,
     Micros,
     NodeId,
     PoolId,
@@ -96,11 +97,13 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """Answers to starts and to ends, in the order of the requests, and where the agents named in them are reached."""
+    """Answers to starts and to ends, in the order of the requests; where the agents of the sessions named in them are
+    reached, and the further legs of those that end."""
 
     started: tuple[Outcome, ...]
     ended: tuple[Outcome, ...]
     addresses: Mapping[AgentId, str]
+    legs: Mapping[SessionId, tuple[Leg, ...]]
 
 
 def addresses(connection: Connection, outcomes: Iterable[Outcome]) -> dict[AgentId, str]:
