@@ -16,7 +16,9 @@ rules, in order:
 
 Nothing here can loop: paths are source-routed, visit no data center twice (``probes.choice``), and nobody downstream
 decides again. Plans are taken in the order of (generation, plan version); the epoch in the generation's high bits makes
-a new leader's plans newer than everything before.
+a new leader's plans newer than everything before. A control plane that has lost its count (its database was restored
+from a backup) begins again with lower numbers: such a plan is taken once the one in force is degraded, so nobody issues
+its like any more, and if its routes were computed after that one was issued, so it is no copy from before.
 
 Ages. A plan says how old its routes were when it was issued, by the control plane's own clock; from there on the node's
 monotonic clock counts. So a wrong wall clock cannot make an old plan look fresh.
@@ -143,7 +145,7 @@ class Reflex:
 
     def install(self, plan: ReactionPlan, now_us: int, lying_us: int = 0) -> Installed:
         """Follow a plan if it is this node's and not older than the present one; it lay on disk for ``lying_us``."""
-        refusal = self._refusal(plan)
+        refusal = self._refusal(plan, now_us)
         if refusal:
             self.counters["plans_refused"] += 1
             return Installed(False, refusal)
@@ -167,13 +169,15 @@ class Reflex:
         self.changes += 1
         self.on_change()
 
-    def _refusal(self, plan: ReactionPlan) -> str:
+    def _refusal(self, plan: ReactionPlan, now_us: int) -> str:
         if plan.node != self.node:
             return f"it is the plan of {plan.node}, not of {self.node}"
         if self._book is None:
             return ""
         current = self._book.plan
         if (plan.generation, plan.plan_version) < (current.generation, current.plan_version):
+            if self.degraded(now_us) and plan.computed_at_us > current.issued_at_us:
+                return ""
             return (
                 f"generation {plan.generation} of plan {plan.plan_version} is older than "
                 f"generation {current.generation} of plan {current.plan_version}"

@@ -90,6 +90,7 @@ class World:
         peers = [PlanPeer(f"{name}-1", name, "internet", "192.0.2.99", 7421, 7422, SECOND) for name in self.centers]
         self.evidence.follow(peers, SECOND)
         self._peer_at = {(p.node, p.transport): self.now_us + self.rng.randrange(SECOND) for p in peers}
+        self._interval_us = SECOND
         self._sequence = 0
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._media_us = self.now_us
@@ -145,6 +146,12 @@ class World:
         self._travel(self.path(key), ONE_WAY_US[relay_of(key)], answered)
         return number
 
+    def slow_down(self, interval_us: int) -> None:
+        """Probe the first hops more seldom from now on."""
+        self._interval_us = interval_us
+        self._peer_at = {key: self.now_us + self.rng.randrange(interval_us) for key in self._peer_at}
+        self._media_us = max(self._media_us, self.now_us)
+
     def _ask(self, watch: Any, port: int) -> None:
         if watch.peer is None:
             self.hot.send(watch, self, port, self.now_us)  # type: ignore[arg-type]
@@ -160,7 +167,7 @@ class World:
     def _fire(self) -> None:
         for key, at_us in self._peer_at.items():
             if at_us <= self.now_us:
-                self._peer_at[key] = at_us + SECOND
+                self._peer_at[key] = at_us + self._interval_us
                 watch = self.evidence.peers()[key]
                 self._ask(watch, watch.detector.next_port())
         self.hot.due(self.now_us, self, lambda: True)  # type: ignore[arg-type]

@@ -165,6 +165,17 @@ def test_an_older_plan_or_another_nodes_is_refused() -> None:
     assert taken(found) == ("c",)
 
 
+def test_a_control_plane_that_counts_anew_is_followed_once_the_old_one_is_silent() -> None:
+    """Its database came from a backup: its plans were refused until every node had joined again."""
+    found = reflex(("b",), generation=7 << 32)
+    anew = plan(("c",), generation=3 << 32, computed_us=20_000_000)
+    assert "older" in found.install(anew, 5_000_000).refusal, "somebody may still issue the newer ones"
+    replayed = plan(("d",), generation=3 << 32, computed_us=100_000)
+    assert "older" in found.install(replayed, 20_000_000).refusal, "it was computed before ours was issued"
+    assert found.install(anew, 20_000_000).accepted and taken(found, 20_000_000) == ("c",)
+    assert found.install(plan(("b",), generation=7 << 32), 21_000_000).accepted, "the numbers still rule"
+
+
 def test_a_new_plan_with_the_same_first_path_does_not_end_the_hold_down() -> None:
     found = reflex(("b",), ("c",), generation=1)
     found.way("voice", "z", 0)

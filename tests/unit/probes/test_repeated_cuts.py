@@ -38,6 +38,19 @@ def test_cuts_right_after_a_moment_in_which_nothing_arrived() -> None:
     assert over and sorted(over)[len(over) * 9 // 10] <= BOUND_US
 
 
+def test_half_an_hour_without_a_controller() -> None:
+    """Goal R3: the plan is followed, says how old it is, and a cut is still healed within the bound."""
+    world = talking(1)
+    world.now_us += 1_800 * SECOND
+    world.slow_down(5 * SECOND)  # what peers fall to once their plan has expired
+    assert world.way.primary is not None
+    world.run(10 * SECOND)
+    age_us = world.reflex.age_us(world.now_us)
+    assert age_us is not None and age_us >= 1_800 * SECOND and world.reflex.degraded(world.now_us)
+    over = [gap_us - rtt_us for gap_us, rtt_us in world.cuts(8)]
+    assert over and max(over) <= BOUND_US
+
+
 def test_all_paths_cut_and_one_healed() -> None:
     """Within a few keepalives of the healing, long before hold-down and proof, media arrives again."""
     world = talking(1)
