@@ -125,6 +125,11 @@ class KeyRing:
         right = hmac.compare_digest(_hash(found[2]), _NOBODY if key is None else key.hash)
         return key if right and key is not None and key.revoked_at is None else None
 
+    def get(self, id: str) -> Key | None:
+        """Return the live key of this id, whose bearer was proven otherwise; None if there is none any more."""
+        key = self._keys.get(id)
+        return key if key is not None and key.revoked_at is None else None
+
     def add(self, key: Key) -> None:
         """Take in a new key, or the newer record of a known one."""
         self._keys = {**self._keys, key.id: key}

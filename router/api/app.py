@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -35,9 +35,11 @@ from router.api import (
     resumes,
     routes,
     sessions,
+    sign_in,
     watch,
     webhooks,
 )
+from router.api.browsers import SignedOut
 from router.api.closing import Closing
 from router.api.hot import HotApp, HotTable
 from router.api.limits import BodyLimit
@@ -65,6 +67,7 @@ GROUPS: tuple[APIRouter, ...] = (
     fleet.endpoints,
     keys.endpoints,
     webhooks.endpoints,
+    sign_in.endpoints,
     events.endpoints,
     operations.endpoints,
 )
@@ -74,6 +77,7 @@ HOT: tuple[Callable[[HotTable], None], ...] = (
     hot_sessions.add_paths,
     hot_heartbeats.add_paths,
 )
+TITLE, VERSION = "Tendril", "1"
 DESCRIPTION = """Multi-region overlay routing: measured links, best paths each way, placement of stateful sessions.
 
 Refusals are `application/problem+json` (RFC 9457) with a stable `code`, the offending `field`, the `rule` and the
@@ -87,8 +91,8 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
         add_paths(hot)
     app = HotApp(
         hot=hot,
-        title="Tendril",
-        version="1",
+        title=TITLE,
+        version=VERSION,
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
@@ -101,6 +105,7 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     app.state.tallies = Tallies()
     app.state.pulses = Pulses()
     app.state.closing = Closing()
+    app.state.signed_out = SignedOut()
     app.state.registry = make_registry(runtime, app.state.tallies)
     problems.install(app)
     for group in GROUPS:
@@ -128,21 +133,27 @@ async def _nothing_here(request: Request) -> Response:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI 3.1 with problem documents as the default answer everywhere."""
+    """The API's description, made once."""
     if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        schemas = document["components"]["schemas"]
-        described = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        reported = TypeAdapter(ProbeReport).json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= described.pop("$defs", {}) | {"Problem": described}
-        schemas |= reported.pop("$defs", {}) | {"ProbeReport": reported}
-        body = {"application/json": {"schema": {"$ref": "#/components/schemas/ProbeReport"}}}
-        document["paths"]["/v1/reports"]["post"]["requestBody"] = {"required": True, "content": body}
-        for path in document["paths"].values():
-            for operation in path.values():
-                operation["responses"].pop("422", None)
-                operation["responses"] |= {str(status): answer for status, answer in PROBLEMS.items()}
-        for unused in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(unused, None)
-        app.openapi_schema = document
+        app.openapi_schema = describe(GROUPS)
     return app.openapi_schema
+
+
+def describe(groups: Iterable[APIRouter]) -> dict[str, Any]:
+    """OpenAPI 3.1 with problem documents as the default answer everywhere."""
+    routes = [route for group in groups for route in group.routes]
+    document = get_openapi(title=TITLE, version=VERSION, description=DESCRIPTION, routes=routes)
+    schemas = document["components"]["schemas"]
+    described = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    reported = TypeAdapter(ProbeReport).json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= described.pop("$defs", {}) | {"Problem": described}
+    schemas |= reported.pop("$defs", {}) | {"ProbeReport": reported}
+    body = {"application/json": {"schema": {"$ref": "#/components/schemas/ProbeReport"}}}
+    document["paths"]["/v1/reports"]["post"]["requestBody"] = {"required": True, "content": body}
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+            operation["responses"] |= {str(status): answer for status, answer in PROBLEMS.items()}
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    return document

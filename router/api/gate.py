@@ -1,9 +1,8 @@
 """Every request passes here first: who is calling, are all parameters known, is the body JSON; then its endpoint runs.
 
 Authentication comes before anything is read or validated, so that a stranger learns nothing from error messages and
-costs nothing. A request is authenticated by ``Authorization: Bearer KEY`` or, for the dashboard, by the cookie
-``tendril_key``; by cookie it may change something only with the header ``X-Tendril-Request: 1``, which a foreign site
-cannot set (CSRF).
+costs nothing. A request is authenticated by ``Authorization: Bearer KEY`` or, for the dashboard, by the cookie of a
+sign-in; by cookie it may change something only with that sign-in's token (see :mod:`router.api.browsers`).
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from fastapi.security import HTTPBearer
 from starlette.responses import Response
 
 from router.access import AGENT_PREFIX, Key, scope_allows
+from router.api.browsers import COOKIE, CSRF_HEADER, BrowserSession, SignedOut, insist_on_csrf, read_cookie
 from router.api.closing import Closing
 from router.api.pulses import Pulses
 from router.core.errors import InputRejected, Unavailable
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from router.settings import Settings
     from router.telemetry import Tallies
 
-COOKIE = "tendril_key"
-CSRF_HEADER = "x-tendril-request"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -65,6 +63,11 @@ def closing_of(request: Request) -> Closing:
     return request.app.state.closing  # type: ignore[no-any-return]
 
 
+def signed_out_of(request: Request) -> SignedOut:
+    """The sign-ins that were ended at this app."""
+    return request.app.state.signed_out  # type: ignore[no-any-return]
+
+
 def key_of(request: Request) -> Key:
     """The key that authenticated this request."""
     return request.state.key  # type: ignore[no-any-return]
@@ -85,8 +88,17 @@ def key_text(text: str) -> str:
     return f"tk_{digest[:6].hex()}_{secret}"
 
 
+def session_of(request: Request) -> BrowserSession:
+    """The sign-in that a request's cookie stands for. Raises ``sign_in_invalid`` or ``sign_in_expired``."""
+    runtime = runtime_of(request)
+    session = read_cookie(runtime.secret, request.cookies[COOKIE], runtime.now())
+    if session in signed_out_of(request):
+        raise InputRejected("sign_in_expired", "you have signed out; sign in again", field="Cookie")
+    return session
+
+
 def authenticate(request: Request) -> Key:
-    """Return the caller's key. Raises ``key_missing``, ``key_malformed``, ``key_invalid``, ``csrf_header_missing``."""
+    """Return the caller's key. Raises ``key_missing``, ``key_malformed``, ``key_invalid``, and what cookies raise."""
     ring = runtime_of(request).keys
     header = request.headers.get("authorization")
     if header is not None:
@@ -97,10 +109,10 @@ def authenticate(request: Request) -> Key:
             )
         key = ring.verify(key_text(text.strip()))
     elif COOKIE in request.cookies:
-        if request.method not in SAFE_METHODS and request.headers.get(CSRF_HEADER) != "1":
-            message = "a request authenticated by cookie changes things only with the header X-Tendril-Request: 1"
-            raise InputRejected("csrf_header_missing", message, field="X-Tendril-Request", rule="must be 1")
-        key = ring.verify(key_text(request.cookies[COOKIE]))
+        session = session_of(request)
+        if request.method not in SAFE_METHODS:
+            insist_on_csrf(runtime_of(request).secret, session, request.headers.get(CSRF_HEADER))
+        key = ring.get(session.key_id)
     else:
         raise InputRejected(
             "key_missing", "this call needs a key: Authorization: Bearer KEY", field="Authorization", rule="required"

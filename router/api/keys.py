@@ -1,4 +1,4 @@
-"""Keys: made, listed, revoked; and the dashboard's sign-in, which turns a key into a cookie."""
+"""Keys: made, listed, revoked."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from router.access import Key, mint_key
-from router.api.gate import ADMIN, COOKIE, CSRF_HEADER, Endpoint, actor_of, key_text, runtime_of
+from router.api.gate import ADMIN, Endpoint, actor_of, runtime_of
 from router.api.reply import After, Limit, empty, listing, page, reply
 from router.core.errors import InputRejected
 from router.core.model import KeyId
-from router.schemas.access import KeyAnswer, KeyBody, SignInAnswer, SignInBody
+from router.schemas.access import KeyAnswer, KeyBody
 from router.schemas.fields import Answer
 from router.schemas.units import known_rfc3339, rfc3339
 from router.store import Commit, Store
 
 endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["access"])
-SIGN_IN_S = 30 * 86_400  # how long a browser keeps the cookie
 
 
 class KeyList(Answer):
@@ -73,26 +72,3 @@ async def revoke_key(request: Request, id: str) -> Response:
     done = await runtime.commit(lambda store: _revoke(store, KeyId(id), actor, runtime.now()))
     runtime.keys.revoke(done.id)
     return empty()
-
-
-@endpoints.post("/sign-in", response_model=SignInAnswer)
-async def sign_in(request: Request, body: SignInBody) -> Response:
-    """Trade a key for an HttpOnly cookie, so that the dashboard's scripts never hold it."""
-    key = runtime_of(request).keys.verify(key_text(body.key))
-    if key is None:
-        raise InputRejected("key_invalid", "the key is unknown or was revoked", field="key")
-    response = reply({"scope": key.scope, "name": key.name})
-    secure = request.url.scheme == "https"
-    response.set_cookie(COOKIE, body.key, SIGN_IN_S, path="/", secure=secure, httponly=True, samesite="strict")
-    return response
-
-
-@endpoints.delete("/sign-in", status_code=204)
-async def sign_out(request: Request) -> Response:
-    """Forget the cookie."""
-    if request.headers.get(CSRF_HEADER) != "1" and COOKIE in request.cookies:
-        message = "signing out by cookie needs the header X-Tendril-Request: 1"
-        raise InputRejected("csrf_header_missing", message, field="X-Tendril-Request", rule="must be 1")
-    response = empty()
-    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
-    return response

@@ -131,12 +131,16 @@ async def link_history(
 
 
 @endpoints.get("/matrix", response_model=Matrix, dependencies=[Depends(VIEWER)])
-async def get_matrix(request: Request, transport: QueryId = None) -> Response:
-    """Show all pairs of one transport (``internet`` unless told otherwise)."""
+async def get_matrix(
+    request: Request,
+    transport: QueryId = None,
+    traffic_class: Annotated[TrafficClass | None, Query(alias="class")] = None,
+) -> Response:
+    """Show all pairs of one transport (``internet`` unless told otherwise); with a class also what its routes gain."""
     runtime = runtime_of(request)
     name = transport or DEFAULT_TRANSPORT
     _known_transport(runtime.view, name)
-    return reply(matrix_json(runtime.view, name, runtime.now()))
+    return reply(matrix_json(runtime.view, name, runtime.now(), traffic_class))
 
 
 @endpoints.get("/health", response_model=HealthAnswer, dependencies=[Depends(VIEWER)])

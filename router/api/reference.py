@@ -28,8 +28,9 @@ Generated from the endpoints by `python -m router.api.reference docs/reference`.
 limit, is `/openapi.json` (OpenAPI 3.1); this page is the map.
 
 - **Who may.** `Authorization: Bearer KEY`. Scopes are a ladder, `viewer` < `media` < `operator` < `admin`; a node's own
-  key (`agent:<node>`) stands beside it and may act for that node alone. Browsers sign in (`POST /v1/sign-in`) and send
-  the cookie `tendril_key`; to change something they add `X-Tendril-Request: 1`.
+  key (`agent:<node>`) stands beside it and may act for that node alone. Browsers trade a key (`POST /v1/sign-in`) for
+  the cookie `tendril_session` (HttpOnly, SameSite=Strict, 12 h from the last `GET /v1/sign-in`, at most 7 days;
+  revoking the key ends it) and, to change something, add `X-Tendril-CSRF` with the `csrf_token` of that answer.
 - **Strict.** Unknown fields and unknown or repeated parameters are refused; numbers are JSON numbers, finite and
   bounded; ids match `^[a-z0-9][a-z0-9-]{0,62}$`. Refusals are `application/problem+json`, see [errors](errors.md).
 - **Units.** Times are RFC 3339 UTC, delays ms, loss %, prices US dollars; null where nothing is known, never 0.

@@ -40,10 +40,13 @@ class SignInBody(Body):
 
 
 class SignInAnswer(Answer):
-    """Who is signed in."""
+    """Who is signed in; ``csrf_token`` goes into ``X-Tendril-CSRF`` of every request that changes something."""
 
     scope: str
     name: str
+    key: str
+    expires_at: str | None = Field(description="null for a request with a key of its own")
+    csrf_token: str | None
 
 
 class JoinTokenBody(Body):

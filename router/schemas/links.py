@@ -16,9 +16,10 @@ from itertools import repeat
 import numpy as np
 from pydantic import Field
 
-from router.core.model import DEFAULT_TRANSPORT, DataCenterId, Intent, Inventory, Link
-from router.core.tables import I64, NO_COST, Bool, LinkState, LinkTable, View
+from router.core.model import DEFAULT_TRANSPORT, DataCenterId, Intent, Inventory, Link, TrafficClass
+from router.core.tables import F64, I64, NO_COST, Bool, LinkState, LinkTable, View
 from router.schemas.fields import Answer, Labels
+from router.schemas.gains import gains
 from router.schemas.units import known_ms, known_pct, ms, usd
 
 LinkKey = tuple[DataCenterId, DataCenterId, str]
@@ -79,6 +80,8 @@ class Matrix(Answer):
     jitter_ms: list[list[float | None]]
     loss_pct: list[list[float | None]]
     age_ms: list[list[float | None]]
+    mos: list[list[float | None]] | None = Field(description="of the routes in force; null unless a class is asked for")
+    mos_gain: list[list[float | None]] | None = Field(description="by how much that is above the direct way's")
 
 
 def link_keys(view: View, source: str | None = None, target: str | None = None) -> Iterator[LinkKey]:
@@ -186,13 +189,13 @@ def link_row(key: LinkKey, configured: Mapping[LinkKey, Link], estimates: Estima
     } | estimates.measured(key, now)
 
 
-def _cells(values: I64, known: Bool, divisor: int, digits: int) -> list[list[float | None]]:
+def _cells(values: I64 | F64, known: Bool, divisor: int, digits: int) -> list[list[float | None]]:
     cells = np.round(values / divisor, digits).astype(object)
     cells[~known] = None
     return cells.tolist()  # type: ignore[no-any-return]
 
 
-def matrix_json(view: View, transport: str, now: int) -> dict[str, object]:
+def matrix_json(view: View, transport: str, now: int, traffic_class: TrafficClass | None = None) -> dict[str, object]:
     """Return one transport's estimates as matrices; whole arrays at once."""
     table = view.links
     size = len(table.data_centers)
@@ -215,4 +218,16 @@ def matrix_json(view: View, transport: str, now: int) -> dict[str, object]:
         "jitter_ms": _cells(jitter, seen & (jitter >= 0), 1_000, 3),
         "loss_pct": _cells(loss, seen & (loss >= 0), 10_000, 4),
         "age_ms": _cells(np.maximum(0, now - last), seen, 1_000, 3),
+    } | _gains_json(None if traffic_class is None else gains(view, traffic_class))
+
+
+def _gains_json(found: tuple[F64, F64] | None) -> dict[str, object]:
+    """MOS and its gain as matrices, known to a hundredth as people are."""
+    if found is None:
+        return {"mos": None, "mos_gain": None}
+    routed, direct = found
+    gain = routed - direct
+    return {
+        "mos": _cells(np.nan_to_num(routed), ~np.isnan(routed), 1, 2),
+        "mos_gain": _cells(np.nan_to_num(gain), ~np.isnan(gain), 1, 2),
     }

@@ -252,3 +252,19 @@ async def test_flows_count_sessions_per_link_and_relay(world: World) -> None:
     assert {"data_center": "gcp-ams", "sessions": 2, "mbps": 0.128} in flows["relays"]
     links = {(link["from"], link["to"]): link["sessions"] for link in flows["links"]}
     assert links["linode-fra", "gcp-ams"] == 1 and links["gcp-ams", "linode-fra"] == 1
+
+
+async def test_the_matrix_of_a_class_says_what_its_routes_gain_as_the_routes_themselves_do(world: World) -> None:
+    matrix = await world.get("/v1/matrix?class=voice")
+    ids = matrix["data_centers"]
+    for i, source in enumerate(ids):
+        for j, target in enumerate(ids):
+            if i == j:
+                assert matrix["mos"][i][j] is None
+                continue
+            route = await world.get(f"/v1/routes/{source}/{target}?class=voice")
+            assert matrix["mos"][i][j] == pytest.approx(route["forward"]["mos"], abs=0.02), (source, target)
+            if len(route["forward"]["path"]) == 2:
+                assert matrix["mos_gain"][i][j] == pytest.approx(0, abs=0.01)
+    plain = await world.get("/v1/matrix")
+    assert (plain["mos"], plain["mos_gain"]) == (None, None)

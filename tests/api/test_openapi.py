@@ -65,7 +65,7 @@ CONTRACT: dict[str, set[str]] = {
     "/v1/webhooks/{id}/deliveries": {"get"},
     "/v1/events": {"get"},
     "/v1/stream": {"get"},
-    "/v1/sign-in": {"post", "delete"},
+    "/v1/sign-in": {"get", "post", "delete"},
     "/healthz": {"get"},
     "/readyz": {"get"},
     "/metrics": {"get"},
@@ -75,7 +75,7 @@ QUERIES = {
     ("/v1/routes", "get"): {"from", "class", "policy", "wait_s"},
     ("/v1/links", "get"): {"from", "to", "transport", "limit", "after"},
     ("/v1/links/{from}/{to}/history", "get"): {"since", "until", "step_s", "transport"},
-    ("/v1/matrix", "get"): {"transport"},
+    ("/v1/matrix", "get"): {"transport", "class"},
     ("/v1/sessions", "get"): {"data_center", "state", "client", "pool", "limit", "after"},
 }
 FIELDS = {
@@ -138,7 +138,7 @@ async def test_every_operation_says_what_it_is_who_may_and_how_it_refuses(bare: 
             refusal = operation["responses"]["default"]["content"]["application/problem+json"]["schema"]
             assert refusal == {"$ref": "#/components/schemas/Problem"}
             assert "422" not in operation["responses"]
-            is_open = not path.startswith("/v1/") or path in ("/v1/join", "/v1/sign-in")
+            is_open = not path.startswith("/v1/") or (path in ("/v1/join", "/v1/sign-in") and method != "get")
             assert ("security" in operation) != is_open, (method, path)
     assert "HTTPValidationError" not in openapi["components"]["schemas"]
     text = json.dumps(openapi)

@@ -25,6 +25,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, s
 
 from probes.wire import ProbeReport, ReportRows, bucket_of, encode
 from router.access import mint_key
+from router.api.browsers import COOKIE
 
 DEADLINE_S = 60.0
 # Cities with their one-way delays in ms, from row to column. São Paulo to Singapore is slow directly, and the best way
@@ -142,6 +143,20 @@ class World:
         answer.raise_for_status()
         found: dict[str, object] = answer.json()
         return found
+
+    def post(self, path: str, body: object) -> dict[str, object]:
+        """POST with the admin key."""
+        headers = {"authorization": f"Bearer {self.key}"}
+        answer = httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=10)
+        answer.raise_for_status()
+        found: dict[str, object] = answer.json()
+        return found
+
+    def sign_in(self, key: str) -> str:
+        """Trade a key for the value of the dashboard's cookie."""
+        answer = httpx.post(f"{self.url}/v1/sign-in", json={"key": key}, timeout=10)
+        answer.raise_for_status()
+        return answer.cookies[COOKIE]
 
     def on_map(self) -> list[str]:
         """Data centers that have a position."""
@@ -294,7 +309,7 @@ def open_page(world: World, browser: Browser, watch: Watch) -> Iterator[OpenPage
     """Opens a hash route in a fresh, signed-in context; ``signed_in=False`` leaves the sign-in to the test."""
     contexts: list[BrowserContext] = []
 
-    def go(path: str = "#/", *, signed_in: bool = True, scheme: str = "dark", width: int = 1440) -> Page:
+    def go(path: str = "#/", *, signed_in: bool = True, scheme: str = "dark", width: int = 1440, key: str = "") -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": 900},
             color_scheme="light" if scheme == "light" else "dark",
@@ -303,7 +318,8 @@ def open_page(world: World, browser: Browser, watch: Watch) -> Iterator[OpenPage
         contexts.append(context)
         watch.attach(context)
         if signed_in:
-            context.add_cookies([{"name": "tendril_key", "value": world.key, "url": world.url}])
+            context.add_cookies([{"name": COOKIE, "value": world.sign_in(key or world.key), "url": world.url}])
+        context.set_default_timeout(20_000)
         page = context.new_page()
         page.goto(f"{world.url}/{path}")
         return page

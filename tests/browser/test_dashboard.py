@@ -118,7 +118,7 @@ def test_clicking_two_shows_both_ways_against_direct(world: World, open_page: Op
 
 
 def test_permalink_reproduces_class_and_map(world: World, open_page: OpenPage) -> None:
-    page = open_page("#/route/own-gru/own-sin?class=video&map=pacific")
+    page = open_page("#/routes/own-gru/own-sin?class=video&map=pacific")
     expect_route(world, page)
     expect(page.get_by_role("button", name="video")).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_role("button", name="Pacific")).to_have_attribute("aria-pressed", "true")
@@ -126,13 +126,13 @@ def test_permalink_reproduces_class_and_map(world: World, open_page: OpenPage) -
 
 
 def test_swap_and_class_change_the_address(world: World, open_page: OpenPage) -> None:
-    page = open_page("#/route/own-gru/own-sin?class=voice")
+    page = open_page("#/routes/own-gru/own-sin?class=voice")
     expect_route(world, page)
     page.get_by_role("button", name="Swap from and to").click()
-    expect(page).to_have_url(re.compile(r"#/route/own-sin/own-gru\?class=voice$"))
+    expect(page).to_have_url(re.compile(r"#/routes/own-sin/own-gru\?class=voice$"))
     expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(r"own-sin\s*→\s*own-gru"))
     page.get_by_role("button", name="bulk").click()
-    expect(page).to_have_url(re.compile(r"#/route/own-sin/own-gru\?class=bulk$"))
+    expect(page).to_have_url(re.compile(r"#/routes/own-sin/own-gru\?class=bulk$"))
     page.go_back()
     expect(page).to_have_url(re.compile(r"class=voice$"))
 
@@ -141,7 +141,7 @@ def test_keyboard_alone_selects_a_route(open_page: OpenPage, watch: Watch) -> No
     page = open_page()
     expect(mark(page, "own-gru")).to_be_visible()
     focused = "document.activeElement?.getAttribute('data-id') ?? ''"
-    for _ in range(20):
+    for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate(focused):
             break
@@ -150,12 +150,12 @@ def test_keyboard_alone_selects_a_route(open_page: OpenPage, watch: Watch) -> No
     first = page.evaluate(focused)
     assert first in ("own-iad", "own-gru")
     page.keyboard.press("Enter")
-    expect(page).to_have_url(re.compile(rf"#/dc/{first}$"))
+    expect(page).to_have_url(re.compile(rf"#/data-centers/{first}$"))
     page.keyboard.press("ArrowRight")
     second = page.evaluate(focused)
     assert second != first
     page.keyboard.press("Space")
-    expect(page).to_have_url(re.compile(rf"#/route/{first}/{second}\?class=voice$"))
+    expect(page).to_have_url(re.compile(rf"#/routes/{first}/{second}\?class=voice$"))
     expect(page.get_by_test_id("rtt")).to_contain_text("ms")
     page.keyboard.press("Escape")
     expect(page).to_have_url(re.compile(r"#/$"))
@@ -163,7 +163,7 @@ def test_keyboard_alone_selects_a_route(open_page: OpenPage, watch: Watch) -> No
 
 
 def test_a_data_center_going_down_is_seen_and_healing_too(world: World, open_page: OpenPage) -> None:
-    page = open_page("#/dc/own-syd")
+    page = open_page("#/data-centers/own-syd")
     panel = page.locator(".panel")
     expect(panel.locator(".badge[data-state=up]")).to_be_visible()
     world.reporter.silent.add("own-syd")
@@ -179,9 +179,9 @@ def test_a_data_center_going_down_is_seen_and_healing_too(world: World, open_pag
 
 
 def test_unknown_data_center_in_the_address_is_an_answer(open_page: OpenPage) -> None:
-    page = open_page("#/dc/own-nowhere")
+    page = open_page("#/data-centers/own-nowhere")
     expect(page.get_by_role("alert")).to_contain_text("There is no data center called own-nowhere")
-    page = open_page("#/route/own-gru/own-nowhere?class=voice")
+    page = open_page("#/routes/own-gru/own-nowhere?class=voice")
     expect(page.get_by_role("alert")).to_contain_text("own-nowhere")
 
 
@@ -198,7 +198,7 @@ def test_a_lost_stream_is_said_and_found_again(open_page: OpenPage) -> None:
 
 
 def test_no_request_leaves_the_host(world: World, open_page: OpenPage, watch: Watch) -> None:
-    page = open_page("#/route/own-gru/own-sin?class=voice")
+    page = open_page("#/routes/own-gru/own-sin?class=voice")
     expect_route(world, page)
     page.get_by_role("button", name="Events").click()
     expect(page.get_by_role("region", name="Event list")).to_be_visible()
@@ -209,13 +209,13 @@ def test_no_request_leaves_the_host(world: World, open_page: OpenPage, watch: Wa
 
 
 def test_phone_width_needs_no_sideways_scrolling(world: World, open_page: OpenPage) -> None:
-    page = open_page("#/route/own-gru/own-sin?class=voice", width=380)
+    page = open_page("#/routes/own-gru/own-sin?class=voice", width=380)
     expect_route(world, page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("path", ["signin", "#/", "#/dc/own-gru", "#/route/own-gru/own-sin?class=voice"])
+@pytest.mark.parametrize("path", ["signin", "#/", "#/data-centers/own-gru", "#/routes/own-gru/own-sin?class=voice"])
 def test_axe_finds_nothing(open_page: OpenPage, path: str, scheme: str) -> None:
     if path == "signin":
         page = open_page("#/", signed_in=False, scheme=scheme)
@@ -223,7 +223,7 @@ def test_axe_finds_nothing(open_page: OpenPage, path: str, scheme: str) -> None:
     else:
         page = open_page(path, scheme=scheme)
         expect(page.get_by_test_id("verdict")).to_contain_text("All 6 data centers up")
-        if "route" in path:
+        if "routes" in path:
             expect(page.get_by_test_id("ledger")).to_be_visible()
     results = Axe().run(page)
     assert results.violations_count == 0, results.generate_report()

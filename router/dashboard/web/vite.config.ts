@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { defineConfig, type Plugin } from 'vite'
 
-const bundled = ['d3-array', 'd3-geo', 'internmap', 'svelte', 'topojson-client', 'world-atlas']
+const bundled = ['d3-array', 'd3-geo', 'internmap', 'svelte', 'topojson-client', 'uplot', 'world-atlas']
 
 /** Ships the licence texts of what is bundled, as those licences ask for. */
 function licences(): Plugin {

@@ -1,137 +1,50 @@
-// The part of the HTTP contract this page reads, as the server sends it: snake_case, delays in ms, loss in %, null for unknown.
+// How this page asks the control plane. What comes back is typed by contract.ts, generated from our OpenAPI.
+import type {
+  CapacityList,
+  ClientNetworkAnswer,
+  DrainAnswer,
+  DrainBody,
+  DrainList,
+  DrainPlanAnswer,
+  EventAnswer,
+  EventList,
+  ExplanationAnswer,
+  Flows,
+  GroupList,
+  HealthAnswer,
+  History,
+  KeyAnswer,
+  KeyBody,
+  KeyList,
+  LinkList,
+  Matrix,
+  Route,
+  SessionAnswer,
+  SessionList,
+  SignInAnswer,
+  TrafficClass,
+  AgentList,
+  DataCenterBody,
+} from './contract'
 
-export type State = 'up' | 'degraded' | 'down' | 'unknown'
-export type Intent = 'serving' | 'canary' | 'cordoned' | 'draining' | 'drained' | 'retired'
-export type TrafficClass = 'voice' | 'agent' | 'video' | 'bulk'
+export type * from './contract'
+export type State = HealthAnswer['data_centers'][number]['state']
+export type Intent = HealthAnswer['data_centers'][number]['intent']
+export type DataCenter = HealthAnswer['data_centers'][number]
 export type Known = number | null
+export type Scope = 'viewer' | 'media' | 'operator' | 'admin'
+export type Candidate = ExplanationAnswer['forward'][number]
+export type PathShown = NonNullable<Route['forward']>
+export type BackupShown = Route['backups']['forward'][number]
 
 export const TRAFFIC_CLASSES: readonly TrafficClass[] = ['voice', 'agent', 'video', 'bulk']
 
-export interface NodeHealth {
-  id: string
-  age_ms: Known
-}
-
-export interface DataCenterHealth {
-  id: string
-  provider: string
-  region: string
-  roles: string[]
-  latitude: Known
-  longitude: Known
-  intent: Intent
-  state: State
-  since: string | null
-  age_ms: Known
-  vantages_ok: number
-  vantages_lost: number
-  reason: string
-  sessions: number
-  capacity_sessions: number
-  headroom_pct: Known
-  nodes: NodeHealth[]
-}
-
-export interface Cell {
-  region: string
-  provider: string
-  data_centers: string[]
-  state: State
-  sessions: number
-  headroom_pct: Known
-  blame: unknown
-  evidence: string
-}
-
-export interface Health {
-  generation: number
-  now: string
-  routes_age_ms: Known
-  stale: boolean
-  data_centers: DataCenterHealth[]
-  cells: Cell[]
-}
-
-export interface PathAnswer {
-  path: string[]
-  transports: string[]
-  delay_ms: Known
-  error_ms: Known
-  jitter_ms: Known
-  loss_pct: Known
-  mos: Known
-  metric_us: Known
-  age_ms: Known
-}
-
-export interface Backup extends PathAnswer {
-  protects: string
-}
-
-export interface Route {
-  from: string
-  to: string
-  class: TrafficClass
-  generation: number
-  computed_at: string | null
-  age_ms: Known
-  stale: boolean
-  forward: PathAnswer | null
-  return: PathAnswer | null
-  rtt_ms: Known
-  direct_rtt_ms: Known
-  backups: { forward: Backup[]; return: Backup[] }
-  valid_until: string | null
-  reasons: string[]
-}
-
-export type Verdict = 'in force' | 'candidate' | 'lost' | 'not allowed' | 'unusable'
-
-export interface ExplainedHop {
-  from: string
-  to: string
-  transport: string
-  delay_ms: Known
-  error_ms: Known
-  jitter_ms: Known
-  loss_pct: Known
-  age_ms: Known
-  state: State
-  metric_us: Known
-}
-
-export interface ExplainedCandidate {
-  path: string[]
-  transports: string[]
-  hops: ExplainedHop[]
-  terms: Record<string, number>
-  metric_us: Known
-  verdict: Verdict
-  why: string
-}
-
-export interface Explanation {
-  from: string
-  to: string
-  generation: number
+interface Refusal {
   rule: string
-  forward: ExplainedCandidate[]
-  return: ExplainedCandidate[]
-}
-
-export interface WorldEvent {
-  id?: number
-  at: string
-  kind: string
-  subject: string
-  actor: string
-  reason: string
-  detail: Record<string, string | number | boolean | null>
-}
-
-export interface Page<T> {
-  items: T[]
-  next: string | null
+  message: string
+  value: number
+  limit: number
+  override: string
 }
 
 /** An answer that was not 2xx, with the stable code of RFC 9457 where the server sent one. */
@@ -140,6 +53,7 @@ export class Problem extends Error {
     readonly status: number,
     readonly code: string,
     message: string,
+    readonly body: { refusals?: Refusal[]; limit?: unknown } = {},
   ) {
     super(message)
   }
@@ -148,38 +62,90 @@ export class Problem extends Error {
 async function problemOf(response: Response): Promise<Problem> {
   let code = `http_${response.status}`
   let message = `${response.status} ${response.statusText}`.trim()
-  if (response.headers.get('content-type')?.includes('json')) {
-    const body = (await response.json()) as { code?: string; detail?: unknown; title?: string }
-    code = body.code ?? code
-    message = typeof body.detail === 'string' ? body.detail : (body.title ?? message)
-  }
-  return new Problem(response.status, code, message)
+  if (!response.headers.get('content-type')?.includes('json')) return new Problem(response.status, code, message)
+  const body = (await response.json()) as { code?: string; detail?: unknown; title?: string; refusals?: Refusal[] }
+  code = body.code ?? code
+  message = typeof body.detail === 'string' ? body.detail : (body.title ?? message)
+  return new Problem(response.status, code, message, body)
 }
 
+/** What to tell people when something failed. */
+export function said(error: unknown): string {
+  if (error instanceof Problem) return error.status === 403 ? `Your key may not do this: ${error.message}` : error.message
+  if (error instanceof TypeError) return 'the control plane does not answer'
+  throw error
+}
+
+let csrf = ''
+
 async function call(path: string, init?: RequestInit): Promise<Response> {
-  const response = await fetch(path, { credentials: 'same-origin', cache: 'no-store', ...init })
+  const changes = init?.method !== undefined && init.method !== 'GET'
+  const headers = new Headers(init?.headers)
+  if (changes && csrf) headers.set('X-Tendril-CSRF', csrf)
+  const response = await fetch(path, { credentials: 'same-origin', cache: 'no-store', ...init, headers })
   if (!response.ok) throw await problemOf(response)
   return response
 }
 
-async function get<T>(path: string): Promise<T> {
+export async function get<T>(path: string): Promise<T> {
   return (await call(path)).json() as Promise<T>
+}
+
+async function send<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const init: RequestInit = { method }
+  if (body !== undefined) {
+    init.body = JSON.stringify(body)
+    init.headers = { 'content-type': 'application/json' }
+  }
+  const response = await call(path, init)
+  return (response.status === 204 ? undefined : await response.json()) as T
 }
 
 const id = encodeURIComponent
 
-export const api = {
-  health: (): Promise<Health> => get('/v1/health'),
-  events: (): Promise<Page<WorldEvent>> => get('/v1/events?limit=60'),
-  route: (from: string, to: string, cls: TrafficClass): Promise<Route> =>
-    get(`/v1/routes/${id(from)}/${id(to)}?class=${cls}`),
-  explain: (from: string, to: string, cls: TrafficClass): Promise<Explanation> =>
-    get(`/v1/routes/${id(from)}/${id(to)}/explain?class=${cls}`),
-  signIn: (key: string): Promise<Response> =>
-    call('/v1/sign-in', {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', 'X-Tendril-Request': '1' },
-      body: JSON.stringify({ key }),
-    }),
-  signOut: (): Promise<Response> => call('/v1/sign-in', { method: 'DELETE', headers: { 'X-Tendril-Request': '1' } }),
+/** `?a=1&b=2` of what is not empty. */
+export function query(values: Record<string, string | number | undefined | null>): string {
+  const kept = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== '')
+  return kept.length > 0 ? `?${new URLSearchParams(kept.map(([name, value]) => [name, String(value)])).toString()}` : ''
 }
+
+async function remember(asked: Promise<SignInAnswer>): Promise<SignInAnswer> {
+  const who = await asked
+  csrf = who.csrf_token ?? ''
+  return who
+}
+
+export const api = {
+  health: (): Promise<HealthAnswer> => get('/v1/health'),
+  flows: (): Promise<Flows> => get('/v1/flows'),
+  events: (filter: Record<string, string | number | undefined> = {}): Promise<EventList> => get(`/v1/events${query({ limit: 100, ...filter })}`),
+  route: (from: string, to: string, cls: TrafficClass): Promise<Route> => get(`/v1/routes/${id(from)}/${id(to)}?class=${cls}`),
+  explain: (from: string, to: string, cls: TrafficClass): Promise<ExplanationAnswer> =>
+    get(`/v1/routes/${id(from)}/${id(to)}/explain?class=${cls}`),
+  links: (filter: { from?: string; to?: string }): Promise<LinkList> => get(`/v1/links${query({ ...filter, limit: 1000 })}`),
+  history: (from: string, to: string, filter: Record<string, string | number | undefined>): Promise<History> =>
+    get(`/v1/links/${id(from)}/${id(to)}/history${query(filter)}`),
+  matrix: (cls: TrafficClass): Promise<Matrix> => get(`/v1/matrix?class=${cls}`),
+  drains: (): Promise<DrainList> => get('/v1/drains?limit=100'),
+  drain: (one: string): Promise<DrainAnswer> => get(`/v1/drains/${id(one)}`),
+  openDrain: (body: DrainBody): Promise<DrainPlanAnswer> => send('POST', '/v1/drains', body),
+  stepDrain: (one: string, verb: 'pause' | 'resume' | 'undo'): Promise<DrainAnswer> => send('POST', `/v1/drains/${id(one)}/${verb}`),
+  sessions: (filter: Record<string, string | undefined>): Promise<SessionList> => get(`/v1/sessions${query({ limit: 100, ...filter })}`),
+  session: (one: string): Promise<SessionAnswer> => get(`/v1/sessions/${id(one)}`),
+  sessionEvents: (one: string): Promise<EventList> => get(`/v1/sessions/${id(one)}/events?limit=200`),
+  capacity: (): Promise<CapacityList> => get('/v1/capacity'),
+  agents: (pool: string): Promise<AgentList> => get(`/v1/pools/${id(pool)}/agents?limit=1000`),
+  clients: (by: string): Promise<GroupList> => get(`/v1/clients?group_by=${id(by)}&limit=500`),
+  client: (ip: string): Promise<ClientNetworkAnswer> => get(`/v1/clients/${id(ip)}`),
+  dataCenter: (one: string): Promise<DataCenterBody> => get(`/v1/data-centers/${id(one)}`),
+  setIntent: (body: DataCenterBody, intent: Intent): Promise<DataCenterBody> =>
+    send('PUT', `/v1/data-centers/${id(body.id ?? '')}`, { ...body, intent }),
+  keys: (): Promise<KeyList> => get('/v1/keys'),
+  makeKey: (body: KeyBody): Promise<KeyAnswer> => send('POST', '/v1/keys', body),
+  revokeKey: (one: string): Promise<void> => send('DELETE', `/v1/keys/${id(one)}`),
+  who: (): Promise<SignInAnswer> => remember(get('/v1/sign-in')),
+  signIn: (key: string): Promise<SignInAnswer> => remember(send('POST', '/v1/sign-in', { key })),
+  signOut: (): Promise<void> => send('DELETE', '/v1/sign-in'),
+}
+
+export type WorldEvent = EventAnswer

@@ -4,7 +4,7 @@ import { geoEqualEarth, geoGraticule, geoPath, type GeoContext, type GeoProjecti
 import { feature } from 'topojson-client'
 import type { Topology } from 'topojson-specification'
 import landTopology from 'world-atlas/land-110m.json'
-import type { DataCenterHealth } from './api'
+import type { DataCenter } from './api'
 import type { Centre } from './address.svelte'
 
 export type Point = readonly [number, number]
@@ -26,12 +26,12 @@ if (!landObject) throw new Error('the land file has no object called land')
 export const land = feature(topology, landObject)
 export const graticule = geoGraticule().step([20, 20])()
 
-export interface Positioned extends DataCenterHealth {
+export interface Positioned extends DataCenter {
   latitude: number
   longitude: number
 }
 
-export function positioned(dc: DataCenterHealth): dc is Positioned {
+export function positioned(dc: DataCenter): dc is Positioned {
   return dc.latitude !== null && dc.longitude !== null
 }
 

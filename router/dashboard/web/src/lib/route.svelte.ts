@@ -1,12 +1,12 @@
 // The route on screen: fetched when the address asks for it, again on every pulse of the world, never two at once.
-import { api, Problem, type Explanation, type Route, type TrafficClass } from './api'
+import { api, said, type ExplanationAnswer, type Route, type TrafficClass } from './api'
 
 const EXPLAIN_EVERY_MS = 5_000 // the ledger is long and only read, so it may lag a little
 
 class OpenRoute {
   route = $state.raw<Route | null>(null)
   routeAt = $state(0)
-  explanation = $state.raw<Explanation | null>(null)
+  explanation = $state.raw<ExplanationAnswer | null>(null)
   explanationAt = $state(0)
   trouble = $state('')
 
@@ -48,7 +48,7 @@ class OpenRoute {
       this.explanation = explanation
       this.explanationAt = performance.now()
     } catch (error) {
-      if (key === this.#key) this.trouble = error instanceof Problem ? error.message : 'the control plane does not answer'
+      if (key === this.#key) this.trouble = said(error)
     } finally {
       if (key === this.#key) this.#busy = false
     }

@@ -1,5 +1,5 @@
 // The one line an operator reads first: what is wrong, or that nothing is, in words.
-import type { DataCenterHealth, Health, WorldEvent } from './api'
+import type { DataCenter, HealthAnswer, WorldEvent } from './api'
 import { age, list, plural } from './format'
 
 export type Tone = 'good' | 'warn' | 'bad' | 'unknown'
@@ -9,14 +9,14 @@ export interface VerdictLine {
 }
 
 /** How many sessions recent events say were moved away from a data center since it went down. */
-function moved(dc: DataCenterHealth, events: WorldEvent[]): number {
+function moved(dc: DataCenter, events: WorldEvent[]): number {
   return events
     .filter((event) => event.kind.startsWith('session') && event.kind.includes('move'))
     .filter((event) => event.detail['from'] === dc.id || event.detail['moved_from'] === dc.id)
     .filter((event) => dc.since === null || event.at >= dc.since).length
 }
 
-function oneDown(dc: DataCenterHealth, events: WorldEvent[]): string {
+function oneDown(dc: DataCenter, events: WorldEvent[]): string {
   const vantages = dc.vantages_ok + dc.vantages_lost
   const parts = []
   if (vantages > 0) parts.push(`${dc.vantages_lost} of ${plural(vantages, 'vantage')} lose it`)
@@ -27,16 +27,16 @@ function oneDown(dc: DataCenterHealth, events: WorldEvent[]): string {
   return `${dc.id} is down${parts.length > 0 ? `: ${parts.join('; ')}` : ''}`
 }
 
-function manyDown(down: DataCenterHealth[], all: DataCenterHealth[]): string {
+function manyDown(down: DataCenter[], all: DataCenter[]): string {
   const provider = down[0]?.provider ?? ''
   const whole = down.every((dc) => dc.provider === provider) && all.filter((dc) => dc.provider === provider).length === down.length
   if (whole) return `provider ${provider} is down: all ${down.length} of its data centers`
   return `${down.length} of ${all.length} data centers are down: ${list(down.map((dc) => dc.id))}`
 }
 
-export function verdict(health: Health, routesAgeMs: number | null, events: WorldEvent[]): VerdictLine {
+export function verdict(health: HealthAnswer, routesAgeMs: number | null, events: WorldEvent[]): VerdictLine {
   const all = health.data_centers.filter((dc) => dc.intent !== 'retired')
-  const of = (state: DataCenterHealth['state']): DataCenterHealth[] => all.filter((dc) => dc.state === state)
+  const of = (state: DataCenter['state']): DataCenter[] => all.filter((dc) => dc.state === state)
   const [down, degraded, unknown] = [of('down'), of('degraded'), of('unknown')]
   if (all.length === 0) return { tone: 'unknown', text: 'No data centers yet: add some with tendril fleet apply FILE.yaml' }
   const first = down[0]
