@@ -1,5 +1,8 @@
 // Generated from /openapi.json by `python docs/generate.py`: do not edit.
 
+/** What a verdict asks for; carried out, or not, by drains and steering under their own guards. */
+export type Action = "none" | "watch" | "eject_node" | "drain_data_center" | "drain_provider_region" | "drain_provider" | "eject_target" | "steer_group" | "tell_support" | "discard_vantage"
+
 /** An agent as it is kept. */
 export type AgentAnswer = {
   id: string
@@ -29,6 +32,9 @@ export type AgentState = "announced" | "warming" | "ready" | "reserved" | "busy"
 
 /** Places of agents in a target, and how many sessions will lose their agent when the drain's time is over. */
 export type AgentsBehindAnswer = { held: number; idle: number; cut: number }
+
+/** Something else that would explain the same. */
+export type AlternativeAnswer = { kind: ComponentKind; id: string; confidence: number }
 
 /** A path to fall back on, and what it protects from losing. */
 export type BackupPath = {
@@ -81,7 +87,7 @@ export type Cell = {
   state: Health
   sessions: number
   headroom_pct: number | null
-  blame: null
+  blame: VerdictAnswer | null
   evidence: string
 }
 
@@ -90,6 +96,9 @@ export type ClientAnswer = { prefix: string | null; asn: number | null; country:
 
 /** Everything believed about one client network, the nearest edge first. */
 export type ClientNetworkAnswer = { client: ClientAnswer; edges: router__schemas__beacons__LegAnswer[]; candidates: CandidateAnswer[] }
+
+/** What can be at fault. */
+export type ComponentKind = "node" | "edge_region" | "provider_region" | "provider" | "target" | "transit" | "client_isp" | "prober"
 
 /** What the caller of a session insisted on. */
 export type ConstraintsAnswer = {
@@ -274,7 +283,18 @@ export type HeadroomAnswer = { now_pct: number | null; after_pct: number | null;
 export type Health = "unknown" | "up" | "degraded" | "down"
 
 /** The whole fleet at one look. */
-export type HealthAnswer = { generation: number; now: string; routes_age_ms: number | null; stale: boolean; data_centers: DataCenterHealthAnswer[]; cells: Cell[] }
+export type HealthAnswer = {
+  generation: number
+  now: string
+  routes_age_ms: number | null
+  stale: boolean
+  frozen: boolean
+  frozen_reason: string
+  judged_at: string | null
+  verdicts: VerdictAnswer[]
+  data_centers: DataCenterHealthAnswer[]
+  cells: Cell[]
+}
 
 /** History of one directed link over one transport, and of the routes between its ends. */
 export type History = { from: string; to: string; transport: string; step_s: number; items: HistoryPoint[]; route_changes: HistoryRouteChange[] }
@@ -513,6 +533,35 @@ export type StageAnswer = { after_s: number; what: string }
 
 /** What the bytes are; each class has its own metric. */
 export type TrafficClass = "voice" | "agent" | "video" | "bulk"
+
+/** Somebody is blamed; a lease that fresh evidence must renew. */
+export type VerdictAnswer = {
+  kind: ComponentKind
+  id: string
+  confidence: number
+  sure: boolean
+  windows: number
+  since: string
+  expires_at: string
+  action: Action
+  evidence: VerdictEvidence
+  alternatives: AlternativeAnswer[]
+  sessions: number | null
+  text: string
+}
+
+/** What speaks for a verdict, counted. */
+export type VerdictEvidence = {
+  vantages_bad: number
+  vantages: number
+  providers: number
+  loss_pct: number
+  failed_pct: number
+  probes: number
+  outcomes: number
+  sources: string[]
+  age_ms: number | null
+}
 
 /** What is believed about the way to one edge. */
 export type router__schemas__beacons__LegAnswer = {
