@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from router.core.blame.cells import Cells
-from router.core.blame.components import Atlas, signature, unique
+from router.core.blame.components import Atlas, signature
 from router.core.blame.evidence import Weighed, evidence_of, weigh
 from router.core.blame.infer import Case, Finding, Judgement
 from router.core.blame.outcomes import Outcome
@@ -112,7 +112,9 @@ class BlameBook:
         if u != v:
             parts |= dict.fromkeys(a.whole, v) | dict.fromkeys(b.whole, u)
             parts[self._atlas.segment(self._atlas.data_centers[u], self._atlas.data_centers[v])] = u
-        row = self._probe_rows[place] = self._cells.add(None, 0, tuple(sorted(parts.items())))
+        row = self._probe_rows[place] = self._cells.add(
+            None, 0, tuple((part, parts[part], 0) for part in sorted(parts))
+        )
         return row
 
     def observe_outcomes(self, outcomes: Iterable[Outcome], now: Micros) -> None:
@@ -138,7 +140,9 @@ class BlameBook:
         node = None if one.node is None else atlas.nodes.get(one.node)
         if node is not None:
             parts |= dict.fromkeys(node.node, group)
+        near = set(parts)
         if one.hub in atlas.places and one.hub is not None:
+            near.add(atlas.target(one.hub))
             parts[atlas.target(one.hub)] = at.data_center
             stops = (one.edge, *(dc for dc in one.relays if dc in atlas.places), one.hub)
             for stop in stops[1:]:
@@ -147,8 +151,10 @@ class BlameBook:
                 if a != b:
                     parts[atlas.segment(a, b)] = group
         if one.group:
+            near.update(atlas.client(one.group, at.provider))
             parts |= dict.fromkeys(atlas.client(one.group, at.provider), at.data_center)
-        return self._cells.add(key, 1, tuple(sorted((part, parts[part]) for part in unique(parts))))
+        far = {part: 1 for part in parts if part not in near}
+        return self._cells.add(key, 1, tuple((part, parts[part], far.get(part, 0)) for part in sorted(parts)))
 
     def _vantage(self, group: str) -> int:
         return len(self._atlas.data_centers) + self._groups.setdefault(group, len(self._groups))
@@ -170,7 +176,7 @@ class BlameBook:
         if now - self._began_at < SETTLE_US:
             return None
         self._number += 1
-        cell, component, vantage = cells.entries()
+        cell, component, vantage, far = cells.entries()
         size, held = cells.count, cells.counts
         self.pending = Case(
             number=self._number,
@@ -180,6 +186,7 @@ class BlameBook:
             cell=cell.copy(),
             component=component.copy(),
             vantage=vantage.copy(),
+            far=far == 1,
             vantage_provider=(*self._atlas.providers, *self._groups),
             kind=cells.kind[:size].copy(),
             baseline=cells.baseline[:size].copy(),

@@ -46,15 +46,18 @@ class Cells:
         self.fastest_us: I64 = np.zeros(0, np.int64)  # of the present block
         self._shares: list[F64] = []
         self._trips: list[I64] = []
-        self._entries: I64 = np.zeros((256, 3), np.int64)  # cell, component, vantage
+        self._entries: I64 = np.zeros((256, 4), np.int64)  # cell, component, vantage, far
         self._used = 0  # of them
         self.moved = 0  # how often rows got other numbers,
         self.place: I64 = np.zeros(0, np.int64)  # and by the last time each old row its new one, -1 if it is gone
         self._faded_at: Micros = 0
         self._block_at: Micros = 0
 
-    def add(self, key: Hashable | None, kind: int, parts: tuple[tuple[int, int], ...]) -> int:
-        """A new cell; ``parts`` are (component, vantage that looks at it). One without a key is kept by its owner."""
+    def add(self, key: Hashable | None, kind: int, parts: tuple[tuple[int, int, int], ...]) -> int:
+        """A new cell; ``parts`` are (component, vantage that looks at it, 1 if it only carries the sessions).
+
+        One without a key is kept by its owner.
+        """
         if self.count == self._room:
             self._grow()
         row = self.count
@@ -115,7 +118,7 @@ class Cells:
             self._first_trips(now)
             return
         self._block_at = now
-        cell, component, _ = self.entries()
+        cell, component, _, _ = self.entries()
         spoiled = np.zeros(self._room, np.bool_)
         spoiled[cell[np.isin(component, blamed)]] = True
         n, b = self.counts["block_n"], self.counts["block_b"]
@@ -152,7 +155,7 @@ class Cells:
         held = self._entries[: self._used]
         held = held[place[held[:, 0]] >= 0].copy()
         held[:, 0] = place[held[:, 0]]
-        self._entries, self._used = np.concatenate([held, np.zeros((256, 3), np.int64)]), len(held)
+        self._entries, self._used = np.concatenate([held, np.zeros((256, 4), np.int64)]), len(held)
         self.moved, self.place = self.moved + 1, place
         self.count = self._room = len(stay)
         self.counts = {name: held[stay] for name, held in self.counts.items()}
@@ -161,10 +164,10 @@ class Cells:
         self._shares = [held[stay] for held in self._shares]
         self._trips = [held[stay] for held in self._trips]
 
-    def entries(self) -> tuple[I64, I64, I64]:
-        """Cell, component and vantage of every entry."""
+    def entries(self) -> tuple[I64, I64, I64, I64]:
+        """Cell, component, vantage of every entry, and whether the component only carries the cell's sessions."""
         table = self._entries[: self._used]
-        return table[:, 0], table[:, 1], table[:, 2]
+        return table[:, 0], table[:, 1], table[:, 2], table[:, 3]
 
 
 def _middle(stack: F64) -> F64:

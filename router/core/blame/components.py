@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from router.core.model import DataCenterId, Inventory, NodeId
@@ -126,8 +125,3 @@ def _siblings(inventory: Inventory) -> dict[tuple[str, str], int]:
         key = (str(dc.provider), str(dc.region))
         found[key] = found.get(key, 0) + 1
     return found
-
-
-def unique(numbers: Iterable[int]) -> tuple[int, ...]:
-    """Each number once, in the order of first mention."""
-    return tuple(dict.fromkeys(numbers))

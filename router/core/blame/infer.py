@@ -44,6 +44,7 @@ class Case:
     cell: I64  # [entry]
     component: I64  # [entry]
     vantage: I64  # [entry]
+    far: Bool  # [entry] the component carries the cell's sessions to where they are served, and serves them not
     vantage_provider: tuple[str, ...]  # [vantage] the provider it belongs to, or its own name
     kind: I64  # [cell] 0 probe, 1 session
     baseline: F64  # [cell]
@@ -96,15 +97,16 @@ class _Board:
         self.entries = np.flatnonzero(alive[case.cell])
         self.component, self.cell = case.component[self.entries], case.cell[self.entries]
         self.is_session = case.kind[self.cell] == 1
+        self.is_near = self.is_session & ~case.far[self.entries]
         self.ratio = np.zeros((len(n), len(SEVERITIES)))
         rows = np.flatnonzero(alive)
         self.ratio[rows] = ratios(n[rows], b[rows], case.baseline[rows], case.kind[rows])
         self.prior = _priors(case)
 
-    def scores(self, explained: F64) -> tuple[F64, F64, F64]:
-        """Log odds per component, and the gains ``[component, combination]`` of probes and of sessions."""
-        probe, session = self._gains(explained)
-        probes, sessions = _mean(probe), _mean(session)
+    def scores(self, explained: F64) -> tuple[F64, F64, F64, F64]:
+        """Log odds per component, and the gains ``[component, combination]``: probes, sessions, served sessions."""
+        probe, session, near = self._gains(explained)
+        probes, sessions, served = _mean(probe), _mean(session), _mean(near)
         mild = MILD * len(HIT_SHARES)
         noticed = np.logaddexp(0.0, sessions) - np.log(2.0)
         network = np.logaddexp(
@@ -113,35 +115,36 @@ class _Board:
         total = sessions.copy()
         for i, name in enumerate(self.case.names):
             if name.kind in _MACHINES:
-                total[i] = np.logaddexp(network[i] + NETWORK, sessions[i] + SERVICE)
+                total[i] = np.logaddexp(network[i] + NETWORK, served[i] + SERVICE)
             elif name.kind is ComponentKind.PROBER:
                 total[i] = probes[i]
             elif name.kind is ComponentKind.TRANSIT and ">" in name.id:
                 total[i] = network[i]
-        return total + self.prior, probe, session
+        return total + self.prior, probe, session, near
 
-    def _gains(self, explained: F64) -> tuple[F64, F64]:
+    def _gains(self, explained: F64) -> tuple[F64, F64, F64]:
         probe = np.zeros((self.size, len(SEVERITIES) * len(HIT_SHARES)))
-        session = np.zeros_like(probe)
+        session, near = np.zeros_like(probe), np.zeros_like(probe)
         before = explained[self.cell]
         for j in range(len(SEVERITIES)):
             there = self.ratio[self.cell, j]
             for k, share in enumerate(HIT_SHARES.tolist()):
                 gain = np.logaddexp(np.log1p(-share) + before, np.log(share) + there) - before
                 column = j * len(HIT_SHARES) + k
-                for held, mine in ((probe, ~self.is_session), (session, self.is_session)):
+                for held, mine in ((probe, ~self.is_session), (session, self.is_session), (near, self.is_near)):
                     held[:, column] = np.bincount(self.component[mine], gain[mine], self.size)
-        return probe, session
+        return probe, session, near
 
-    def pick(self, component: int, probe: F64, session: F64) -> _Pick:
+    def pick(self, component: int, probe: F64, session: F64, near: F64) -> _Pick:
         """How a component explains best what it does."""
         p, s = int(probe[component].argmax()), int(session[component].argmax())
+        served = int(near[component].argmax())
         kind, name = self.case.names[component].kind, self.case.names[component].id
         if kind is ComponentKind.PROBER:
             return _Pick(component, False, p, -1)
         on_probes = kind in _MACHINES or (kind is ComponentKind.TRANSIT and ">" in name)
         if not on_probes or probe[component, p] < 0.5:
-            return _Pick(component, True, -1, s)
+            return _Pick(component, True, -1, served)
         return _Pick(component, False, p, s if session[component, s] > 0 else -1)
 
     def explain(self, explained: F64, pick: _Pick) -> F64:
@@ -150,7 +153,8 @@ class _Board:
         One step milder or worse in a cell than on the whole is the same fault, and no sign of another one.
         """
         after = explained.copy()
-        for combo, mine in ((pick.probe_combo, ~self.is_session), (pick.session_combo, self.is_session)):
+        touched = self.is_near if pick.service else self.is_session
+        for combo, mine in ((pick.probe_combo, ~self.is_session), (pick.session_combo, touched)):
             if combo >= 0:
                 cells = self.cell[mine & (self.component == pick.component)]
                 share = float(HIT_SHARES[combo % len(HIT_SHARES)])
@@ -163,16 +167,15 @@ class _Board:
         """The greedy cover; ``given`` were found on a shorter horizon and are explained away first."""
         explained, picks = np.zeros(len(self.ratio)), list[_Pick]()
         for component in given:
-            _, probe, session = self.scores(explained)
-            picks.append(self.pick(component, probe, session))
+            picks.append(self.pick(component, *self.scores(explained)[1:]))
             explained = self.explain(explained, picks[-1])
         while len(picks) < MOST_PICKS:
-            total, probe, session = self.scores(explained)
+            total, *gains = self.scores(explained)
             total[[p.component for p in picks]] = -np.inf
             best = self._first(total)
             if not total[best] > 0:
                 break
-            picks.append(self.pick(best, probe, session))
+            picks.append(self.pick(best, *gains))
             explained = self.explain(explained, picks[-1])
         return picks
 
@@ -213,7 +216,7 @@ def judge(case: Case) -> Judgement:
 
 def _over(short: _Board, component: int) -> bool:
     """Whether the last seconds contradict what the last minute says."""
-    _, probe, session = short.scores(np.zeros(len(short.ratio)))
+    _, probe, session, _ = short.scores(np.zeros(len(short.ratio)))
     return bool(max(probe[component].max(), -50.0) + max(session[component].max(), -50.0) < GONE_NATS)
 
 
