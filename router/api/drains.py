@@ -22,6 +22,7 @@ from router.schemas.drains import (
     DrainBody,
     DrainList,
     DrainPlanAnswer,
+    UndoBody,
     drain_json,
     plan_json,
     refusals_json,
@@ -124,6 +125,12 @@ async def resume_drain(request: Request, id: PathId) -> Response:
 
 
 @endpoints.post("/drains/{id}/undo", response_model=DrainAnswer, dependencies=[Depends(OPERATOR)])
-async def undo_drain(request: Request, id: PathId) -> Response:
-    """Put the targets back to what they were before."""
+async def undo_drain(request: Request, id: PathId, body: UndoBody | None = None) -> Response:
+    """Put the targets back to what they were before; what has been emptied must be fit to come back, or `force`."""
+    runtime = runtime_of(request)
+    broken = drains.comeback(runtime.view, DrainId(id), runtime.now())
+    if broken and not (body and body.force):
+        worst, text = broken[0], "; ".join(refusal.message for refusal in broken)
+        error = Unsafe("return_unsafe", text, field="id", rule=worst.rule, limit=worst.limit, override="force")
+        return of_error(error, refusals=refusals_json(broken))
     return await _step(request, id, drains.undo)

@@ -108,6 +108,7 @@ STATUS: Mapping[str, int] = {
     "drain_overlaps": 409,
     "expires_too_late": 422,
     "drain_unsafe": 409,
+    "return_unsafe": 409,
     "last_admin_key": 409,
     "too_many_webhooks": 409,
     # placement has no answer

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router.cli import show
+from router.cli import drain_progress, show
 from router.cli.options import Format, Key, Output, Url, connect, duration_s, selector, selector_text
 from router.core.errors import InputRejected
 
@@ -32,6 +33,9 @@ def drain(
         bool, typer.Option("--emergency", help="The targets are dead: move nothing, users resume elsewhere.")
     ] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")] = "",
+    watch: Annotated[
+        bool | None, typer.Option("--watch/--no-watch", help="Follow it to its end; on terminals unless refused.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Drain even where a rule refuses.")] = False,
     output: Output = Format.TABLE,
     url: Url = None,
@@ -61,6 +65,9 @@ def drain(
         for refusal in plan["refusals"]:
             typer.echo(f"tendril: {show.refusal(refusal)}", err=True)
         raise typer.Exit(1)
+    if plan["drain"] is not None and output is Format.TABLE and (watch or (watch is None and sys.stdout.isatty())):
+        with connect(url, key) as client:
+            drain_progress.follow(client, plan["drain"]["id"])
 
 
 def _print_plan(plan: Mapping[str, Any]) -> None:
@@ -104,6 +111,7 @@ def _percent(value: float | None) -> str | None:
 
 def undrain(
     target: Annotated[str, typer.Argument(metavar="ID|SELECTOR", help="Drain to undo, or the selector it was given.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if its targets are not known to be fit again.")] = False,
     output: Output = Format.TABLE,
     url: Url = None,
     key: Key = None,
@@ -114,7 +122,7 @@ def undrain(
     """
     with connect(url, key) as client:
         ids = _matching(client, target) if "=" in target else [target]
-        undone = [client.act_on_drain(id, "undo") for id in ids]
+        undone = [client.act_on_drain(id, "undo", {"force": True} if force else None) for id in ids]
     show.rows(output, {"items": undone}, _COLUMNS, (_line(drain) for drain in undone))
 
 
@@ -131,19 +139,30 @@ def _matching(client: Client, target: str) -> list[str]:
     return ids
 
 
-def drains(output: Output = Format.TABLE, url: Url = None, key: Key = None) -> None:
+def drains(
+    watch: Annotated[bool, typer.Option("--watch", help="Follow those under way until they have ended.")] = False,
+    output: Output = Format.TABLE,
+    url: Url = None,
+    key: Key = None,
+) -> None:
     """Print all drains with their progress."""
     with connect(url, key) as client:
+        if watch:
+            drain_progress.follow(client)
+            return
         found = client.drains()
     show.rows(output, {"items": found}, _COLUMNS, (_line(drain) for drain in found))
 
 
-_COLUMNS = ("id", "state", "mode", "selector", "targets", ">left", ">of", "since", "deadline", "by", "reason")
+_COLUMNS = (
+    "id", "state", "mode", "selector", "targets", ">left", ">of", "since", "deadline", "by", "reason", "waits for",
+)  # fmt: skip
 
 
 def _line(drain: Mapping[str, Any]) -> list[object]:
     return [
-        drain["id"], drain["state"], drain["mode"], drain["selector"], drain["targets"], drain["sessions_left"],
-        drain["sessions_at_start"], show.moment(drain["created_at"]), show.moment(drain["deadline_at"]),
-        drain["created_by"], drain["reason"],
+        drain["id"], drain["state"], drain["mode"], drain["selector"], [*drain["targets"], *drain["nodes"]],
+        drain["sessions_left"], drain["sessions_at_start"], show.moment(drain["created_at"]),
+        show.moment(drain["deadline_at"]),
+        drain["created_by"], drain["reason"], "; ".join(drain["blocked_by"]),
     ]  # fmt: skip

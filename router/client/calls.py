@@ -263,9 +263,9 @@ class Client:
         """Return all drains, newest first."""
         return self.pages("/v1/drains")
 
-    def act_on_drain(self, id: str, action: str) -> Json:
-        """``pause``, ``resume`` or ``undo`` a drain."""
-        return self.call("POST", f"/v1/drains/{_id(id)}/{_id(action)}")
+    def act_on_drain(self, id: str, action: str, body: Json | None = None) -> Json:
+        """``pause``, ``resume`` or ``undo`` a drain; ``undo`` takes ``force``."""
+        return self.call("POST", f"/v1/drains/{_id(id)}/{_id(action)}", body=body)
 
     # --- access ------------------------------------------------------------------------------------------------------
 

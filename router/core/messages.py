@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from router.core.blame.infer import Case, Judgement
     from router.core.blame.outcomes import Outcome
     from router.core.clients.tomography import Census, Tomography
+    from router.core.drain.plan import DrainRequest
     from router.core.rollup import ClosedBucket
     from router.core.solve.question import Answer, Question
     from router.core.survey import Survey, Window
@@ -303,6 +304,14 @@ class AdvanceDrain:
 
     drain: DrainId
     step: str
+    outcome: str = ""  # of a practice that ends
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDrain:
+    """Blame or the calendar wants a drain: decide on it again on the View and commit."""
+
+    request: DrainRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +383,7 @@ Effect = (
     | RoutesPublished
     | MoveSessions
     | CutAgents
+    | OpenDrain
     | ShowDrains
     | FinishDrain
     | AdvanceDrain

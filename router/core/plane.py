@@ -24,7 +24,7 @@ from router.core.checkpoint import copied
 from router.core.clients import Census, ClientBook
 from router.core.demand import DemandBook
 from router.core.dial import composed
-from router.core.drain import DrainBook, Outcome, dials, drive
+from router.core.drain import Calendar, DrainBook, Outcome, dials, on_tick
 from router.core.errors import InputRejected
 from router.core.estimate import Estimator
 from router.core.health import HealthBook
@@ -54,7 +54,6 @@ from router.core.messages import (
     ResourcesChanged,
     RoutesPublished,
     SessionsChanged,
-    ShowDrains,
     Solve,
     Solved,
     SolveFailed,
@@ -94,7 +93,7 @@ K = TypeVar("K")
 class ControlPlane:
     """All mutable state of the core; private to it."""
 
-    def __init__(self, damping: Damping | None = None) -> None:
+    def __init__(self, damping: Damping | None = None, calendar: Calendar | None = None) -> None:
         self._now: Micros = 0
         self._epoch = 0
         self._count = 0
@@ -122,6 +121,7 @@ class ControlPlane:
         self._failure = ""
         self._demand = DemandBook()
         self._drain_book = DrainBook()
+        self._calendar = calendar or Calendar()
         self._dials: Mapping[DataCenterId, Dial] = {}
         self._view: View | None = None
         self._bucket_at: Micros = 0
@@ -537,19 +537,11 @@ class ControlPlane:
     # --- drains ------------------------------------------------------------------------------------------------------
 
     def _drive_drains(self) -> list[Effect]:
-        book, effects = self._drain_book, list[Effect]()
         self._demand.observe(self._counters.sessions, self._now)
-        book.note_health(self.view, self._now)
+        self._drain_book.note_health(self.view, self._now)
+        self._drain_book.measure(self.view, self._now)
         self._view = None
-        before = book.progress
-        book.measure(self.view, self._now)
-        self._view = None
-        for drain in sorted(self._drains.values(), key=lambda d: d.id):
-            text = book.expiry(drain, self._now)
-            effects += [self._record("drain.expired", drain.id, text)] if text else []
-            effects += drive(self.view, drain, self._now)
-        changed = book.news(self._drains, before)
-        return effects + ([ShowDrains(changed)] if changed else [])
+        return on_tick(self._drain_book, self.view, self._calendar, self._now)
 
     def _moved(self, event: Moved) -> list[Effect]:
         # The counters have followed each move's commit; the count in here was read beside them and may be older.

@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
 from router.core import drain as drains
 from router.core import steering
-from router.core.errors import InputRejected
-from router.core.messages import AdvanceDrain, CutAgents, FinishDrain, Moved, MoveSessions
-from router.core.model import DataCenterId, DrainId, Micros, NodeId, Session
+from router.core.errors import InputRejected, Unsafe
+from router.core.messages import AdvanceDrain, CutAgents, FinishDrain, Moved, MoveSessions, OpenDrain
+from router.core.model import DataCenterId, DrainId, DrainOrigin, Micros, NodeId, Session
 from router.core.pools import next_session_state
 
 if TYPE_CHECKING:
     from router.runtime.shell import Runtime
 
 log = structlog.get_logger("tendril.moves")
+
+
+def carry_out(runtime: Runtime, effect: MoveSessions | CutAgents | FinishDrain | AdvanceDrain | OpenDrain) -> None:
+    """Begin what a drain wants, unless the last of it is still being done."""
+    about: str
+    match effect:
+        case MoveSessions():
+            about, work = effect.node or effect.data_center, _move(runtime, effect)
+        case CutAgents():
+            about, work = f"agents of {effect.data_center}", cut_agents(runtime, effect)
+        case OpenDrain():
+            about, work = effect.request.origin.value, open_drain(runtime, effect)
+        case FinishDrain():
+            about, work = effect.drain, finish_drain(runtime, effect)
+        case AdvanceDrain():
+            about, work = effect.drain, advance_drain(runtime, effect)
+    if about in runtime.draining:
+        work.close()
+        return
+    runtime.draining.add(about)
+    runtime.beside(_alone(runtime, about, work))
+
+
+async def _alone(runtime: Runtime, about: str, work: Coroutine[object, object, None]) -> None:
+    try:
+        await work
+    finally:
+        runtime.draining.discard(about)
+
+
+async def _move(runtime: Runtime, effect: MoveSessions) -> None:
+    runtime.post(await move_sessions(runtime, effect))
 
 
 async def move_sessions(runtime: Runtime, effect: MoveSessions) -> Moved:
@@ -105,13 +140,15 @@ async def finish_drain(runtime: Runtime, effect: FinishDrain) -> None:
 
 async def advance_drain(runtime: Runtime, effect: AdvanceDrain) -> None:
     """Commit a step whose time has come."""
-    await _step(runtime, effect.drain, effect.step)
+    await _step(runtime, effect.drain, effect.step, effect.outcome)
 
 
-async def _step(runtime: Runtime, id: DrainId, event: str) -> None:
+async def _step(runtime: Runtime, id: DrainId, event: str, outcome: str = "") -> None:
     now = runtime.now()
     try:
         changed, intents = drains.step(runtime.view, id, event, now)
+        if outcome:
+            changed = replace(changed, outcome=outcome)
         nodes = drains.node_intents(runtime.view.inventory, changed)
         await runtime.commit(lambda store: store.put_drain(changed, intents, nodes=nodes, actor="tendril", now=now))
     except InputRejected as error:  # an operator was faster; the next tick looks again
@@ -122,3 +159,20 @@ async def cut_agents(runtime: Runtime, effect: CutAgents) -> None:
     """Part agents from the sessions they still hold; whoever waits for agents is served the sessions next."""
     cut = await runtime.commit(lambda store: store.cut_agents(effect.data_center, effect.reason, runtime.now()))
     log.info("agents_cut", data_center=effect.data_center, sessions=cut)
+
+
+async def open_drain(runtime: Runtime, effect: OpenDrain) -> None:
+    """Open a drain that blame or the calendar wants, if it may still be opened now."""
+    request, view, now = effect.request, runtime.view, runtime.now()
+    if request.origin is DrainOrigin.AUTOMATIC and drains.refusal(view, request, now):
+        return
+    try:
+        plan = drains.preflight(view, request, now)
+        id = DrainId(f"d-{secrets.token_hex(6)}")
+        drain, intents = drains.open_drain(view, request, plan, id, "tendril", now)
+        ended, restored = drains.taken_over(view, request, plan, now)
+    except (InputRejected, Unsafe) as error:
+        log.info("drain_not_opened", origin=request.origin.value, code=error.code, reason=error.message)
+        return
+    nodes, wish = drains.node_intents(view.inventory, drain), {**restored, **intents}
+    await runtime.commit(lambda store: store.put_drain(drain, wish, nodes=nodes, ended=ended, actor="tendril", now=now))

@@ -22,6 +22,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from probes.wire import ProbePlan
 from router.access import KeyRing
 from router.addresses import AddressBook
+from router.core.drain import Calendar
 from router.core.errors import Unavailable
 from router.core.messages import (
     AdvanceDrain,
@@ -43,6 +44,7 @@ from router.core.messages import (
     KeepHistory,
     MakeSurvey,
     MoveSessions,
+    OpenDrain,
     PlansChanged,
     Record,
     RoutesPublished,
@@ -100,6 +102,7 @@ class RuntimeOptions:
     attach_lease_us: int = 30_000_000  # a session that was dispatched must be taken up by its user within this
     ended_kept_us: int = 7 * 86_400 * 1_000_000  # ended sessions and their trails are forgotten after so long
     patience_us: int = 60_000_000  # after a start no lease expires for so long: its holder must be heard first
+    practice: Calendar = field(default_factory=Calendar)  # of drains
     move_lease_us: int = 10_000_000  # a moved session must arrive at its new edge within this, or goes back
     webhooks: OutboxOptions = field(default_factory=OutboxOptions)
 
@@ -132,7 +135,7 @@ class Runtime:
         self.counts = RuntimeCounts()
         self._solver = solver
         self._clock = clock or system_clock()
-        self._plane = ControlPlane()
+        self._plane = ControlPlane(calendar=self.options.practice)
         self._inbox: deque[Input] = deque()
         self._handling = False
         self._ready = False
@@ -140,8 +143,7 @@ class Runtime:
         self._published: list[asyncio.Future[None]] = []
         self._plans: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._moving: set[str] = set()
-        self._finishing: set[str] = set()
+        self.draining: set[str] = set()  # drains, data centers and nodes that something is being done about
         self._unsaved_events: list[Event] = []
         self._shown_event = 0
         self._showing = False
@@ -360,8 +362,10 @@ class Runtime:
                 _wake_all(self._plans)
             case Record():
                 self._record(effect.event)
-            case MoveSessions() | CutAgents() | FinishDrain() | AdvanceDrain() | ShowDrains():
-                self._about_drains(effect)
+            case ShowDrains():
+                show_drains(self._hub, self.view, effect.drains)
+            case MoveSessions() | CutAgents() | FinishDrain() | AdvanceDrain() | OpenDrain():
+                moves.carry_out(self, effect)
             case AppendRouteChanges():
                 self._spawn(self._write(lambda: self.store.append_route_changes(effect.changes)))
             case KeepHistory():
@@ -378,22 +382,6 @@ class Runtime:
                 await self._judge(effect)
             case Solve():
                 await self._solve(effect)
-
-    def _about_drains(self, effect: MoveSessions | CutAgents | FinishDrain | AdvanceDrain | ShowDrains) -> None:
-        match effect:
-            case MoveSessions():
-                place = effect.data_center if effect.node is None else effect.node
-                if place not in self._moving:
-                    self._moving.add(place)
-                    self._spawn(self._move(effect, place))
-            case CutAgents():
-                self._spawn(moves.cut_agents(self, effect))
-            case ShowDrains():
-                show_drains(self._hub, self.view, effect.drains)
-            case _:
-                if effect.drain not in self._finishing:
-                    self._finishing.add(effect.drain)
-                    self._spawn(self._step_drain(effect))
 
     def _record(self, event: Event) -> None:
         self._unsaved_events.append(event)
@@ -478,22 +466,6 @@ class Runtime:
     async def _keep_history(self, effect: KeepHistory) -> None:
         rows = await self._in(self._reader, effect.bucket.rows)  # not in the writer: commits would wait for it
         await self._write(lambda: self.store.append_history(rows))
-
-    async def _move(self, effect: MoveSessions, place: str) -> None:
-        try:
-            self.post(await moves.move_sessions(self, effect))
-        finally:
-            self._moving.discard(place)
-
-    async def _step_drain(self, effect: FinishDrain | AdvanceDrain) -> None:
-        try:
-            match effect:
-                case FinishDrain():
-                    await moves.finish_drain(self, effect)
-                case AdvanceDrain():
-                    await moves.advance_drain(self, effect)
-        finally:
-            self._finishing.discard(effect.drain)
 
     # --- periodic jobs -----------------------------------------------------------------------------------------------
 

@@ -116,6 +116,12 @@ class DrainBody(Body):
         )
 
 
+class UndoBody(Body):
+    """How to undo a drain."""
+
+    force: Flag = Field(default=False, description="also when its targets are not known to be fit to come back")
+
+
 class ShiftAnswer(Answer):
     """How many sessions would go from one data center to another."""
 

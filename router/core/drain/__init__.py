@@ -8,36 +8,46 @@ A drain that outlives ``expires_at`` is told, not undone: whether the machines a
 say.
 """
 
+from router.core.drain.automatic import refusal
 from router.core.drain.book import DrainBook, Outcome
+from router.core.drain.comeback import comeback
 from router.core.drain.drive import drive
 from router.core.drain.opening import open_drain, taken_over
 from router.core.drain.plan import AgentsBehind, DrainPlan, DrainRequest, Forecast, Headroom, Refusal, Shift, Stage
+from router.core.drain.practice import Calendar, Practice, Window
 from router.core.drain.preflight import preflight
 from router.core.drain.stages import dials
 from router.core.drain.states import EVENT_MEANINGS, RUNNING, TRANSITIONS, pause, resume, step, undo
 from router.core.drain.targets import in_force, node_intents, targets_of
+from router.core.drain.tick import on_tick
 
 __all__ = [
     "EVENT_MEANINGS",
     "RUNNING",
     "TRANSITIONS",
     "AgentsBehind",
+    "Calendar",
     "DrainBook",
     "DrainPlan",
     "DrainRequest",
     "Forecast",
     "Headroom",
     "Outcome",
+    "Practice",
     "Refusal",
     "Shift",
     "Stage",
+    "Window",
+    "comeback",
     "dials",
     "drive",
     "in_force",
     "node_intents",
+    "on_tick",
     "open_drain",
     "pause",
     "preflight",
+    "refusal",
     "resume",
     "step",
     "taken_over",

@@ -34,6 +34,8 @@ class DrainBook:
         self.bad_at: dict[DataCenterId, Micros] = {}
         self.expired: set[DrainId] = set()
         self.progress: Mapping[DrainId, DrainProgress] = {}
+        self._before: Mapping[DrainId, DrainProgress] = {}
+        self._told: dict[str, str] = {}
 
     def note_move(self, place: DataCenterId | NodeId, outcome: Outcome) -> bool:
         """Take in how a round of moves went; returns whether it was news."""
@@ -55,7 +57,7 @@ class DrainBook:
                 samples.append((now, self._left(view, drain)))
                 found[id] = self._progress(view, drain, samples, now)
         self._samples = {id: self._samples[id] for id in found}
-        self.progress = found
+        self._before, self.progress = self.progress, found
 
     def expiry(self, drain: Drain, now: Micros) -> str:
         """What to tell of a drain whose time is over, once; empty otherwise."""
@@ -65,10 +67,16 @@ class DrainBook:
         self.expired.add(drain.id)
         return f"was to be over by now and is {drain.state.value}; undo it, or its targets stay out of use"
 
-    def news(self, drains: Mapping[DrainId, Drain], before: Mapping[DrainId, DrainProgress]) -> tuple[DrainId, ...]:
-        """Running drains whose progress is another than before."""
+    def news(self, drains: Mapping[DrainId, Drain]) -> tuple[DrainId, ...]:
+        """Running drains whose progress is another than at the last measurement."""
         running = (id for id in self.progress if drains[id].state in RUNNING)
-        return tuple(id for id in running if self.progress[id] != before.get(id))
+        return tuple(id for id in running if self.progress[id] != self._before.get(id))
+
+    def is_news(self, subject: str, text: str) -> bool:
+        """Whether this was not said of this subject just before; what differs only in its numbers is no news."""
+        words = "".join(letter for letter in text if not letter.isdigit())
+        before, self._told[subject] = self._told.get(subject), words
+        return words != before
 
     def _left(self, view: View, drain: Drain) -> int:
         known = (self._outcomes.get(node) for node in drain.nodes)

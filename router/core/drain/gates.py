@@ -16,9 +16,10 @@ def red_gate(view: View, drain: Drain) -> str:
     for dc in drain.receivers or remaining_edges(view, drain.targets):
         if dc not in index:
             continue
-        state = view.health[index[dc]].state
-        if state in (Health.DOWN, Health.DEGRADED):
-            return f"receiver {dc} is {state.value}; the gate wants it up"
+        health = view.health[index[dc]]
+        worse = health.state is Health.DEGRADED and health.since > drain.created_at  # not before
+        if health.state is Health.DOWN or worse:
+            return f"receiver {dc} is {health.state.value}; the gate wants it up"
         blamed = None if view.blame.frozen else view.blame.of(ComponentKind.EDGE_REGION, dc)
         if blamed is not None and blamed.is_sure:
             return f"receiver {dc} is blamed with {blamed.confidence_ppm // 10_000} %; the gate wants less than 90 %"
