@@ -478,7 +478,8 @@ class Runtime:
         match job.name:
             case "counters":
                 # In the writer thread: whatever was committed before is in the inbox before.
-                counters, flows = await self._write(lambda: (self.store.counters(), self.store.flows()))
+                counters = await self._write(self.store.counters)
+                flows = await self.read(lambda store: store.flows())
                 self.post(CountersLoaded(counters, flows))
             case "agents":
                 if self.store.shared:
