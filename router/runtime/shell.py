@@ -23,14 +23,11 @@ from probes.wire import ProbePlan
 from router.access import KeyRing
 from router.addresses import AddressBook
 from router.core.drain import Calendar
-from router.core.errors import Unavailable
 from router.core.messages import (
     AdvanceDrain,
     AppendRouteChanges,
     Booted,
     Change,
-    ClientsFitFailed,
-    ClientsFitted,
     Committed,
     CountersLoaded,
     CutAgents,
@@ -38,8 +35,6 @@ from router.core.messages import (
     FinishDrain,
     FitClients,
     Input,
-    Judged,
-    JudgeFailed,
     JudgeFault,
     KeepHistory,
     MakeSurvey,
@@ -52,17 +47,15 @@ from router.core.messages import (
     ShowDrains,
     Solve,
     Solved,
-    SolveFailed,
-    Surveyed,
-    SurveyFailed,
     Tick,
 )
-from router.core.model import Event, Micros, NodeId
+from router.core.model import Micros, NodeId
 from router.core.plane import ControlPlane
 from router.core.tables import View
 from router.jobs import JOBS, Job
 from router.outbox import Outbox, OutboxOptions
 from router.runtime import moves, saved
+from router.runtime.chronicle import Chronicle
 from router.runtime.recorder import FlightRecorder
 from router.runtime.recording import Recording
 from router.runtime.rounds import Rounds
@@ -70,6 +63,7 @@ from router.runtime.stream import Stream, StreamHub, StreamItem, show_drains
 from router.runtime.turnstile import Turnstile
 from router.runtime.upkeep import Upkeep
 from router.runtime.waiting import WaitingRoom
+from router.runtime.work import Work, outcome_of
 from router.solver import Solver
 from router.store import Store
 
@@ -81,8 +75,6 @@ log = structlog.get_logger("tendril.runtime")
 HISTORY_KEPT_US = 24 * 3600 * 1_000_000
 READERS = 4
 FORGET_PAUSE_S = 0.1  # between transactions that delete what is old: starts of sessions go first
-SHOW_AFTER_S = 0.1  # how long commits are collected before the stream shows their events
-STREAM_CATCH_UP = 100  # events shown at most at once; who needs more reads /v1/events
 
 
 def system_clock() -> Callable[[], Micros]:
@@ -144,13 +136,11 @@ class Runtime:
         self._plans: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self.draining: set[str] = set()  # drains, data centers and nodes that something is being done about
-        self._unsaved_events: list[Event] = []
-        self._shown_event = 0
-        self._showing = False
         self._saved_generation = 0
         self._wake: asyncio.TimerHandle | None = None
         self._recording: Recording | None = None
         self._recounting: asyncio.Future[None] | None = None
+        self._chronicle = Chronicle(lambda fn: self._write(lambda: fn(self.store)), self.read, self._hub)
         self.turnstile = Turnstile(self.commit, self.now)
         self.rounds = Rounds(self.commit, self.read, self.now)
         self.outbox = Outbox(self.commit, self.read, self.now, self.options.webhooks)
@@ -172,8 +162,7 @@ class Runtime:
                 table = saved.load(boot.table)
             except saved.UnreadableTable as error:
                 log.warning("saved_routes_unreadable", error=str(error))
-        newest = await self.read(lambda store: store.events(limit=1))
-        self._shown_event = newest[0][0] if newest else 0
+        await self._chronicle.begin()
         await self.commit(lambda store: store.webhooks.let_go(None if not store.shared else self.outbox.holder))
         self.secret = boot.secret
         self.keys = KeyRing(boot.keys)
@@ -202,7 +191,7 @@ class Runtime:
         if self._wake is not None:
             self._wake.cancel()
         await self._guard(self._save_table())
-        await self._guard(self._write_events())
+        await self._guard(self._chronicle.write())
         if self._recording is not None:
             await asyncio.to_thread(self._recording.close)
         self._solver.close()
@@ -299,7 +288,8 @@ class Runtime:
             self.post(Committed(done.changes))
             if frees_agents(done.changes):
                 self._spawn(self.waiting.deal_soon())
-        self._want_events_shown()
+        if not self._chronicle.showing:
+            self._spawn(self._show_commits())
         return done.result
 
     async def _write(self, fn: Callable[[], T]) -> T:
@@ -361,7 +351,8 @@ class Runtime:
             case PlansChanged():
                 _wake_all(self._plans)
             case Record():
-                self._record(effect.event)
+                if self._chronicle.take(effect.event):
+                    self._spawn(self._chronicle.flush())
             case ShowDrains():
                 show_drains(self._hub, self.view, effect.drains)
             case MoveSessions() | CutAgents() | FinishDrain() | AdvanceDrain() | OpenDrain():
@@ -371,97 +362,17 @@ class Runtime:
             case KeepHistory():
                 self._spawn(self._keep_history(effect))
 
-    async def _work(self, effect: MakeSurvey | FitClients | JudgeFault | Solve) -> None:
-        """What a worker does: its answer, or its failure, is an input."""
-        match effect:
-            case MakeSurvey():
-                await self._survey(effect)
-            case FitClients():
-                await self._fit_clients(effect)
-            case JudgeFault():
-                await self._judge(effect)
-            case Solve():
-                await self._solve(effect)
-
-    def _record(self, event: Event) -> None:
-        self._unsaved_events.append(event)
-        if len(self._unsaved_events) == 1:
-            self._spawn(self._flush_events())
-
-    async def _flush_events(self) -> None:
-        await self._write_events()
-        await self._show_new_events()
-
-    async def _write_events(self) -> None:
-        """Write decisions to the audit trail; if the database is away they still reach the stream."""
-        events, self._unsaved_events = self._unsaved_events, []
-        if not events:
-            return
-        try:
-            await self._write(lambda: self.store.record(events))
-        except Unavailable:
-            for event in events:
-                self._hub.publish(StreamItem("event", event_data(event)))
-            raise
-
-    def _want_events_shown(self) -> None:
-        """Bring what was just committed to the stream; commits close together are read together."""
-        if not self._showing:
-            self._showing = True
-            self._spawn(self._show_soon())
-
-    async def _show_soon(self) -> None:
-        await asyncio.sleep(SHOW_AFTER_S)
-        self._showing = False
-        await self._show_new_events()
-        await self.outbox.tend()
-
-    async def _show_new_events(self) -> None:
-        after = self._shown_event
-        found = await self.read(lambda store: store.events(after_id=after, limit=STREAM_CATCH_UP))
-        for number, event in reversed(found):
-            if number > self._shown_event:  # somebody else may have shown it while we were reading
-                self._shown_event = number
-                self._hub.publish(StreamItem("event", event_data(event)))
-
-    async def _survey(self, effect: MakeSurvey) -> None:
-        try:
-            survey = await self._solver.survey(effect.window)
-        except Exception as error:
-            log.exception("survey_failed")
-            self.post(SurveyFailed(effect.window.number, f"{type(error).__name__}: {error}"))
-            return
-        self.post(Surveyed(survey))
-
-    async def _fit_clients(self, effect: FitClients) -> None:
-        try:
-            model = await self._solver.fit_clients(effect.census)
-        except Exception as error:
-            log.exception("clients_failed")
-            self.post(ClientsFitFailed(effect.census.number, f"{type(error).__name__}: {error}"))
-            return
-        self.post(ClientsFitted(model))
-
-    async def _judge(self, effect: JudgeFault) -> None:
-        try:
-            judgement = await self._solver.judge(effect.case)
-        except Exception as error:
-            log.exception("judge_failed")
-            self.post(JudgeFailed(effect.case.number, f"{type(error).__name__}: {error}"))
-            return
-        self.post(Judged(judgement))
-
-    async def _solve(self, effect: Solve) -> None:
+    async def _work(self, effect: Work) -> None:
         started = time.perf_counter()
-        try:
-            answer = await self._solver.solve(effect.question)
-        except Exception as error:
-            log.exception("solve_failed")
-            self.post(SolveFailed(effect.question.generation, f"{type(error).__name__}: {error}"))
-            return
-        self.counts.solves += 1
-        self.counts.solve_seconds += time.perf_counter() - started
-        self.post(Solved(answer))
+        outcome = await outcome_of(self._solver, effect)
+        if isinstance(outcome, Solved):
+            self.counts.solves += 1
+            self.counts.solve_seconds += time.perf_counter() - started
+        self.post(outcome)
+
+    async def _show_commits(self) -> None:
+        if await self._chronicle.show_soon():
+            await self.outbox.tend()
 
     async def _keep_history(self, effect: KeepHistory) -> None:
         rows = await self._in(self._reader, effect.bucket.rows)  # not in the writer: commits would wait for it
@@ -548,18 +459,6 @@ class Runtime:
 def frees_agents(changes: Sequence[Change]) -> bool:
     """Whether a place of an agent became free."""
     return any(isinstance(change, SessionsChanged) and any(n > 0 for n in change.idle.values()) for change in changes)
-
-
-def event_data(event: Event) -> dict[str, object]:
-    """An event as the stream and the API show it, times in microseconds."""
-    return {
-        "at_us": event.at,
-        "kind": event.kind,
-        "subject": event.subject,
-        "actor": event.actor,
-        "reason": event.reason,
-        "detail": dict(event.detail),
-    }
 
 
 def _wake_all(waiters: list[asyncio.Future[None]]) -> None:
