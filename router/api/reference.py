@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from prometheus_client.core import Metric
 from pydantic.fields import FieldInfo
 
-from router.api import agent_reference
+from router.api import agent_reference, drain_reference
 from router.api.app import GROUPS
 from router.api.gate import need_of
 from router.core.plane import ControlPlane
@@ -209,6 +209,7 @@ def metrics_page() -> str:
 
 PAGES = {
     "agents-of-pools.md": agent_reference.page,
+    "drains.md": drain_reference.page,
     "http-api.md": http_api,
     "settings.md": settings_page,
     "metrics.md": metrics_page,
