@@ -60,7 +60,7 @@ class ActionRule:
 ACTIONS: Mapping[Do, ActionRule] = {
     Do.DRAIN: ActionRule(
         "take the data centers that the target matches out of use",
-        numbers={"deadline_s": Number(1, DAY_S), "expires_s": Number(1, 3 * DAY_S)},
+        numbers={"deadline_s": Number(1, DAY_S), "expires_s": Number(1, 3 * DAY_S), "stage_s": Number(0, 3_600)},
         words={"mode": tuple(mode.value for mode in DrainMode)},
         flags=("force",),
     ),
@@ -198,10 +198,11 @@ class Operator:
             deadline_s=None if deadline is None else round(deadline),
             expires_at=None if expires is None else now + round(expires * 1e6),
             force="force" in action.flags,
+            stage_s=None if "stage_s" not in action.numbers else round(action.numbers["stage_s"]),
         )
         drain = self.open(request)
         self._drains[action.id] = drain.id
-        return f"drain {drain.id} of {', '.join(drain.targets)}"
+        return f"drain {drain.id} of {', '.join((*drain.targets, *drain.nodes))}"
 
     def open(self, request: drains.DrainRequest) -> Drain:
         """Open a drain as the API does. Raises what ``drain.preflight`` and ``drain.open_drain`` raise."""
@@ -209,13 +210,16 @@ class Operator:
         plan = drains.preflight(view, request, now)
         id = DrainId(f"d-{len(self._sim.rows.drains) + 1}")
         drain, intents = drains.open_drain(view, request, plan, id, "sim", now)
-        self._sim.commit(self._sim.rows.put_drain(drain, intents))
+        ended, restored = drains.taken_over(view, request, plan, now)
+        nodes = drains.node_intents(view.inventory, drain)
+        self._sim.commit(self._sim.rows.put_drain(drain, {**restored, **intents}, nodes=nodes, ended=ended))
         return drain
 
     def step(self, id: DrainId, event: str) -> str:
         """Take a drain a step further. Raises ``unknown_drain``, ``bad_transition``, ``revision_conflict``."""
         changed, intents = drains.step(self._sim.plane.view, id, event, self._sim.engine.now)
-        self._sim.commit(self._sim.rows.put_drain(changed, intents))
+        nodes = drains.node_intents(self._sim.plane.view.inventory, changed)
+        self._sim.commit(self._sim.rows.put_drain(changed, intents, nodes=nodes))
         return f"drain {id} is {changed.state.value}"
 
 

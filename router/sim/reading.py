@@ -11,7 +11,7 @@ from router.sim.faults import BUSIEST, SELECTOR_KEYS, Number, rejected
 MAX_TEXT = 500
 WHOLE = (
     "data_centers", "nodes", "seed", "clock_drift_ppm", "at_least", "at_most", "moves_at_most", "sessions",
-    "agents_per_hub", "capacity_sessions", "deadline_s",
+    "agents_per_hub", "capacity_sessions", "deadline_s", "stage_s",
 )  # fmt: skip
 
 

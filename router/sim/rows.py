@@ -80,15 +80,24 @@ class Rows:
         """Sessions that have not ended, oldest first."""
         return [self.sessions[id] for id in self._live]
 
-    def movable(self, data_center: DataCenterId, limit: int) -> list[Session]:
-        """Live sessions placed at an edge, oldest first."""
-        ids = list(self._at.get(data_center, {}))[:limit]
-        return [self.sessions[id] for id in ids]
+    def movable(self, data_center: DataCenterId, limit: int, node: NodeId | None = None) -> list[Session]:
+        """Live sessions placed at an edge, or on one machine of it, oldest first."""
+        found = [self.sessions[id] for id in self._at.get(data_center, {})]
+        return [s for s in found if node is None or s.edge_node == node][:limit]
 
-    def count_on(self, data_center: DataCenterId) -> int:
-        """Live sessions at an edge, those on their way to another one included."""
+    def count_on(self, data_center: DataCenterId, node: NodeId | None = None) -> int:
+        """Live sessions at an edge, or on one machine of it, those on their way to another one included."""
+        if node is not None:
+            held = (self.sessions[id] for id in self._live)
+            return sum(node in (s.edge_node if s.edge == data_center else None, s.held_by) for s in held)
         leaving = sum(self.sessions[id].moved_from == data_center for id in self._live)
         return len(self._at.get(data_center, {})) + leaving
+
+    def left_on(self, drain: Drain) -> int:
+        """Live sessions on what a drain is about."""
+        machines = [self.inventory.nodes[id] for id in drain.nodes if id in self.inventory.nodes]
+        on_machines = sum(self.count_on(node.data_center, node.id) for node in machines)
+        return sum(self.count_on(dc) for dc in drain.targets) + on_machines
 
     # --- sessions ----------------------------------------------------------------------------------------------------
 
@@ -105,6 +114,31 @@ class Rows:
             session = replace(session, agent=agent.id, agent_data_center=agent.data_center, agent_epoch=agent.epoch)
         self._write(session, tally)
         return session, tally.changes()
+
+    def queue(self, session: Session) -> Changes:
+        """Write a session that waits for an agent."""
+        self._writable()
+        tally = _Tally(self)
+        self._write(session, tally)
+        return tally.changes()
+
+    def dispatch(
+        self, id: SessionId, hubs: Sequence[DataCenterId], lease_expires_at: Micros, now: Micros
+    ) -> tuple[Session | None, Changes]:
+        """Give a session that waits an agent; None if there is none."""
+        self._writable()
+        old, tally = self.sessions[id], _Tally(self)
+        state = life.next_session_state(old.state, "dispatched")
+        assert old.pool is not None
+        agent = self._take(old.pool, hubs, tally, now)
+        if agent is None:
+            return None, ()
+        new = replace(
+            old, state=state, agent=agent.id, agent_data_center=agent.data_center, agent_epoch=agent.epoch,
+            lease_expires_at=lease_expires_at,
+        )  # fmt: skip
+        self._write(new, tally)
+        return new, tally.changes()
 
     def rebind(
         self,
@@ -236,9 +270,30 @@ class Rows:
         """An agent takes an event of ``pools.AGENT_TRANSITIONS``; a lost one is fenced. Raises ``bad_transition``."""
         self._writable()
         tally, before = _Tally(self), self.agents[id]
-        after = life.step(before, event, self.inventory.pools[before.pool], now)
+        pool = self.inventory.pools[before.pool]
+        after = life.wrapped(before, pool, now) if event == "wrapped" else life.step(before, event, pool, now)
         self._put_agent(replace(after, epoch=after.epoch + (event == "lost")), tally)
         return tally.changes()
+
+    def part(self, id: AgentId) -> Changes:
+        """An agent comes up anew without what it held: its sessions live on, and wait for another one."""
+        self._writable()
+        tally, agent = _Tally(self), self.agents[id]
+        for session in self.live():
+            if session.agent == id:
+                self._write(replace(session, agent=None), tally)
+        if agent.held:
+            self._put_agent(replace(agent, held=0, session=None, epoch=agent.epoch + 1), tally)
+        return tally.changes()
+
+    def cut(self, data_center: DataCenterId, now: Micros) -> Changes:
+        """The agents of a data center lose what they hold; these sessions wait for others."""
+        self._writable()
+        changes: list[Change] = []
+        for agent in [a for a in self.agents.values() if a.data_center == data_center and a.held]:
+            if life.STANDINGS[agent.state].holds:
+                changes += (*self.part(agent.id), *self.step_agent(agent.id, "lost", now))
+        return tuple(changes)
 
     def forget_agent(self, id: AgentId) -> Changes:
         """Delete an agent that may be deleted. Raises ``agent_in_use`` for one that holds a session."""
@@ -253,22 +308,38 @@ class Rows:
 
     # --- intent ------------------------------------------------------------------------------------------------------
 
-    def put_drain(self, drain: Drain, intents: Mapping[DataCenterId, Intent]) -> Changes:
-        """Write a drain at its next revision and the intents that go with it. Raises ``revision_conflict``."""
+    def put_drain(
+        self,
+        drain: Drain,
+        intents: Mapping[DataCenterId, Intent],
+        *,
+        nodes: Mapping[NodeId, Intent] | None = None,
+        ended: Sequence[Drain] = (),
+    ) -> Changes:
+        """Write a drain at its next revision, the intents that go with it, and drains that it takes over.
+
+        Raises ``revision_conflict``, ``drain_overlaps``.
+        """
         self._writable()
         old = self.drains.get(drain.id)
         current = 0 if old is None else old.revision
         if drain.revision != current:
             message = f"drain {drain.id} is at revision {current}, not {drain.revision}; read it again"
             raise InputRejected("revision_conflict", message, field="revision", limit=current)
+        closed = tuple(change for other in ended for change in self.put_drain(other, {}))
         if old is None:
             self._refuse_overlap(drain)
-        centers = self.inventory.data_centers
-        changes = self.put([replace(centers[dc], intent=intent) for dc, intent in sorted(intents.items())])
+        inventory = self.inventory
+        changed: list[Resource] = [
+            replace(inventory.data_centers[dc], intent=intent) for dc, intent in sorted(intents.items())
+        ]
+        machines = sorted((nodes or {}).items())
+        changed += [replace(inventory.nodes[id], intent=i) for id, i in machines if id in inventory.nodes]
+        changes = self.put(changed)
         if drain == old:
-            return changes
+            return (*closed, *changes)
         self.drains[drain.id] = new = replace(drain, revision=current + 1)
-        return (*changes, DrainChanged(new))
+        return (*closed, DrainChanged(new), *changes)
 
     def put(self, resources: Sequence[Resource], deletes: Sequence[tuple[str, str]] = ()) -> Changes:
         """Write resources at their next revisions, and delete others."""
@@ -296,7 +367,7 @@ class Rows:
 
     def _refuse_overlap(self, drain: Drain) -> None:
         for other in self.drains.values():
-            overlap = sorted(set(other.targets) & set(drain.targets))
+            overlap = sorted({*other.targets} & {*drain.targets}) + sorted({*other.nodes} & {*drain.nodes})
             if other.state is not DrainState.UNDONE and overlap:
                 message = f"drain {other.id} already has {', '.join(overlap)}; undo it or narrow the selector"
                 raise InputRejected("drain_overlaps", message, field="selector")

@@ -72,7 +72,7 @@ class SessionRules:
             if not row.state.live and row.end_reason != "ended":
                 self._broken(f"session {row.id} was ended ({row.end_reason}) while its user talks at {user.edge}")
                 user.ends_at = now  # told once
-            if row.state.live and row.agent != user.agent:
+            if row.state.live and row.agent not in (user.agent, None):
                 self._broken(f"session {row.id} has agent {row.agent} and had {user.agent}, which was not lost")
                 user.agent = row.agent
         if users.upkeep.listens(now):

@@ -20,6 +20,7 @@ from router.core.messages import (
     Change,
     ClientsFitted,
     Committed,
+    CutAgents,
     Effect,
     FinishDrain,
     FitClients,
@@ -240,12 +241,8 @@ class Simulation:
                 self._note_published()
             case Record():
                 self.events.append(effect.event)
-            case MoveSessions():
-                self._later(50_000, lambda: self._move(effect))
-            case FinishDrain():
-                self._later(5_000, lambda: self._step(effect.drain, "empty"))
-            case AdvanceDrain():
-                self._later(5_000, lambda: self._step(effect.drain, effect.step))
+            case MoveSessions() | FinishDrain() | AdvanceDrain() | CutAgents():
+                self._for_drain(effect)
             case PlansChanged():
                 for id, agent in self.agents.items():
                     if id in self.rows.inventory.nodes:
@@ -253,17 +250,32 @@ class Simulation:
             case _:
                 pass  # history is for people
 
+    def _for_drain(self, effect: MoveSessions | FinishDrain | AdvanceDrain | CutAgents) -> None:
+        match effect:
+            case MoveSessions():
+                self._later(50_000, lambda: self._move(effect))
+            case FinishDrain():
+                self._later(5_000, lambda: self._step(effect.drain, "empty"))
+            case AdvanceDrain():
+                self._later(5_000, lambda: self._step(effect.drain, effect.step))
+            case CutAgents():
+                self._later(5_000, lambda: self._cut(effect))
+
     def _move(self, effect: MoveSessions) -> None:
         if self.users is not None and self.answers:
             self.submit(self.users.move(effect))
             return
         left = max(0, self.plane.view.counters.sessions.get(effect.data_center, 0) - effect.limit)
-        self.submit(Moved(effect.data_center, effect.limit, 0, left))
+        self.submit(Moved(effect.data_center, effect.limit, 0, left, effect.node))
+
+    def _cut(self, effect: CutAgents) -> None:
+        if self.answers:
+            self.commit(self.rows.cut(effect.data_center, self.engine.now))
 
     def _step(self, drain: DrainId, event: str) -> None:
         """Commit a step that the core asked for; the next tick asks again if it could not be written."""
         held = self.rows.drains.get(drain)
-        if event == "empty" and held is not None and any(self.rows.count_on(dc) for dc in held.targets):
+        if event == "empty" and held is not None and self.rows.left_on(held):
             return  # some are still on their way to another edge
         try:
             self.operator.step(drain, event)

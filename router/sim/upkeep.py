@@ -119,7 +119,8 @@ class Upkeep:
         grace_us = self._rows.inventory.pools[self._pool()].agent_grace_s * 1_000_000
         for session in self._rows.live():
             agent = None if session.agent is None else self._rows.agents.get(session.agent)
-            if agent is None or agent.state is not AgentState.LOST or session.state is SessionState.QUEUED:
+            well = session.pool is None if agent is None else agent.state is not AgentState.LOST
+            if well or session.state is SessionState.QUEUED:
                 self._agentless.pop(session.id, None)
             elif now - self._agentless.setdefault(session.id, now) >= grace_us:
                 self._give_another(session.id, now)

@@ -325,20 +325,22 @@ class Users:
     def move(self, effect: MoveSessions) -> Moved:
         """Carry out a ``MoveSessions`` effect as ``runtime.moves`` does."""
         now, moved, failed = self.engine.now, 0, 0
-        for row in self.rows.movable(effect.data_center, effect.limit):
+        for row in self.rows.movable(effect.data_center, effect.limit, effect.node):
             if self.upkeep.backs_off(row.id):
                 continue
+            away = (effect.data_center,) if effect.node is None else ()
             request = steering.PlaceRequest(
-                row.client, row.traffic_class, row.pool, seed=row.id, exclude=(effect.data_center,),
+                row.client, row.traffic_class, row.pool, seed=row.id, exclude=away,
                 agent_data_center=row.agent_data_center,
             )  # fmt: skip
             decision = steering.place(self._sim.plane.view, request, now)
-            if isinstance(decision, steering.Refused):
+            if isinstance(decision, steering.Refused) or decision.edges[0].node == (effect.node or ""):
                 failed += 1
                 continue
             self._move_one(row, decision, effect.reason, now)
             moved += 1
-        return Moved(effect.data_center, moved, failed, self.rows.count_on(effect.data_center))
+        left = self.rows.count_on(effect.data_center, effect.node)
+        return Moved(effect.data_center, moved, failed, left, effect.node)
 
     def _move_one(self, row: Session, decision: steering.Placement, reason: str, now: Micros) -> None:
         lease = now + MOVE_LEASE_US if row.held_by is not None else max(row.lease_expires_at, now + MOVE_LEASE_US)
