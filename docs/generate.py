@@ -7,6 +7,7 @@ from pathlib import Path
 
 from router.api import reference as http
 from router.api import typescript
+from router.cli import ramp_reference as ramps
 from router.cli import reference as commands
 from router.sim.schema import scenario_schema
 
@@ -18,6 +19,7 @@ def main() -> None:
     http.main([str(FOLDER)])
     typescript.main([])
     (FOLDER / "cli.md").write_text(commands.page(), encoding="utf-8")
+    (FOLDER / "ramps.md").write_text(ramps.page(), encoding="utf-8")
     schema = json.dumps(scenario_schema(), indent=1, ensure_ascii=False) + "\n"
     (FOLDER / "scenario.schema.json").write_text(schema, encoding="utf-8")
 

@@ -19,6 +19,7 @@ JOBS = (
     Job("routes", 1.0),
     Job("blame", 1.0),  # who is at fault; three windows of two seconds make it sure
     Job("drains", 1.0),
+    Job("ramps", 1.0),
     Job("rollup", 30.0),
     Job("clients", 30.0),  # learn from client networks, if anything was measured
     Job("counters", 10.0, core=False),  # absolute counters from the database heal any drift of the differences

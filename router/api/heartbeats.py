@@ -11,9 +11,10 @@ from router.api.pulses import Pulses
 from router.api.reply import reply
 from router.api.sessions import Desk
 from router.core.model import NodeId, Session, SessionId, SessionState
+from router.runtime.arms import Told
 from router.runtime.outcomes import Said, Sums, from_heartbeat
-from router.schemas.sessions import HeartbeatAnswer, HeartbeatBody, edge_url
-from router.schemas.units import rfc3339
+from router.schemas.sessions import ChangedSession, HeartbeatAnswer, HeartbeatBody, edge_url
+from router.schemas.units import ppm, rfc3339, us
 from router.store.heartbeats import Beat, Heard
 from router.telemetry import Tallies
 
@@ -53,6 +54,7 @@ async def listen(desk: Desk, pulses: Pulses, tallies: Tallies, body: HeartbeatBo
         desk.runtime.rounds.forget(node)
     heard = await desk.runtime.rounds.hear(beat_of(desk, body))
     if own is not None:
+        desk.runtime.arms.heard(map(told_of, body.changed), desk.now)
         learn_from_sessions(desk.runtime, node, own.data_center, body.changed)
         totals = body.totals
         said = {one.id: Said(one.event, one.loss_pct, one.rtt_ms) for one in body.changed}
@@ -60,6 +62,12 @@ async def listen(desk: Desk, pulses: Pulses, tallies: Tallies, body: HeartbeatBo
         from_heartbeat(desk.runtime, node, own.data_center, said, sums)
         tallies.heard(own.data_center, node, totals.good, totals.bad, totals.setup_failures)
     return heard_json(desk, node, heard)
+
+
+def told_of(one: ChangedSession) -> Told:
+    """What a node says of one session, for the ramps."""
+    loss = None if one.loss_pct is None else ppm(one.loss_pct)
+    return Told(one.id, one.event, us(one.rtt_ms) if one.rtt_ms else None, loss)
 
 
 def beat_of(desk: Desk, body: HeartbeatBody) -> Beat:

@@ -122,6 +122,7 @@ class HotSessions:
             return None
         desk = Desk(asked.runtime, asked.settings)
         ended = await desk.runtime.turnstile.end(SessionId(name[1]), "caller")
+        desk.runtime.arms.ended(ended.session.id)
         return self._answer(desk, ended.session, ended.address, 200, legs=ended.legs)
 
     def _answer(

@@ -276,6 +276,8 @@ async def started(desk: Desk, caller: Key, body: PlaceBody, idempotency_key: str
             draft = new_session(id, body, wanted, decision, desk)
             bound = await runtime.turnstile.start(Start(draft, decision.hubs, key, fingerprint, patience))
             if bound is not None:
+                if bound.session.id == id:
+                    runtime.arms.begun(bound.session, decision.arms, desk.now)
                 return Started(bound.session, bound.address, decision.edges if bound.session.id == id else ())
             why = f"every agent of pool {body.pool} was taken meanwhile"
             refused = Refused("no_idle_agent", why, decision.rejected)
@@ -368,6 +370,7 @@ async def end_session(request: Request, id: PathId) -> Response:
     """End a session and free its agent; ending it again changes nothing."""
     desk = Desk.of(request)
     ended = await desk.runtime.turnstile.end(SessionId(id), "caller")
+    desk.runtime.arms.ended(ended.session.id)
     return reply(desk.document(ended.session, ended.address, legs=ended.legs))
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from router.cli import answers, drains, fleet, keys, operate, sessions, show, simulate, webhooks
+from router.cli import answers, drains, fleet, keys, operate, ramps, sessions, show, simulate, webhooks
 from router.core.errors import TendrilError
 
 _ELSEWHERE = {
@@ -24,7 +24,7 @@ _ELSEWHERE = {
 }
 _PANELS = {
     "Answers": (answers,),
-    "Operations": (drains,),
+    "Operations": (drains, ramps),
     "Sessions": (sessions,),
     "Intent": (fleet,),
     "Control plane": (operate, keys, webhooks),

@@ -263,6 +263,22 @@ class Client:
         """Return all drains, newest first."""
         return self.pages("/v1/drains")
 
+    def ramps(self) -> list[Json]:
+        """Return all ramps, newest first."""
+        return self.pages("/v1/ramps")
+
+    def ramp(self, id: str) -> Json:
+        """Return one ramp with its evidence."""
+        return self.call("GET", f"/v1/ramps/{_id(id)}")
+
+    def begin_ramp(self, body: Json) -> Json:
+        """Let a data center earn its users."""
+        return self.call("POST", "/v1/ramps", body=body)
+
+    def act_on_ramp(self, id: str, action: str) -> Json:
+        """``pause``, ``resume``, ``advance`` or ``roll-back`` a ramp."""
+        return self.call("POST", f"/v1/ramps/{_id(id)}/{_id(action)}")
+
     def act_on_drain(self, id: str, action: str, body: Json | None = None) -> Json:
         """``pause``, ``resume`` or ``undo`` a drain; ``undo`` takes ``force``."""
         return self.call("POST", f"/v1/drains/{_id(id)}/{_id(action)}", body=body)

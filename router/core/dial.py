@@ -16,6 +16,7 @@ from router.core.model import Client, DataCenterId
 from router.core.tables import I64, U64, Dial
 
 WHOLE_PPM = 1_000_000
+CONTROL_SPAN_PPM = 250_000  # users next outside a share are its control arm; more of them would not tell more
 USER_LABEL = "user"  # the session metadata that names a user over all of his sessions
 
 
@@ -35,11 +36,10 @@ def positions_ppm(user: str, salts: U64) -> I64:
 
     One hash of the user, then the finaliser of splitmix64 (Steele, Lea, Flood: OOPSLA 2014) with each salt, on arrays.
     """
-    with np.errstate(over="ignore"):
-        mixed = salts ^ np.uint64(_blake(user))
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
+    mixed = salts ^ np.uint64(_blake(user))
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
     return ((mixed >> np.uint64(32)) * np.uint64(WHOLE_PPM) >> np.uint64(32)).astype(np.int64)
 
 

@@ -24,6 +24,9 @@ from router.core.model import (
     Micros,
     NodeId,
     PoolId,
+    Ramp,
+    RampId,
+    RampKind,
     Resource,
     TrafficClass,
 )
@@ -65,7 +68,14 @@ class DrainChanged:
     drain: Drain
 
 
-Change = ResourcesChanged | SessionsChanged | DrainChanged
+@dataclass(frozen=True, slots=True)
+class RampChanged:
+    """A ramp as it now is in the database."""
+
+    ramp: Ramp
+
+
+Change = ResourcesChanged | SessionsChanged | DrainChanged | RampChanged
 
 # --- inputs ----------------------------------------------------------------------------------------------------------
 
@@ -80,6 +90,7 @@ class Booted:
     drains: tuple[Drain, ...] = ()
     last_table: RouteTable | None = None
     flows: Mapping[Flow, int] = field(default_factory=dict)
+    ramps: tuple[Ramp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +213,40 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """What one session of a ramp's canary or control arm showed since the last time; None: nothing new."""
+
+    data_center: DataCenterId  # whose ramp
+    canary: bool  # False: of the control arm
+    group: str  # client network and country
+    begun: bool = False
+    settled: bool = False  # enough is known of it for a verdict; true once per session
+    set_up: bool | None = None
+    setup_us: int | None = None
+    rtt_us: int | None = None
+    loss_ppm: int | None = None
+    dropped: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Robot:
+    """How one robot fared on its way through a data center that takes no users yet."""
+
+    data_center: DataCenterId
+    errand: str  # what it was to try, see ``ramp.errands``
+    passed: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Climbed:
+    """What sessions and robots showed of the data centers that are on a ramp."""
+
+    samples: tuple[Sample, ...] = ()
+    robots: tuple[Robot, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A periodic job is due; the names are those of ``router.jobs``."""
 
@@ -224,6 +269,7 @@ Input = (
     | Solved
     | SolveFailed
     | Moved
+    | Climbed
     | Tick
 )
 
@@ -315,6 +361,26 @@ class OpenDrain:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenRamp:
+    """A data center has to earn its users from now on: decide on it again on the View and commit."""
+
+    data_center: DataCenterId
+    kind: RampKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdvanceRamp:
+    """The evidence asks for a step of ``ramp.TRANSITIONS``: decide on it again on the View and commit."""
+
+    ramp: RampId
+    revision: int  # of the ramp that the evidence is about
+    step: str
+    reason: str
+    exposed: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeepHistory:
     """Add up what a closed time bucket counted, off the event loop, and keep its rows."""
 
@@ -387,6 +453,8 @@ Effect = (
     | ShowDrains
     | FinishDrain
     | AdvanceDrain
+    | OpenRamp
+    | AdvanceRamp
     | KeepHistory
     | AppendRouteChanges
     | PlansChanged

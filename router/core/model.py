@@ -26,6 +26,7 @@ SessionId = NewType("SessionId", str)
 LegId = NewType("LegId", str)
 WebhookId = NewType("WebhookId", str)
 DrainId = NewType("DrainId", str)
+RampId = NewType("RampId", str)
 KeyId = NewType("KeyId", str)
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -54,8 +55,8 @@ class Intent(StrEnum):
 
     @property
     def relays(self) -> bool:
-        """Whether new routes may pass through it."""
-        return self in (Intent.SERVING, Intent.CANARY)
+        """Whether new routes may pass through it; a canary would expose everybody on such a route, not its share."""
+        return self is Intent.SERVING
 
 
 class Role(StrEnum):
@@ -452,6 +453,53 @@ class Drain:
     agents_behind: Mapping[DataCenterId, int] = field(default_factory=dict)  # held places of agents when it began
     cut_at: Micros | None = None  # when sessions lose the agents that are still held; None: never
     outcome: str = ""  # of a practice
+
+
+class RampKind(StrEnum):
+    """Why a data center has to earn its users."""
+
+    NEW = "new"  # nobody has ever been served there
+    RETURN = "return"  # it comes back from a drain
+
+
+class RampState(StrEnum):
+    """Where a data center is on its way to all of its users; the table is ``ramp.TRANSITIONS``."""
+
+    REGISTERED = "registered"  # it is in the inventory; no node of it speaks
+    CONNECTED = "connected"  # a node reports; its clock is not known yet
+    SHADOW = "shadow"  # probed from and to everyone, takes nobody
+    SYNTHETIC = "synthetic"  # robots go through it, relay paths included; takes nobody
+    CANARY = "canary"  # takes a share of its users
+    SERVING = "serving"  # takes all of them: the end
+    PAUSED = "paused"  # keeps its share until somebody resumes; is still rolled back if it is bad
+    ROLLED_BACK = "rolled_back"  # was bad: takes nobody until the next try
+    WITHDRAWN = "withdrawn"  # somebody wanted something else of it: the end
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """The way of one data center from nobody to all of its users."""
+
+    id: RampId
+    kind: RampKind
+    data_center: DataCenterId
+    state: RampState
+    share_ppm: int  # of its users that may start sessions there
+    reason: str  # of the last change
+    created_at: Micros
+    created_by: str
+    since: Micros  # when it came into its state or its share
+    attempt: int = 1
+    exposed: int = 0  # sessions that were started there while it had to prove itself, as of the last change
+    paused_from: RampState | None = None
+    retry_at: Micros | None = None  # while rolled back: when the next attempt begins by itself; None: by a person
+    finished_at: Micros | None = None
+    revision: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether it still stands between the data center and its users."""
+        return self.state not in (RampState.SERVING, RampState.WITHDRAWN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ from router.core.brake import Brake
 from router.core.checkpoint import copied
 from router.core.clients import Census, ClientBook
 from router.core.demand import DemandBook
-from router.core.dial import composed
 from router.core.drain import Calendar, DrainBook, Outcome, dials, on_tick
 from router.core.errors import InputRejected
 from router.core.estimate import Estimator
@@ -36,6 +35,7 @@ from router.core.messages import (
     Change,
     ClientsFitFailed,
     ClientsFitted,
+    Climbed,
     Committed,
     CountersLoaded,
     DrainChanged,
@@ -49,6 +49,7 @@ from router.core.messages import (
     Moved,
     Observed,
     PlansChanged,
+    RampChanged,
     Record,
     Reported,
     ResourcesChanged,
@@ -76,6 +77,7 @@ from router.core.model import (
     NodeId,
     kind_of,
 )
+from router.core.ramp import RampBook
 from router.core.rollup import ClosedBucket, RollUp
 from router.core.solve import Question, RouteLog, Switcher
 from router.core.survey import Window
@@ -105,6 +107,8 @@ class ControlPlane:
         self._health = HealthBook(self._inventory)
         self._counters = Counters()
         self._drains: dict[DrainId, Drain] = {}
+        self._ramps = RampBook()
+        self._drain_dials: tuple[tuple[DataCenterId, Dial], ...] = ()
         self._nodes: dict[NodeId, NodeStatus] = {}
         self._reflexes_told: dict[NodeId, tuple[ReflexEvent, ...]] = {}  # by a node's last report
         self._table: RouteTable | None = None
@@ -122,7 +126,6 @@ class ControlPlane:
         self._demand = DemandBook()
         self._drain_book = DrainBook()
         self._calendar = calendar or Calendar()
-        self._dials: Mapping[DataCenterId, Dial] = {}
         self._view: View | None = None
         self._bucket_at: Micros = 0
         self._rolled = RollUp()
@@ -153,9 +156,8 @@ class ControlPlane:
                 return self._about_clients(event)
             case Surveyed() | SurveyFailed() | Solved() | SolveFailed():
                 return self._answered(event)
-            case Observed():
-                self._blame.observed(event, self._now)
-                return []
+            case Observed() | Climbed():
+                return self._saw(event)
             case Judged() | JudgeFailed():
                 return self._blame.answered(event, self._unreliable, self._now)
             case Committed():
@@ -171,6 +173,13 @@ class ControlPlane:
                 return self._booted(event)
             case _:
                 assert_never(event)
+
+    def _saw(self, event: Observed | Climbed) -> list[Effect]:
+        if isinstance(event, Observed):
+            self._blame.observed(event, self._now)
+        else:
+            self._ramps.observe(event, self._now)
+        return []
 
     @property
     def view(self) -> View:
@@ -188,7 +197,9 @@ class ControlPlane:
                 nodes=dict(self._nodes),
                 counters=self._counters,
                 drains=dict(self._drains),
-                dials=self._dials,
+                ramps=dict(self._ramps.ramps),
+                climbs=self._ramps.climbs(),
+                dials=self._ramps.turned(self._drain_dials, self._inventory),
                 fresh=dict(self._fresh),
                 clients=self._clients.table,
                 blame=self._blame.blame,
@@ -254,7 +265,9 @@ class ControlPlane:
         self._counters = event.counters
         self._load.count(event.flows)
         self._drains = {d.id: d for d in event.drains}
-        self._dials = composed(dials(event.drains))
+        self._drain_dials = tuple(dials(event.drains))
+        for ramp in event.ramps:
+            self._ramps.put(ramp, self._now)
         if event.last_table is not None:
             # The saved table may be some generations behind what was served last: its old number would go back.
             self._table = replace(event.last_table, generation=self._next_generation())
@@ -277,7 +290,9 @@ class ControlPlane:
                     )
                 case DrainChanged():
                     self._drains[change.drain.id] = change.drain
-                    self._dials = composed(dials(self._drains.values()))
+                    self._drain_dials = tuple(dials(self._drains.values()))
+                case RampChanged():
+                    self._ramps.put(change.ramp, self._now)
                 case _:
                     assert_never(change)
         return effects
@@ -368,6 +383,8 @@ class ControlPlane:
                 return self._blame.tick(self._now)
             case "drains":
                 return self._drive_drains()
+            case "ramps":
+                return self._ramps.drive(self.view, self._now)
             case "rollup":
                 return self._roll_up()
             case "clients":

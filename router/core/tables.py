@@ -26,6 +26,8 @@ from router.core.model import (
     Micros,
     NodeId,
     PolicyId,
+    Ramp,
+    RampId,
     TrafficClass,
 )
 from router.core.verdicts import Blame
@@ -259,6 +261,21 @@ class DrainProgress:
     blocked_by: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """What a ramp has seen on its present rung, and what it waits for; soft, unlike the ramp itself."""
+
+    exposed: int = 0  # sessions started there since the ramp began
+    canary: Mapping[str, int] = field(default_factory=dict)  # counts of the arm
+    control: Mapping[str, int] = field(default_factory=dict)
+    e_value: float = 1.0  # of all tests together; what rolls back is told with it
+    limit: float = 0.0
+    worst: str = ""  # the test that speaks loudest
+    robots: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # errand -> tried, failed
+    waits: tuple[str, ...] = ()
+    held: bool = False  # takes nobody until those in flight have shown something
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """Everything a reader may see, immutable; swapped by one assignment in the runtime."""
@@ -274,6 +291,8 @@ class View:
     nodes: Mapping[NodeId, NodeStatus] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     drains: Mapping[DrainId, Drain] = field(default_factory=dict)
+    ramps: Mapping[RampId, Ramp] = field(default_factory=dict)
+    climbs: Mapping[RampId, Climb] = field(default_factory=dict)  # of the open ones
     dials: Mapping[DataCenterId, Dial] = field(default_factory=dict)  # data centers that take only a share of users
     # What came in since ``links`` was made, by reporting vertex, newest last.
     fresh: Mapping[int, tuple[FreshRow, ...]] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from router.addresses import AddressBook
 from router.core.drain import Calendar
 from router.core.messages import (
     AdvanceDrain,
+    AdvanceRamp,
     AppendRouteChanges,
     Booted,
     Change,
@@ -40,6 +41,7 @@ from router.core.messages import (
     MakeSurvey,
     MoveSessions,
     OpenDrain,
+    OpenRamp,
     PlansChanged,
     Record,
     RoutesPublished,
@@ -55,7 +57,9 @@ from router.core.tables import View
 from router.jobs import JOBS, Job
 from router.outbox import Outbox, OutboxOptions
 from router.runtime import moves, saved
+from router.runtime.arms import Arms
 from router.runtime.chronicle import Chronicle
+from router.runtime.climbs import Climbs
 from router.runtime.recorder import FlightRecorder
 from router.runtime.recording import Recording
 from router.runtime.rounds import Rounds
@@ -146,6 +150,8 @@ class Runtime:
         self.outbox = Outbox(self.commit, self.read, self.now, self.options.webhooks)
         self.upkeep = Upkeep(self)
         self.waiting = WaitingRoom(self)
+        self.climbs = Climbs(self)
+        self.arms = Arms(self)
         self.unmovable: dict[str, set[str]] = {}  # per data center: sessions that could not move, tried last
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
@@ -170,7 +176,7 @@ class Runtime:
             recorder = FlightRecorder(self.options.flight_folder, self.options.flight_bytes)
             self._recording = Recording(recorder, self._note_failure)
         self._ready = True
-        self.post(Booted(boot.epoch, boot.inventory, boot.counters, boot.drains, table, boot.flows))
+        self.post(Booted(boot.epoch, boot.inventory, boot.counters, boot.drains, table, boot.flows, boot.ramps))
         for job in JOBS:
             self._scheduler.add_job(
                 self._run_job, "interval", seconds=job.period_s, args=[job], coalesce=True, max_instances=1,
@@ -357,6 +363,8 @@ class Runtime:
                 show_drains(self._hub, self.view, effect.drains)
             case MoveSessions() | CutAgents() | FinishDrain() | AdvanceDrain() | OpenDrain():
                 moves.carry_out(self, effect)
+            case OpenRamp() | AdvanceRamp():
+                self.climbs.carry_out(effect)
             case AppendRouteChanges():
                 self._spawn(self._write(lambda: self.store.append_route_changes(effect.changes)))
             case KeepHistory():

@@ -37,6 +37,7 @@ class Upkeep:
         """One round of it."""
         runtime = self._runtime
         now = runtime.now()
+        runtime.arms.sweep(now)
         await runtime.commit(lambda store: store.forget_old(now))  # also shows that we can write
         if now - self._worked_at > DEAF_US:
             if self._worked_at:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, insert, select, update
 
 from router.access import Key
-from router.core.model import Counters, Drain, Flow, Inventory
-from router.store import drains, keys, resources, session_queries
+from router.core.model import Counters, Drain, Flow, Inventory, Ramp
+from router.store import drains, keys, ramps, resources, session_queries
 from router.store.commit import count_all
 from router.store.tables import control_plane, saved_table
 
@@ -34,6 +34,7 @@ class BootState:
     secret: bytes
     table: bytes | None
     flows: Mapping[Flow, int]
+    ramps: tuple[Ramp, ...] = ()
 
 
 def boot(connection: Connection) -> BootState:
@@ -52,6 +53,7 @@ def boot(connection: Connection) -> BootState:
         secret=secret,
         table=connection.execute(select(saved_table.c.body)).scalar(),
         flows=session_queries.flows(connection),
+        ramps=ramps.every(connection),
     )
 
 

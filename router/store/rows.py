@@ -24,6 +24,9 @@ from router.core.model import (
     Event,
     Intent,
     Leg,
+    Ramp,
+    RampKind,
+    RampState,
     Resource,
     Role,
     Selector,
@@ -141,6 +144,16 @@ def drain_row(drain: Drain) -> dict[str, Any]:
 def read_drain(row: Row) -> Drain:
     """The drain in a row."""
     return _decode(Drain, row, _DRAIN_DECODE)
+
+
+def ramp_row(ramp: Ramp) -> dict[str, Any]:
+    """Columns of a ramp."""
+    return _encode(ramp)
+
+
+def read_ramp(row: Row) -> Ramp:
+    """The ramp in a row."""
+    return _decode(Ramp, row, {"kind": RampKind, "state": RampState, "paused_from": _optional(RampState)})
 
 
 def read_event(row: Row) -> Event:

@@ -34,6 +34,7 @@ from router.core.model import (
     Node,
     NodeId,
     PoolId,
+    Ramp,
     Resource,
     Session,
     SessionId,
@@ -54,6 +55,7 @@ from router.store import (
     legs,
     migrate,
     queue,
+    ramps,
     registration,
     resources,
     session_queries,
@@ -439,6 +441,10 @@ class Store:
     def cut_agents(self, data_center: DataCenterId, reason: str, now: Micros) -> Commit[int]:
         """Part the agents of a data center from their sessions; the result is how many."""
         return self._write(lambda c: cuts.cut(c, data_center, reason, now))
+
+    def put_ramp(self, ramp: Ramp, intents: Mapping[DataCenterId, Intent], *, actor: str, now: Micros) -> Commit[Ramp]:
+        """Write a ramp, decided on its ``revision`` (0: new), and the intent of its data center if that changes."""
+        return self._write(lambda c: ramps.put(c, ramp, intents, actor=actor, now=now))
 
     def drains(self) -> tuple[Drain, ...]:
         """Return all drains, oldest first."""

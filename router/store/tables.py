@@ -298,6 +298,26 @@ class IdempotencyColumns(TypedColumns):
     expires_at: Named[int] = Column(BigInteger, index=True)
 
 
+class RampColumns(TypedColumns):
+    """See :class:`router.core.model.Ramp`."""
+
+    id = Column(String, primary_key=True)
+    kind: Named[str] = Column(String)
+    data_center: Named[str] = Column(String)
+    state: Named[str] = Column(String)
+    share_ppm: Named[int] = Column(Integer)
+    reason: Named[str] = Column(String)
+    created_at: Named[int] = Column(BigInteger)
+    created_by: Named[str] = Column(String)
+    since: Named[int] = Column(BigInteger)
+    attempt: Named[int] = Column(Integer)
+    exposed: Named[int] = Column(BigInteger)
+    paused_from: Named[str | None] = Column(String)
+    retry_at: Named[int | None] = Column(BigInteger)
+    finished_at: Named[int | None] = Column(BigInteger)
+    revision: Named[int] = Column(BigInteger)
+
+
 class DrainColumns(TypedColumns):
     """See :class:`router.core.model.Drain`."""
 
@@ -465,6 +485,17 @@ node_leases = Table("node_leases", metadata, NodeLeaseColumns)
 departures = Table("departures", metadata, DepartureColumns, Index("ix_departures_session", "session"))
 idempotency = Table("idempotency_keys", metadata, IdempotencyColumns)
 drains = Table("drains", metadata, DrainColumns)
+ramps = Table(
+    "ramps",
+    metadata,
+    RampColumns,
+    Index(
+        "uq_ramps_open",
+        "data_center",
+        unique=True,
+        **_where("state <> 'serving' AND state <> 'withdrawn'"),
+    ),
+)
 keys = Table("keys", metadata, KeyColumns)
 join_tokens = Table("join_tokens", metadata, JoinTokenColumns)
 events = Table("events", metadata, EventColumns, sqlite_autoincrement=True)

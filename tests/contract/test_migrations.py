@@ -48,6 +48,7 @@ def test_each_step_can_be_taken_back_alone(empty_url: str) -> None:
         "webhooks",
         "outbox",
         "webhook_states",
+        "ramps",
     }
     migrate.downgrade(database, "0001")
     assert database.read(_tables) == first
@@ -71,9 +72,11 @@ def test_partial_indexes_are_partial(empty_url: str) -> None:
     migrate.upgrade(database)
     catalogue = "SELECT sql FROM sqlite_master" if database.sqlite else "SELECT indexdef FROM pg_indexes"
     found = database.read(lambda connection: connection.exec_driver_sql(catalogue).scalars().all())
-    partial = [sql for sql in found if sql and sql.startswith("CREATE INDEX") and " WHERE " in sql]
+    partial = [
+        sql for sql in found if sql and sql.startswith(("CREATE INDEX", "CREATE UNIQUE INDEX")) and " WHERE " in sql
+    ]
     expected = [index for table in metadata.tables.values() for index in table.indexes if index.dialect_kwargs]
-    assert len(partial) == len(expected) == 18
+    assert len(partial) == len(expected) == 19
     database.close()
 
 

@@ -119,6 +119,7 @@ class Dialled:
     at: I64  # vertex, rising
     salts: U64
     share_ppm: I64
+    shut: Bool  # [vertex] whether its dial is at 0
 
 
 class _Last(Generic[T]):
@@ -168,13 +169,12 @@ def dialled_of(view: View) -> Dialled:
     if last is None or last.dials is not view.dials or last.places is not places:
         index = view.inventory.index
         known = [dc for dc in sorted(view.dials) if dc in index]
-        last = _DIALLED.value = Dialled(
-            view.dials,
-            places,
-            np.array([index[dc] for dc in known], np.int64),
-            np.array([salt(dc) for dc in known], np.uint64),
-            np.array([view.dials[dc].share_ppm for dc in known], np.int64),
-        )
+        at = np.array([index[dc] for dc in known], np.int64)
+        shares = np.array([view.dials[dc].share_ppm for dc in known], np.int64)
+        shut = np.zeros(len(places.ids), np.bool_)
+        shut[at[shares == 0]] = True
+        salts = np.array([salt(dc) for dc in known], np.uint64)
+        last = _DIALLED.value = Dialled(view.dials, places, at, salts, shares, shut)
     return last
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from router.core import policy as rules
 from router.core.clients import Access, access_legs
-from router.core.dial import identity, positions_ppm
+from router.core.dial import CONTROL_SPAN_PPM, identity, positions_ppm
 from router.core.kernel import UNREACHABLE
 from router.core.model import Constraints, DataCenter, DataCenterId, Micros, Policy
 from router.core.steering.board import (
@@ -44,6 +44,17 @@ NO_IDEA_US = 10_000_000  # an access leg nobody knows, beside others that are kn
 PANIC_SHARE = 0.5  # more edges than this down at once: rather our eyes than the world
 _NONE = np.empty(0, np.int64)
 _NOWHERE = (ROLE, INTENT, EXCLUDE, POLICY, SHUT)  # what the ladder never gives up
+
+
+def _dialled() -> U8:
+    """The verdict of a vertex in whose share a user is not: ``[shut, verdict without the dial]``."""
+    verdicts = np.full((2, len(RULES)), SHUT, np.uint8)
+    verdicts[:, list(_NOWHERE)] = _NOWHERE
+    verdicts[0, 0] = DIAL
+    return verdicts
+
+
+_DIALLED = _dialled()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +154,12 @@ def _choose(scene: _Scene, fit: I64, hubs: tuple[int, ...] | None) -> Placement 
     ranked = _prefer_sticky(scene, _spread(scene, order, total), total)[:RANKED]
     edges = tuple(_ranked(scene, i, int(hub[i]), int(total[i]), hubs is not None) for i in ranked)
     return Placement(
-        edges, _hub_order(scene, ranked[0], hubs), scene.rejected, _reasons(scene, edges), scene.view.generation
+        edges,
+        _hub_order(scene, ranked[0], hubs),
+        scene.rejected,
+        _reasons(scene, edges),
+        scene.view.generation,
+        _arms(scene, ranked[0], total) if scene.view.dials else (),
     )
 
 
@@ -182,10 +198,20 @@ def _out(view: View, request: PlaceRequest) -> I64:
 def _ask_dials(view: View, out: I64, verdict: U8) -> None:
     """What is fine but for its dial is a last resort, unless that is at 0; what is not fine either is none."""
     if out.size:
-        shares = dialled_of(view)
-        shut = shares.at[shares.share_ppm == 0]
-        rest = ~np.isin(verdict[out], _NOWHERE)
-        verdict[out[rest]] = np.where((verdict[out] > 0) | np.isin(out, shut), SHUT, DIAL)[rest]
+        verdict[out] = _DIALLED[dialled_of(view).shut[out].astype(np.intp), verdict[out]]
+
+
+def _arms(scene: _Scene, chosen: int, total: I64) -> tuple[tuple[DataCenterId, bool], ...]:
+    """Whose canary arm this user is in, and whose control arm: those that only the dial kept him from."""
+    request, ids = scene.request, scene.places.ids
+    found = [(ids[chosen], True)] if ids[chosen] in scene.view.dials else []
+    dialled = dialled_of(scene.view)
+    near = (scene.verdict[dialled.at] == DIAL) & (total[dialled.at] <= total[chosen])
+    if near.any():
+        at = positions_ppm(identity(request.client, request.labels, request.seed), dialled.salts[near])
+        within = at < dialled.share_ppm[near] + CONTROL_SPAN_PPM
+        found += [(ids[i], False) for i in dialled.at[near][within].tolist()]
+    return tuple(found)
 
 
 def _fit(verdict: U8) -> I64:
@@ -228,7 +254,11 @@ def _hubs(scene: _Scene) -> tuple[int, ...] | None:
         return None
     free = idle_of(view, request.pool)
     free = free[scene.known.may_hold(scene.policy)[free]]
-    found: list[int] = (free[~np.isin(free, scene.out)] if scene.out.size else free).tolist()
+    if scene.out.size:
+        inside = np.ones(len(scene.verdict), np.bool_)
+        inside[scene.out] = False
+        free = free[inside[free]]
+    found: list[int] = free.tolist()
     if _has_wish(request.constraints):
         wish, places = request.constraints, scene.places.data_centers
         found = [i for i in found if against_wish(wish, places[i]) is None]

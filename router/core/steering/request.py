@@ -71,6 +71,7 @@ class Placement:
     trace: Trace
     reasons: tuple[str, ...]
     generation: int
+    arms: tuple[tuple[DataCenterId, bool], ...] = ()  # dialled data centers: True if chosen, False if outside its share
 
     @property
     def rejected(self) -> tuple[Rejected, ...]:

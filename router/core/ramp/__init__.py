@@ -1,0 +1,24 @@
+"""How a new or returning data center earns its users step by step, and loses them at once when it is bad.
+
+``life`` is the table of states and what each step commits; ``evidence`` what sessions and robots showed; ``sequential``
+the tests; ``judge`` what the evidence asks for; ``book`` all of it on each tick, and the dials for steering.
+"""
+
+from router.core.ramp.book import RampBook
+from router.core.ramp.evidence import Evidence
+from router.core.ramp.judge import Outlook, errands, outlook
+from router.core.ramp.life import ADVANCES, RETURN_SHARE_PPM, RUNGS_PPM, TRANSITIONS, begin, step
+
+__all__ = [
+    "ADVANCES",
+    "RETURN_SHARE_PPM",
+    "RUNGS_PPM",
+    "TRANSITIONS",
+    "Evidence",
+    "Outlook",
+    "RampBook",
+    "begin",
+    "errands",
+    "outlook",
+    "step",
+]

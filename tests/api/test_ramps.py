@@ -1,0 +1,142 @@
+"""Ramps over HTTP: begun by intent or by hand, shown with what they wait for, steered, and kept over a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.api.conftest import Json, World, running
+
+NEW = "oracle-sin"
+NEAR_SINGAPORE = {"latitude": 1.3, "longitude": 103.8}
+
+
+async def until(look: Callable[[], Awaitable[Json | None]]) -> Json:
+    """What is there once it is."""
+    for _ in range(600):
+        found = await look()
+        if found is not None:
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError("it did not come")
+
+
+async def ramp_of(world: World, data_center: str, state: str | None = None) -> Json:
+    """The newest ramp of a data center, once it is in a state."""
+
+    async def look() -> Json | None:
+        items = (await world.get("/v1/ramps"))["items"]
+        found = next((one for one in items if one["data_center"] == data_center), None)
+        return found if found is not None and state in (None, found["state"]) else None
+
+    return await until(look)
+
+
+async def intend(world: World, data_center: str, intent: str) -> None:
+    body = await world.get(f"/v1/data-centers/{data_center}")
+    await world.put(f"/v1/data-centers/{data_center}", body | {"intent": intent})
+
+
+async def test_the_intent_canary_begins_a_ramp_and_takes_nobody_until_it_is_proven(world: World) -> None:
+    steer = {"client": NEAR_SINGAPORE, "class": "voice"}
+    assert (await world.post("/v1/steer", steer))["edges"][0]["data_center"] == NEW
+    await intend(world, NEW, "canary")
+    found = await world.post("/v1/steer", steer)
+    assert NEW not in [edge["data_center"] for edge in found["edges"]]
+    (why,) = [one for one in found["rejected"] if one["data_center"] == NEW]
+    assert why["rule"] == "dial" and "canary share 0 %, nobody is in it" in why["detail"]
+    ramp = await ramp_of(world, NEW)
+    assert (ramp["kind"], ramp["share_pct"], ramp["exposed"]) == ("new", 0.0, 0)
+    assert ramp["created_by"] == "tendril" and ramp["reason"] == "its intent is canary"
+    events = await world.get("/v1/events", params={"kind": "ramp.begun"})
+    assert [event["subject"] for event in events["items"]] == [ramp["id"]]
+
+
+async def test_reports_carry_it_to_its_shadow_and_a_person_may_vouch_for_the_rest(world: World) -> None:
+    ramp = await world.post("/v1/ramps", {"data_center": NEW, "reason": "new rack"})
+    assert (await world.get(f"/v1/data-centers/{NEW}"))["intent"] == "canary"
+    again = await world.call("POST", "/v1/ramps", status=409, json={"data_center": NEW})
+    assert again["code"] == "ramp_exists"
+
+    async def in_shadow() -> Json | None:
+        await world.report_all()
+        found: Json = await world.get(f"/v1/ramps/{ramp['id']}")
+        return found if found["state"] == "shadow" and found["climb"]["waits"] else None
+
+    shadow = await until(in_shadow)
+    assert "10 min of it, 0 are over" in shadow["climb"]["waits"]
+    path = f"/v1/ramps/{ramp['id']}"
+    assert (await world.call("POST", f"{path}/advance", status=200))["state"] == "synthetic"
+    runs = [{"errand": "media", "passed": i > 0, "detail": "no answer"} for i in range(10)]
+    robots = await world.post(f"{path}/robots", {"runs": runs})
+    assert robots["climb"]["robots"] == {"media": {"tried": 10, "failed": 1}}
+    canary = await world.call("POST", f"{path}/advance", status=200)
+    assert (canary["state"], canary["share_pct"]) == ("canary", 1.0)
+    assert (await world.call("POST", f"{path}/pause", status=200))["paused_from"] == "canary"
+    assert (await world.call("POST", f"{path}/advance", status=409))["code"] == "bad_transition"
+    assert (await world.call("POST", f"{path}/resume", status=200))["state"] == "canary"
+    back = await world.call("POST", f"{path}/roll-back", status=200)
+    assert (back["state"], back["share_pct"]) == ("rolled_back", 0.0) and back["retry_at"] is not None
+    assert back["reason"] == "rolled back by a person"
+    retried = await world.call("POST", f"{path}/advance", status=200)
+    assert retried["attempt"] == 2 and retried["state"] in ("registered", "connected", "shadow")
+    await intend(world, NEW, "serving")
+    done = await ramp_of(world, NEW, "withdrawn")
+    assert done["climb"] is None and "intent is now serving" in done["reason"]
+
+
+async def test_sessions_of_the_share_are_counted_and_what_their_node_says_of_them(world: World) -> None:
+    ramp = await world.post("/v1/ramps", {"data_center": NEW, "kind": "return"})
+    assert (ramp["state"], ramp["share_pct"]) == ("canary", 10.0)
+    started = []
+    for i in range(60):
+        body = {"client": NEAR_SINGAPORE, "class": "voice", "metadata": {"user": f"u{i}"}}
+        started.append(await world.post("/v1/sessions", body))
+    mine = [one for one in started if one["edge"]["data_center"] == NEW]
+    others = [one for one in started if one["edge"]["data_center"] != NEW]
+    assert 1 <= len(mine) <= 15  # a tenth of sixty, by the hash of these very names
+    found = await world.get(f"/v1/ramps/{ramp['id']}")
+    assert found["exposed"] == found["climb"]["canary"]["begun"] == len(mine)
+    assert 5 <= found["climb"]["control"]["begun"] <= len(others)  # the quarter of users next outside the share
+    heard = [{"id": one["id"], "event": "attached", "rtt_ms": 20.0, "loss_pct": 0.1} for one in mine]
+    beat = {"node": f"{NEW}-1", "epoch": 1, "changed": heard}
+    beat["totals"] = {"sessions": len(mine), "good": 0, "bad": 0, "setup_failures": 0}
+    await world.call("POST", "/v1/sessions/heartbeat", json=beat, headers=world.node_headers(f"{NEW}-1"))
+    after = (await world.get(f"/v1/ramps/{ramp['id']}"))["climb"]["canary"]
+    assert (after["set_up"], after["settled"]) == (len(mine), len(mine))
+
+
+async def test_a_restart_goes_on_from_the_same_rung(tmp_path: Path) -> None:
+    async with running(tmp_path) as first:
+        await first.furnish()
+        ramp = await first.post("/v1/ramps", {"data_center": NEW, "kind": "return"})
+        await first.call("POST", f"/v1/ramps/{ramp['id']}/advance", status=200)
+    async with running(tmp_path) as second:
+        again = await second.get(f"/v1/ramps/{ramp['id']}")
+        assert (again["state"], again["share_pct"], again["climb"]["canary"]["begun"]) == ("canary", 25.0, 0)
+        await second.call("POST", f"/v1/ramps/{ramp['id']}/roll-back", status=200)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/v1/ramps", {"data_center": "nowhere"}, 404, "unknown_data_center"),
+        ("/v1/ramps/r-0/pause", None, 404, "unknown_ramp"),
+        ("/v1/ramps/r-0/robots", {"runs": [{"errand": "media", "passed": True}]}, 404, "unknown_ramp"),
+    ],
+)
+async def test_what_is_not_there_is_refused(world: World, path: str, body: Json, status: int, code: str) -> None:
+    assert (await world.call("POST", path, status=status, json=body))["code"] == code
+
+
+async def test_only_operators_steer_ramps(world: World) -> None:
+    viewer = await world.key("viewer")
+    await world.call("GET", "/v1/ramps", status=200, headers=viewer)
+    await world.call("POST", "/v1/ramps", status=403, json={"data_center": NEW}, headers=viewer)
+    drained = await world.post("/v1/drains", {"selector": f"data_center={NEW}", "mode": "hard"})
+    assert drained["id"]
+    refused = await world.call("POST", "/v1/ramps", status=409, json={"data_center": NEW})
+    assert refused["code"] == "bad_transition" and "undo its drain first" in refused["detail"]
