@@ -12,7 +12,7 @@ export PYTHONSAFEPATH = 1
 export UV_SYSTEM_CERTS = 1
 export UV_CACHE_DIR ?= $(CURDIR)/var/cache/uv
 
-.PHONY: run test check bench setup web docs clean
+.PHONY: run test check bench setup terraform web docs clean
 
 # Environments are stamped with the lock file they were made from.
 $(BIN)/uv:
@@ -34,6 +34,17 @@ $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/bench.txt
 	@touch $@
 
+# The Terraform provider has an environment of its own: what it needs holds other packages back.
+TFP := deploy/terraform/provider
+$(TFP)/.venv/.provider: $(BIN)/uv $(TFP)/requirements.txt $(TFP)/pyproject.toml
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(TFP)/.venv
+	$(BIN)/uv pip install --quiet --python $(TFP)/.venv/bin/python --require-hashes -r $(TFP)/requirements.txt
+	$(BIN)/uv pip install --quiet --python $(TFP)/.venv/bin/python --no-deps --no-build-isolation --editable $(TFP)
+	@touch $@
+
+terraform: $(TFP)/.venv/.provider  ## the Terraform provider, and a configuration that finds it (TF_CLI_CONFIG_FILE)
+	$(TFP)/.venv/bin/python deploy/terraform/tools/make_mirror.py var/terraform
+
 setup: $(VENV)/.dev  ## the whole development environment
 
 run: $(VENV)/.control  ## the living demo world; PORT=7400, MATRIX=file.csv
@@ -46,7 +57,7 @@ check: $(VENV)/.dev  ## lint, format, types, import contracts, unit tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/unit -n 2
 
-test: check  ## everything, on real components
+test: check $(TFP)/.venv/.provider  ## everything, on real components
 	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/testbed/test_world.py -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/testbed/test_world.py
 
@@ -60,5 +71,5 @@ docs: $(VENV)/.dev  ## regenerate what is generated in docs/reference
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) var build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis router/dashboard/web/node_modules
+	rm -rf $(VENV) $(TFP)/.venv var build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis router/dashboard/web/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

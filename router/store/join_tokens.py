@@ -28,6 +28,7 @@ from router.store.rows import read_resource
 from router.store.tables import data_centers, join_tokens, keys, nodes
 
 _ID_BYTES = 12
+MANAGED_BY = "managed_by"  # the label by which Terraform or a fleet file says that a resource is its own
 
 
 def _read(row: RowMapping) -> JoinToken:
@@ -111,9 +112,8 @@ def redeem(connection: Connection, token_hash: bytes, node: Node, key: Key, now:
     if place is not None and place["data_center"] != node.data_center:
         message = f"node {node.id} is already in {place['data_center']}; delete it there, or join under another id"
         raise InputRejected("wrong_data_center", message, field="node.id", rule="a node keeps its data center")
-    if place is not None:  # who joins again does not end a drain, and keeps the labels that an operator gave it
-        labels = dict(sorted({**node.labels, **place["labels"]}.items()))
-        node = replace(node, intent=Intent(place["intent"]), labels=labels)
+    if place is not None:
+        node = _as_declared(node, place)
     done = resources.put(connection, node, if_match=None, actor=actor, now=now, reason="joined")
     old = select(keys).where(keys.c.scope == key.scope, keys.c.revoked_at.is_(None))
     for row in connection.execute(old).mappings().all():
@@ -124,6 +124,17 @@ def redeem(connection: Connection, token_hash: bytes, node: Node, key: Key, now:
     joined = read_resource("nodes", stored)
     assert isinstance(joined, Node)
     return Commit(joined, done.changes)
+
+
+def _as_declared(node: Node, place: RowMapping) -> Node:
+    """Who joins again does not end a drain, and keeps the labels it was given; a managed node also its addresses.
+
+    A machine behind its cloud's address translation does not know the address that others reach it at.
+    """
+    labels = dict(sorted({**node.labels, **place["labels"]}.items()))
+    known = place["addresses"] if MANAGED_BY in place["labels"] else {}
+    addresses = dict(sorted({**node.addresses, **known}.items()))
+    return replace(node, intent=Intent(place["intent"]), labels=labels, addresses=addresses)
 
 
 def _use_token(connection: Connection, token_hash: bytes, node: Node, now: Micros) -> None:

@@ -83,3 +83,13 @@ async def test_labels_that_an_operator_gave_a_node_stay_when_it_joins(bare: Worl
     node = await bare.get("/v1/nodes/ams-1")
     assert node["labels"] == {"kernel": "6.1", "managed_by": "terraform", "rack": "7"}
     assert node["addresses"] == {"internet": "127.0.0.9"}
+
+
+async def test_the_address_that_an_operator_manages_outlives_joining(bare: World) -> None:
+    """A machine behind address translation says another address than the one that others reach it at."""
+    await bare.post("/v1/fleet", fleet())
+    for node, labels, kept in (("a", {"managed_by": "terraform"}, "203.0.113.9"), ("b", {}, "127.0.0.9")):
+        declared = {"data_center": "gcp-ams", "labels": labels, "addresses": {"internet": "203.0.113.9"}}
+        await bare.put(f"/v1/nodes/{node}", declared)
+        await joins(bare, (await made(bare))["token"], node=node)
+        assert (await bare.get(f"/v1/nodes/{node}"))["addresses"] == {"internet": kept}

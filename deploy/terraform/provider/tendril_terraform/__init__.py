@@ -1,0 +1,4 @@
+"""Terraform provider of Tendril."""
+
+VERSION = "0.1.0"
+ADDRESS = "tendril.example/tendril/tendril"
