@@ -419,7 +419,8 @@ def finish(h: History) -> None:
         h.commit(h.rows.expire(h.now)[1])
     _arrive(h, 1.0)
     h.rules.restarted(h.view, h.again())
-    h.rules.ended(h.view, h.rows, h.now)
+    goes_on = [d.id for d in h.rows.drains.values() for e in drive(h.view, d, h.now) if isinstance(e, FinishDrain)]
+    h.rules.ended(h.view, h.rows, h.now, goes_on)
 
 
 def _arrive(h: History, share: float) -> None:

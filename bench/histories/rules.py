@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from router.core import drain as drains
 from router.core import steering
@@ -14,6 +15,7 @@ from router.core.model import (
     AgentState,
     DataCenterId,
     Drain,
+    DrainId,
     DrainOrigin,
     DrainState,
     Intent,
@@ -166,12 +168,13 @@ class Rules:
         self.want(before.dials == after.dials, "dials of the View and of the rows differ")
         self.want(before.inventory.data_centers == after.inventory.data_centers, "inventories differ")
 
-    def ended(self, view: View, rows: Rows, now: Micros) -> None:
-        """Nothing is stuck, and the books balance."""
+    def ended(self, view: View, rows: Rows, now: Micros, goes_on: Sequence[DrainId]) -> None:
+        """Nothing is stuck (``goes_on``: drains that the next tick ends), and the books balance."""
         book = drains.DrainBook()
         book.measure(view, now)
         for drain in rows.drains.values():
-            self._at_an_end(drain, rows, book.progress.get(drain.id))
+            if drain.id not in goes_on or drain.nodes:
+                self._at_an_end(drain, rows, book.progress.get(drain.id))
         for session in rows.live():
             self.want(session.state in (SessionState.ACTIVE, SessionState.QUEUED),
                       f"session {session.id} is {session.state.value} after all is over")  # fmt: skip

@@ -107,6 +107,8 @@ class DrainBook:
             yield f"{left} sessions whose users have not resumed elsewhere; they end with their lease"
         if drain.nodes and drain.state in (DrainState.BLEEDING, DrainState.CORDONED) and not left:
             yield f"whoever is still on {', '.join(drain.nodes)}; only the database knows how many"
+        if held and drain.cut_at is None:
+            yield f"agents hold {held} sessions, which must end by themselves"
         if held and drain.cut_at is not None:
             minutes = max(0, drain.cut_at - now) // 60_000_000
             yield f"agents hold {held} sessions; what is left in {minutes} min gets other agents"

@@ -64,7 +64,7 @@ def open_drain(
         receivers=tuple(sorted({shift.target for shift in plan.shifts})),
         routes_through=plan.routes_through,
         agents_behind=plan.agents_behind,
-        cut_at=now + (request.deadline_s or AGENTS_S) * 1_000_000 if plan.agents_behind else None,
+        cut_at=now + (request.deadline_s or AGENTS_S) * 1_000_000 if _may_hold(view, plan) else None,
     )
     return drain, {} if step else dict.fromkeys(plan.targets, Intent.DRAINING)
 
@@ -75,6 +75,11 @@ def _first_state(mode: DrainMode, step: int) -> DrainState:
     if mode is DrainMode.HARD:
         return DrainState.MOVING
     return DrainState.SHIFTING if step else DrainState.BLEEDING
+
+
+def _may_hold(view: View, plan: DrainPlan) -> bool:
+    """Whether agents of the targets hold sessions, or may be taken while a share of new sessions still comes."""
+    return bool(plan.agents_behind) or any(place in plan.targets for _, place in view.counters.idle)
 
 
 def _expiry(request: DrainRequest, now: Micros) -> Micros:
