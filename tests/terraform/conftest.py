@@ -151,16 +151,20 @@ class Work:
         return {k: v["value"] for k, v in json.loads(self.run("output", "-json").stdout).items()}
 
 
-@pytest.fixture(scope="session")
-def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mirror_in(folder: Path) -> Path:
     """A command line configuration that finds the provider in a filesystem mirror, and nothing elsewhere."""
-    folder = tmp_path_factory.mktemp("mirror")
     place = folder / "mirror" / ADDRESS / VERSION / "linux_amd64"
     place.mkdir(parents=True)
     (place / f"terraform-provider-tendril_v{VERSION}").symlink_to(PROVIDER)
     rc = folder / "terraform.rc"
     rc.write_text(f'provider_installation {{\n  filesystem_mirror {{ path = "{folder / "mirror"}" }}\n}}\n')
     return rc
+
+
+@pytest.fixture(scope="session")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the provider is found."""
+    return mirror_in(tmp_path_factory.mktemp("mirror"))
 
 
 @pytest.fixture(scope="module")
