@@ -152,6 +152,11 @@ class World:
         found: dict[str, object] = answer.json()
         return found
 
+    def delete(self, path: str) -> None:
+        """DELETE with the admin key."""
+        headers = {"authorization": f"Bearer {self.key}"}
+        httpx.delete(f"{self.url}{path}", headers=headers, timeout=10).raise_for_status()
+
     def sign_in(self, key: str) -> str:
         """Trade a key for the value of the dashboard's cookie."""
         answer = httpx.post(f"{self.url}/v1/sign-in", json={"key": key}, timeout=10)

@@ -23,6 +23,7 @@ import type {
   SessionList,
   SignInAnswer,
   TrafficClass,
+  VerdictAnswer,
   AgentList,
   DataCenterBody,
 } from './contract'
@@ -39,13 +40,7 @@ export type BackupShown = Route['backups']['forward'][number]
 
 export const TRAFFIC_CLASSES: readonly TrafficClass[] = ['voice', 'agent', 'video', 'bulk']
 
-interface Refusal {
-  rule: string
-  message: string
-  value: number
-  limit: number
-  override: string
-}
+type Refusal = DrainPlanAnswer['refusals'][number]
 
 /** An answer that was not 2xx, with the stable code of RFC 9457 where the server sent one. */
 export class Problem extends Error {
@@ -149,3 +144,4 @@ export const api = {
 }
 
 export type WorldEvent = EventAnswer
+export type Fault = VerdictAnswer

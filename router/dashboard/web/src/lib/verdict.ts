@@ -1,5 +1,5 @@
 // The one line an operator reads first: what is wrong, or that nothing is, in words.
-import type { DataCenter, HealthAnswer, WorldEvent } from './api'
+import type { DataCenter, DrainAnswer, HealthAnswer, VerdictAnswer, WorldEvent } from './api'
 import { age, list, plural } from './format'
 
 export type Tone = 'good' | 'warn' | 'bad' | 'unknown'
@@ -34,11 +34,42 @@ function manyDown(down: DataCenter[], all: DataCenter[]): string {
   return `${down.length} of ${all.length} data centers are down: ${list(down.map((dc) => dc.id))}`
 }
 
-export function verdict(health: HealthAnswer, routesAgeMs: number | null, events: WorldEvent[]): VerdictLine {
+const ACTIONS: Record<VerdictAnswer['action'], string> = {
+  none: 'nothing to do',
+  watch: 'being watched',
+  eject_node: 'its node gets no new sessions',
+  drain_data_center: 'it should be drained',
+  drain_provider_region: 'the provider should be drained in that region',
+  drain_provider: 'the provider should be drained',
+  eject_target: 'it should get no new sessions',
+  steer_group: 'its users are steered elsewhere',
+  tell_support: "nothing of ours is at fault: tell the users' provider",
+  discard_vantage: 'what it reports is left out',
+}
+
+/** What is being done about a verdict, or should be. */
+export function act(fault: VerdictAnswer): string {
+  return `${ACTIONS[fault.action].charAt(0).toUpperCase()}${ACTIONS[fault.action].slice(1)}.`
+}
+
+/** The surest verdict in words, with what happens about it. */
+function fault(health: HealthAnswer, drains: DrainAnswer[]): VerdictLine | null {
+  const first = health.verdicts.toSorted((a, b) => Number(b.sure) - Number(a.sure) || b.confidence - a.confidence)[0]
+  if (!first) return null
+  const drain = drains.find((one) => one.finished_at === null && one.origin === 'automatic')
+  const doing = drain ? `being drained by itself, ${plural(drain.sessions_left, 'session')} left` : ACTIONS[first.action]
+  const more = health.verdicts.length > 1 ? ` (and ${health.verdicts.length - 1} more)` : ''
+  return { tone: first.sure ? 'bad' : 'warn', text: `${first.text.replace(/\.$/, '')}; ${doing}${more}` }
+}
+
+export function verdict(health: HealthAnswer, routesAgeMs: number | null, events: WorldEvent[], drains: DrainAnswer[] = []): VerdictLine {
   const all = health.data_centers.filter((dc) => dc.intent !== 'retired')
   const of = (state: DataCenter['state']): DataCenter[] => all.filter((dc) => dc.state === state)
   const [down, degraded, unknown] = [of('down'), of('degraded'), of('unknown')]
   if (all.length === 0) return { tone: 'unknown', text: 'No data centers yet: add some with tendril fleet apply FILE.yaml' }
+  const blamed = fault(health, drains)
+  if (blamed) return blamed
+  if (health.frozen) return { tone: 'warn', text: `No verdict: ${health.frozen_reason || 'judging is frozen'}` }
   const first = down[0]
   if (first) return { tone: 'bad', text: down.length === 1 ? oneDown(first, events) : manyDown(down, all) }
   const routes = routesAgeMs === null ? 'no route table yet' : `best route table ${age(routesAgeMs)} old`
