@@ -40,9 +40,10 @@ Generated from `router.core.drain` by `docs/generate.py`.
 | `link_load` | {MAX_LINK_PCT:g} % of a link's or data center's declared Mbit/s |
 | `delay_growth` | {MAX_GROWTH_US // 1000} ms one way at the 95th percentile; told to people, binding for automation |
 | coming back after `drained` | well for {WELL_S} s, and {COOL_DOWN_S} s per other drain of the same targets within a day |
+| coming back by a ramp | who was emptied (and had sessions, or was out for {WELL_S} s), and every target of an automatic or emergency drain: 10-25-50-100 % of its users, see [Ramps](ramps.md); who still holds sessions has them all back at once, and so has everybody where no other edge takes all of its users |
 | automatic drains | one at a time, one per {GAP_US // 60_000_000} min, {MAX_MACHINES_PCT} % of all machines (one in any case), none while more than one data center in {MAX_UNWELL} is not well |
 
-`force` overrides every rule of a plan and of a comeback; it overrides nothing of automation.
+`force` overrides every rule of a plan and of a comeback, and undoes without ramps; it overrides nothing of automation.
 """
 
 

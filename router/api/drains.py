@@ -17,6 +17,7 @@ from router.core.errors import InputRejected, Unsafe
 from router.core.model import DataCenterId, Drain, DrainId, Intent
 from router.core.tables import View
 from router.runtime import Runtime
+from router.runtime.climbs import coming_back
 from router.schemas.drains import (
     DrainAnswer,
     DrainBody,
@@ -88,14 +89,16 @@ async def get_drain(request: Request, id: PathId) -> Response:
 
 
 async def _commit_step(
-    runtime: Runtime, id: str, step: Step, actor: str
+    runtime: Runtime, id: str, step: Step, actor: str, climbs: bool = False
 ) -> tuple[Drain, Mapping[DataCenterId, Intent]]:
     """Decide on the View and commit; a drain that went on by itself meanwhile is decided on once more."""
     for attempt in range(STEP_ATTEMPTS):
         now = runtime.now()
         changed, intents = step(runtime.view, DrainId(id), now)
         nodes = drains.node_intents(runtime.view.inventory, changed)
-        write = partial(Store.put_drain, drain=changed, intents=intents, nodes=nodes, actor=actor, now=now)
+        held = runtime.view.drains[changed.id]
+        begun = coming_back(runtime.view, held, intents, actor, now) if climbs else ()
+        write = partial(Store.put_drain, drain=changed, intents=intents, nodes=nodes, begun=begun, actor=actor, now=now)
         try:
             return await runtime.commit(write), intents
         except InputRejected as error:
@@ -104,9 +107,9 @@ async def _commit_step(
     raise AssertionError("unreachable")
 
 
-async def _step(request: Request, id: str, step: Step) -> Response:
+async def _step(request: Request, id: str, step: Step, climbs: bool = False) -> Response:
     runtime, actor = runtime_of(request), actor_of(request)
-    done, intents = await _commit_step(runtime, id, step, actor)
+    done, intents = await _commit_step(runtime, id, step, actor, climbs)
     if intents:
         await runtime.routes_settled()
     return reply(_shown(runtime.view, done))
@@ -126,11 +129,14 @@ async def resume_drain(request: Request, id: PathId) -> Response:
 
 @endpoints.post("/drains/{id}/undo", response_model=DrainAnswer, dependencies=[Depends(OPERATOR)])
 async def undo_drain(request: Request, id: PathId, body: UndoBody | None = None) -> Response:
-    """Put the targets back to what they were before; what has been emptied must be fit to come back, or `force`."""
-    runtime = runtime_of(request)
+    """Put the targets back to what they were before.
+
+    What has been emptied must be fit to come back, and takes its users back step by step; `force` overrides both.
+    """
+    runtime, forced = runtime_of(request), bool(body and body.force)
     broken = drains.comeback(runtime.view, DrainId(id), runtime.now())
-    if broken and not (body and body.force):
+    if broken and not forced:
         worst, text = broken[0], "; ".join(refusal.message for refusal in broken)
         error = Unsafe("return_unsafe", text, field="id", rule=worst.rule, limit=worst.limit, override="force")
         return of_error(error, refusals=refusals_json(broken))
-    return await _step(request, id, drains.undo)
+    return await _step(request, id, drains.undo, climbs=not forced)

@@ -111,14 +111,15 @@ def _percent(value: float | None) -> str | None:
 
 def undrain(
     target: Annotated[str, typer.Argument(metavar="ID|SELECTOR", help="Drain to undo, or the selector it was given.")],
-    force: Annotated[bool, typer.Option("--force", help="Even if its targets are not known to be fit again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="At once, and even if they are not known to be fit.")] = False,
     output: Output = Format.TABLE,
     url: Url = None,
     key: Key = None,
 ) -> None:
     """Undo a drain.
 
-    Its targets get back the intent they had before.
+    Its targets get back the intent they had before. Those that were empty take their users back step by step, see
+    `tendril ramps`.
     """
     with connect(url, key) as client:
         ids = _matching(client, target) if "=" in target else [target]

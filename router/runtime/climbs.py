@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import structlog
 
+from router.core import drain as drains
 from router.core import ramp as ramps
 from router.core.errors import InputRejected
 from router.core.messages import AdvanceRamp, OpenRamp
-from router.core.model import RampId
+from router.core.model import DataCenterId, Drain, Intent, Micros, Ramp, RampId, RampKind
+from router.core.tables import View
 
 if TYPE_CHECKING:
     from router.runtime.shell import Runtime
@@ -22,6 +25,15 @@ US = "tendril"
 def new_id() -> RampId:
     """The id of a ramp that begins."""
     return RampId(f"r-{secrets.token_hex(6)}")
+
+
+def coming_back(
+    view: View, drain: Drain, intents: Mapping[DataCenterId, Intent], actor: str, now: Micros
+) -> tuple[Ramp, ...]:
+    """The ramps that begin with the end of a drain; ``drain`` as it was before."""
+    found = drains.returning(view, drain, intents, now)
+    reason = f"drain {drain.id} is undone"
+    return tuple(ramps.begin(RampKind.RETURN, dc, new_id(), reason, actor, now) for dc in found)
 
 
 class Climbs:

@@ -15,11 +15,13 @@ from router.core.errors import InputRejected, Unsafe
 from router.core.messages import AdvanceDrain, CutAgents, FinishDrain, Moved, MoveSessions, OpenDrain
 from router.core.model import DataCenterId, DrainId, DrainOrigin, Micros, NodeId, Session
 from router.core.pools import next_session_state
+from router.runtime.climbs import US, coming_back
 
 if TYPE_CHECKING:
     from router.runtime.shell import Runtime
 
 log = structlog.get_logger("tendril.moves")
+URGENT = ("interrupted",)  # a practice that makes room for a real event gives everything back at once
 
 
 def carry_out(runtime: Runtime, effect: MoveSessions | CutAgents | FinishDrain | AdvanceDrain | OpenDrain) -> None:
@@ -150,7 +152,11 @@ async def _step(runtime: Runtime, id: DrainId, event: str, outcome: str = "") ->
         if outcome:
             changed = replace(changed, outcome=outcome)
         nodes = drains.node_intents(runtime.view.inventory, changed)
-        await runtime.commit(lambda store: store.put_drain(changed, intents, nodes=nodes, actor="tendril", now=now))
+        held = runtime.view.drains[id]
+        begun = coming_back(runtime.view, held, intents, US, now) if event == "undo" and outcome not in URGENT else ()
+        await runtime.commit(
+            lambda store: store.put_drain(changed, intents, nodes=nodes, begun=begun, actor=US, now=now)
+        )
     except InputRejected as error:  # an operator was faster; the next tick looks again
         log.info("drain_changed_meanwhile", drain=id, code=error.code)
 

@@ -119,7 +119,9 @@ class DrainBody(Body):
 class UndoBody(Body):
     """How to undo a drain."""
 
-    force: Flag = Field(default=False, description="also when its targets are not known to be fit to come back")
+    force: Flag = Field(
+        default=False, description="also when its targets are not known to be fit, and all users at once"
+    )
 
 
 class ShiftAnswer(Answer):

@@ -15,8 +15,20 @@ from sqlalchemy import Connection, insert, select, update
 
 from router.core.errors import InputRejected
 from router.core.messages import DrainChanged
-from router.core.model import DataCenter, DataCenterId, Drain, DrainState, Event, Intent, Micros, Node, NodeId, Resource
-from router.store import events, resources
+from router.core.model import (
+    DataCenter,
+    DataCenterId,
+    Drain,
+    DrainState,
+    Event,
+    Intent,
+    Micros,
+    Node,
+    NodeId,
+    Ramp,
+    Resource,
+)
+from router.store import events, ramps, resources
 from router.store.commit import Commit
 from router.store.rows import drain_row, read_drain, read_resource
 from router.store.tables import data_centers, drains
@@ -38,10 +50,12 @@ def put(
     now: Micros,
     nodes: Mapping[NodeId, Intent] | None = None,
     ended: Sequence[Drain] = (),
+    begun: Sequence[Ramp] = (),
 ) -> Commit[Drain]:
     """Write a drain at its next revision and the intents that go with it; an identical drain keeps its revision.
 
-    ``ended`` are weaker drains that it takes over, as they are from now on.
+    ``ended`` are weaker drains that it takes over, as they are from now on; ``begun`` are ramps by which its targets
+    come back, left out where one has begun meanwhile.
     """
     resources.lock_intent(connection)
     closed = tuple(change for other in ended for change in put(connection, other, {}, actor=actor, now=now).changes)
@@ -63,7 +77,10 @@ def put(
     else:
         connection.execute(update(drains).where(drains.c.id == drain.id).values(drain_row(new)))
     events.append(connection, [_audit(old, new, actor, now)])
-    return Commit(new, (*closed, DrainChanged(new), *done.changes))
+    climbing = {ramp.data_center for ramp in ramps.every(connection) if ramp.open} if begun else set()
+    back = [ramps.put(connection, ramp, {}, actor=actor, now=now) for ramp in begun if ramp.data_center not in climbing]
+    climbs = (change for one in back for change in one.changes)
+    return Commit(new, (*closed, DrainChanged(new), *done.changes, *climbs))
 
 
 def _refuse_overlap(connection: Connection, drain: Drain) -> None:

@@ -434,9 +434,12 @@ class Store:
         now: Micros,
         nodes: Mapping[NodeId, Intent] | None = None,
         ended: Sequence[Drain] = (),
+        begun: Sequence[Ramp] = (),
     ) -> Commit[Drain]:
-        """Write a drain, decided on its ``revision`` (0: new), the intents of its targets, and what it takes over."""
-        return self._write(lambda c: drains.put(c, drain, intents, actor=actor, now=now, nodes=nodes, ended=ended))
+        """Write a drain, decided on its ``revision`` (0: new), its targets' intents, what it takes over and begins."""
+        return self._write(
+            lambda c: drains.put(c, drain, intents, actor=actor, now=now, nodes=nodes, ended=ended, begun=begun)
+        )
 
     def cut_agents(self, data_center: DataCenterId, reason: str, now: Micros) -> Commit[int]:
         """Part the agents of a data center from their sessions; the result is how many."""

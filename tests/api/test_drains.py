@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.api.conftest import Json, World
+from tests.api.test_ramps import until
 
 
 async def test_a_dry_run_says_what_would_happen_and_does_nothing(world: World) -> None:
@@ -41,6 +42,24 @@ async def test_a_drain_takes_its_targets_out_of_routes_at_once_and_undo_brings_t
     listed = await world.get("/v1/drains")
     assert [d["id"] for d in listed["items"]] == [made["id"]]
     assert (await world.get(f"/v1/drains/{made['id']}"))["finished_at"] is not None
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_who_was_emptied_takes_its_users_back_by_a_ramp_and_force_jumps(world: World, force: bool) -> None:
+    await world.agent()
+    edge = (await world.session())["edge"]["data_center"]
+    made = await world.post("/v1/drains", {"selector": {"data_center": edge}, "mode": "hard"})
+
+    async def drained() -> Json | None:
+        found: Json = await world.get(f"/v1/drains/{made['id']}")
+        return found if found["state"] == "drained" else None
+
+    await until(drained)
+    undone = await world.call("POST", f"/v1/drains/{made['id']}/undo", status=200, json={"force": force})
+    assert undone["state"] == "undone"
+    assert (await world.get(f"/v1/data-centers/{edge}"))["intent"] == "serving"
+    climbing = [(one["data_center"], one["kind"], one["share_pct"]) for one in (await world.get("/v1/ramps"))["items"]]
+    assert climbing == ([] if force else [(edge, "return", 10.0)])
 
 
 async def test_a_drain_that_would_hurt_is_refused_with_numbers_and_an_override(world: World) -> None:

@@ -16,6 +16,7 @@ from router.core.drain.opening import open_drain, taken_over
 from router.core.drain.plan import AgentsBehind, DrainPlan, DrainRequest, Forecast, Headroom, Refusal, Shift, Stage
 from router.core.drain.practice import Calendar, Practice, Window
 from router.core.drain.preflight import preflight
+from router.core.drain.returning import returning
 from router.core.drain.stages import dials
 from router.core.drain.states import EVENT_MEANINGS, RUNNING, TRANSITIONS, pause, resume, step, undo
 from router.core.drain.targets import in_force, node_intents, targets_of
@@ -49,6 +50,7 @@ __all__ = [
     "preflight",
     "refusal",
     "resume",
+    "returning",
     "step",
     "taken_over",
     "targets_of",

@@ -46,7 +46,7 @@ EVENT_MEANINGS: Mapping[str, str] = {
     "pause": "an operator stops it; its targets still take no more than they did",
     "resume_*": "an operator lets it go on where it stopped",
     "empty": "no session, no agent in use, no route is left on the targets",
-    "undo": "the targets get back the intent they had before; at any point, also halfway",
+    "undo": "the targets get back the intent they had before; at any point, also halfway; who was out begins a ramp",
 }
 
 

@@ -70,13 +70,14 @@ def claimed(view: View) -> Mapping[DataCenterId, Drain]:
 
 
 def remaining_edges(view: View, out: Collection[DataCenterId]) -> tuple[DataCenterId, ...]:
-    """Edges that take new sessions and go on doing so: not ``out``, not in any drain, not down; in id order."""
+    """Edges that take new sessions and go on doing so: not ``out``, not in any drain or ramp, not down; in id order."""
     index, taken = view.inventory.index, claimed(view)
     return tuple(
         dc.id
         for dc in view.inventory.data_centers.values()
         if dc.id not in out
         and dc.id not in taken
+        and dc.id not in view.dials  # who takes a share of users only is nobody to count on
         and Role.EDGE in dc.roles
         and dc.intent.takes_new_sessions
         and view.health[index[dc.id]].state is not Health.DOWN
