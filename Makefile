@@ -12,7 +12,7 @@ export PYTHONSAFEPATH = 1
 export UV_SYSTEM_CERTS = 1
 export UV_CACHE_DIR ?= $(CURDIR)/var/cache/uv
 
-.PHONY: run test check bench setup terraform web docs clean
+.PHONY: run test check bench clouds setup terraform web docs clean
 
 # Environments are stamped with the lock file they were made from.
 $(BIN)/uv:
@@ -45,6 +45,14 @@ $(TFP)/.venv/.provider: $(BIN)/uv $(TFP)/requirements.txt $(TFP)/pyproject.toml
 terraform: $(TFP)/.venv/.provider  ## the Terraform provider, and a configuration that finds it (TF_CLI_CONFIG_FILE)
 	$(TFP)/.venv/bin/python deploy/terraform/tools/make_mirror.py var/terraform
 
+# The clouds' SDKs are big, so only what needs them installs them; Linode's is small and in the development lock.
+$(VENV)/.clouds: $(VENV)/.dev requirements/clouds.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/clouds.txt
+	@touch $@
+
+clouds: $(VENV)/.clouds  ## the adapters of all clouds, against fakes
+	$(BIN)/python -m pytest tests/clouds
+
 setup: $(VENV)/.dev  ## the whole development environment
 
 run: $(VENV)/.control  ## the living demo world; PORT=7400, MATRIX=file.csv
@@ -61,7 +69,7 @@ test: check $(TFP)/.venv/.provider  ## everything, on real components
 	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/testbed/test_world.py -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/testbed/test_world.py
 
-bench: $(VENV)/.bench  ## benchmarks against peers; NAME=solve
+bench: $(VENV)/.bench $(if $(filter adapters,$(or $(NAME),adapters)),$(VENV)/.clouds)  ## benchmarks against peers; NAME=solve
 	@$(BIN)/python -m bench $(NAME)
 
 web: $(VENV)/.dev  ## rebuild the dashboard into router/dashboard/static
