@@ -12,7 +12,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
+
 from router.core.blame import Case, Judgement
+from router.core.capacity import Programme, Solution
 from router.core.clients import Census, Tomography
 from router.core.solve import Answer, Question
 from router.core.survey import Survey, Window
@@ -42,9 +45,33 @@ class Solver:
         """Who is at fault; raises whatever the computation raises."""
         return await asyncio.to_thread(case.judged)  # beside the routes: they must not wait for blame, nor it for them
 
+    async def optimise(self, programme: Programme) -> Solution:
+        """Where to buy; raises whatever the computation raises."""
+        return await asyncio.to_thread(optimum, programme)
+
     async def _run(self, compute: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, compute)
 
     def close(self) -> None:
         """Stop the thread after the computation at hand."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def optimum(asked: Programme) -> Solution:
+    """Solve a linear programme with HiGHS. Raises ``RuntimeError`` where it finds no optimum."""
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_array
+
+    if not len(asked.cost):
+        return Solution(np.zeros(0), np.zeros(len(asked.bound)))
+    shape = len(asked.bound), len(asked.cost)
+    found = linprog(
+        asked.cost,
+        A_ub=csr_array((asked.values, (asked.rows, asked.columns)), shape=shape),
+        b_ub=asked.bound,
+        bounds=np.column_stack((np.zeros(len(asked.cost)), asked.most)),
+        method="highs",
+    )
+    if not found.success:
+        raise RuntimeError(f"the programme has no optimum: {found.message}")
+    return Solution(found.x, -found.ineqlin.marginals)
