@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from router.core.blame import Case, Judgement
-from router.core.capacity import Programme, Solution
+from router.core.capacity import Linear, Solution
 from router.core.clients import Census, Tomography
 from router.core.solve import Answer, Question
 from router.core.survey import Survey, Window
@@ -45,9 +45,9 @@ class Solver:
         """Who is at fault; raises whatever the computation raises."""
         return await asyncio.to_thread(case.judged)  # beside the routes: they must not wait for blame, nor it for them
 
-    async def optimise(self, programme: Programme) -> Solution:
-        """Where to buy; raises whatever the computation raises."""
-        return await asyncio.to_thread(optimum, programme)
+    async def optimise(self, asked: Linear) -> Solution:
+        """The answer of a linear programme; raises whatever the computation raises."""
+        return await asyncio.to_thread(optimum, asked)
 
     async def _run(self, compute: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, compute)
@@ -57,7 +57,7 @@ class Solver:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
 
-def optimum(asked: Programme) -> Solution:
+def optimum(asked: Linear) -> Solution:
     """Solve a linear programme with HiGHS. Raises ``RuntimeError`` where it finds no optimum."""
     from scipy.optimize import linprog
     from scipy.sparse import csr_array

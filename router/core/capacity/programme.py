@@ -8,61 +8,24 @@ reads the answer; a worker has it solved (HiGHS: Huangfu and Hall, Math. Prog. C
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from router.core.capacity.greedy import Cart
+from router.core.capacity.linear import Builder, Linear, Solution, binding
 from router.core.capacity.offers import Market, Offer, Plan
 from router.core.model import RegionId
-from router.core.tables import F64, I64
 
 UNMET, CROWDED, EXPOSED = 1_000.0, 30.0, 10.0  # times the dearest agent: what giving a rule up costs
 
 
 @dataclass(frozen=True, eq=False)
 class Programme:
-    """``min cost x`` with ``a x <= bound`` and ``0 <= x <= most``; ``a`` as triples."""
+    """The programme of a market; its first columns are the pairs."""
 
     market: Market
-    pairs: tuple[tuple[RegionId, Offer], ...]  # of the first columns
-    cost: F64
-    rows: I64
-    columns: I64
-    values: F64
-    bound: F64
-    most: F64
-    names: tuple[str, ...]  # of the rows
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """What a worker found; ``price[row]`` is what one more of a bound would save."""
-
-    x: F64
-    price: F64
-
-
-class _Builder:
-    """Rows and columns as they come."""
-
-    def __init__(self) -> None:
-        self.cost: list[float] = []
-        self.most: list[float] = []
-        self.bound: list[float] = []
-        self.names: list[str] = []
-        self.triples: list[tuple[int, int, float]] = []
-
-    def column(self, cost: float, most: float = np.inf) -> int:
-        self.cost.append(cost)
-        self.most.append(most)
-        return len(self.cost) - 1
-
-    def row(self, name: str, bound: float, entries: Sequence[tuple[int, float]]) -> None:
-        self.triples += [(len(self.bound), column, value) for column, value in entries]
-        self.bound.append(bound)
-        self.names.append(name)
+    pairs: tuple[tuple[RegionId, Offer], ...]
+    linear: Linear
 
 
 def programme(market: Market) -> Programme:
@@ -73,7 +36,7 @@ def programme(market: Market) -> Programme:
         for offer in sorted(market.offers, key=lambda o: o.key)
         if market.needs[need] > 0 and market.refusal(need, offer) is None
     )
-    build = _Builder()
+    build = Builder()
     for need, offer in pairs:
         build.column(market.unit_uusd_h(need, offer) / 1e6)
     dearest = max(build.cost, default=1.0) or 1.0
@@ -81,21 +44,17 @@ def programme(market: Market) -> Programme:
     _quotas(build, market, pairs)
     _diversity(build, market, pairs, dearest)
     _survivors(build, market, pairs, dearest)
-    row, column, value = zip(*build.triples, strict=True) if build.triples else ((), (), ())
-    return Programme(
-        market, pairs, np.array(build.cost), np.array(row, np.int64), np.array(column, np.int64),
-        np.array(value, float), np.array(build.bound), np.array(build.most), tuple(build.names),
-    )  # fmt: skip
+    return Programme(market, pairs, build.built())
 
 
-def _needs(build: _Builder, market: Market, pairs: Sequence[tuple[RegionId, Offer]], dearest: float) -> None:
+def _needs(build: Builder, market: Market, pairs: Sequence[tuple[RegionId, Offer]], dearest: float) -> None:
     for need in sorted(market.needs):
         if market.needs[need] > 0:
             entries = [(k, -1.0) for k, (region, _) in enumerate(pairs) if region == need]
             build.row(f"need {need}", -market.needs[need], [*entries, (build.column(UNMET * dearest), -1.0)])
 
 
-def _quotas(build: _Builder, market: Market, pairs: Sequence[tuple[RegionId, Offer]]) -> None:
+def _quotas(build: Builder, market: Market, pairs: Sequence[tuple[RegionId, Offer]]) -> None:
     for offer in sorted(market.offers, key=lambda o: o.key):
         entries = [(k, 1.0) for k, (_, other) in enumerate(pairs) if other.key == offer.key]
         if entries:
@@ -105,7 +64,7 @@ def _quotas(build: _Builder, market: Market, pairs: Sequence[tuple[RegionId, Off
         build.row("budget", market.terms.budget_uusd_h / 1e6, prices)
 
 
-def _diversity(build: _Builder, market: Market, pairs: Sequence[tuple[RegionId, Offer]], dearest: float) -> None:
+def _diversity(build: Builder, market: Market, pairs: Sequence[tuple[RegionId, Offer]], dearest: float) -> None:
     share = market.terms.diversity_ppm / 1e6
     for region, provider in sorted({(offer.region, offer.provider) for _, offer in pairs}):
         held = market.held.get(region, {})
@@ -116,7 +75,7 @@ def _diversity(build: _Builder, market: Market, pairs: Sequence[tuple[RegionId, 
         build.row(f"diversity {region}/{provider}", bound, [*entries, (build.column(CROWDED * dearest), -1.0)])
 
 
-def _survivors(build: _Builder, market: Market, pairs: Sequence[tuple[RegionId, Offer]], dearest: float) -> None:
+def _survivors(build: Builder, market: Market, pairs: Sequence[tuple[RegionId, Offer]], dearest: float) -> None:
     if not market.terms.survive_ppm:
         return
     for region, provider in sorted({(offer.region, offer.provider) for _, offer in pairs}):
@@ -138,11 +97,10 @@ def read(asked: Programme, solution: Solution) -> Plan:
     for k, (need, offer) in enumerate(asked.pairs):
         cart.give(need, offer, int(solution.x[k] + 1e-6))
     cart.fill()
-    return cart.plan("programme", tuple(_binding(asked, solution)))
+    return cart.plan("programme", tuple(_told(asked, solution)))
 
 
-def _binding(asked: Programme, solution: Solution) -> list[str]:
-    """The bounds that cost something, dearest first."""
-    found = [(price, name) for name, price in zip(asked.names, solution.price, strict=True) if price > 1e-9]
-    found = [(price, name) for price, name in found if not name.startswith("need ")]
-    return [f"{name} binds: one more would save {price:.4f} USD an hour" for price, name in sorted(found, reverse=True)]
+def _told(asked: Programme, solution: Solution) -> Iterator[str]:
+    for name, price in binding(asked.linear, solution):
+        if not name.startswith("need "):
+            yield f"{name} binds: one more would save {price:.4f} USD an hour, penalties included"
