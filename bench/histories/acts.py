@@ -43,6 +43,7 @@ from router.core.tables import DataCenterHealth, Dial, Health, View
 
 LEASE_US, GRACE_US = 30_000_000, 60_000_000
 NODE_US = 40_000_000
+ROUNDS, MOST_ROUNDS = 8, 64  # until all is calm
 
 
 # --- sessions --------------------------------------------------------------------------------------------------------
@@ -167,12 +168,14 @@ _CAN = {state: tuple(event for event in _HAPPENS if (state, event) in life.AGENT
 
 
 def agent_event(h: History) -> None:
-    """Something happens to an agent, as often as not to one that holds sessions."""
+    """Something happens to an agent: one that holds sessions, one in a state that few are in, or any."""
     agent = h.some_agent()
     draw = h.random.random()
-    if draw < 0.7:
-        wanted = [a for a in h.rows.agents.values() if (a.held if draw < 0.4 else a.state not in life.DOUBTED)]
-        agent = h.random.choice(wanted or [agent])
+    if draw < 0.4:
+        agent = h.random.choice([a for a in h.rows.agents.values() if a.held] or [agent])
+    elif draw < 0.8:
+        state = h.random.choice(tuple(dict.fromkeys(a.state for a in h.rows.agents.values())))
+        agent = h.random.choice([a for a in h.rows.agents.values() if a.state is state])
     event = h.random.choice(_CAN[agent.state])
     if event == "adopted":  # it may have another size now
         agent = replace(agent, capacity=h.random.randrange(max(1, agent.held), 4))
@@ -235,7 +238,8 @@ def open_drain(h: History) -> None:
     random = h.random
     request = drains.DrainRequest(
         _selector(h), random.choice(tuple(DrainMode)), "history",
-        deadline_s=random.choice((None, 1, 5, 30)), force=random.random() < 0.15, stage_s=random.choice((None, 0, 1)),
+        deadline_s=random.choice((None, 1, 5, 30)), force=random.random() < 0.15,
+        stage_s=random.choice((None, 0, 1, 30)),
         origin=random.choice((DrainOrigin.OPERATOR, DrainOrigin.OPERATOR, DrainOrigin.PRACTICE, DrainOrigin.AUTOMATIC)),
     )  # fmt: skip
     try:
@@ -257,7 +261,8 @@ def step_drain(h: History, event: str) -> None:
     drain = h.some_drain()
     paused = [d for d in h.rows.drains.values() if d.state is DrainState.PAUSED]
     if event == "resume" and paused and h.random.random() < 0.8:
-        drain = h.random.choice(paused)
+        forcing = [d for d in paused if d.paused_from is DrainState.FORCING]  # as seldom as the state itself
+        drain = h.random.choice(forcing or paused)
     if drain is not None:
         take(h, drain.id, event)
 
@@ -279,6 +284,13 @@ def tick(h: History) -> None:
     for drain in sorted(h.rows.drains.values(), key=lambda d: d.id):
         for effect in drive(h.view, drain, h.now):
             carry_out(h, effect)
+
+
+def second(h: History) -> None:
+    """A second goes by; who sees a drain cut agents, which lasts until the next one, may still step in."""
+    tick(h)
+    if h.random.random() < 0.7 and any(d.state is DrainState.FORCING for d in h.rows.drains.values()):
+        step_drain(h, h.random.choice(("pause", "undo")))
 
 
 def drive(view: View, drain: Drain, now: Micros) -> list[Effect]:
@@ -316,6 +328,7 @@ def move(h: History, effect: MoveSessions) -> None:
         if effect.node is not None and decision.edges[0].node == effect.node:
             continue  # as the shell does: nothing else is there
         rebind(h, session, "moved", decision, False)
+        h.moves += 1
 
 
 def move_one(h: History) -> None:
@@ -395,14 +408,14 @@ OPERATIONS = (
     Operation("dispatch", 2, dispatch), Operation("agent_event", 14, agent_event),
     Operation("replace_lost", 2, replace_lost), Operation("scale_down", 3, scale_down),
     Operation("cordon_agent", 1, cordon_agent), Operation("open_drain", 6, open_drain),
-    Operation("pause", 3, lambda h: step_drain(h, "pause")),
-    Operation("resume_drain", 4, lambda h: step_drain(h, "resume")),
-    Operation("undo", 2, lambda h: step_drain(h, "undo")), Operation("tick", 8, tick), Operation("intent", 2, intent),
+    Operation("pause", 4, lambda h: step_drain(h, "pause")),
+    Operation("resume_drain", 5, lambda h: step_drain(h, "resume")),
+    Operation("undo", 2, lambda h: step_drain(h, "undo")), Operation("tick", 9, second), Operation("intent", 2, intent),
     Operation("move_one", 2, move_one),
     Operation("capacity", 1, capacity), Operation("dial", 1, dial), Operation("health", 3, health),
     Operation("solve", 2, solve), Operation("restart", 1, restart), Operation("outage", 1, outage),
 )  # fmt: skip
-WEIGHTS = [operation.weight for operation in OPERATIONS]
+MIXES = (0.2, 1.0, 1.0, 4.0)  # swarm testing (Groce et al., ISSTA 2012): histories that differ reach more states
 
 
 def finish(h: History) -> None:
@@ -410,7 +423,9 @@ def finish(h: History) -> None:
     h.rows.reachable = True
     well = DataCenterHealth(Health.UP, h.now, h.now, 5)
     h.view = replace(h.view, health=tuple(well for _ in h.view.health))
-    for _ in range(8):
+    moves, rounds = -1, 0
+    while rounds < ROUNDS or (h.moves > moves and rounds < MOST_ROUNDS):  # a tick moves only so many
+        moves, rounds = h.moves, rounds + 1
         h.now += GRACE_US + NODE_US
         h.view = replace(h.view, now=h.now)
         h.rules.forget_left()
@@ -431,9 +446,10 @@ def _arrive(h: History, share: float) -> None:
 
 
 def play(seed: int, operations: int) -> History:
-    """A whole history."""
+    """A whole history, with its own mix of operations: what is rare in the usual one is common in some."""
     h = History(seed)
-    for operation in h.random.choices(OPERATIONS, WEIGHTS, k=operations):
+    weights = [operation.weight * h.random.choice(MIXES) for operation in OPERATIONS]
+    for operation in h.random.choices(OPERATIONS, weights, k=operations):
         h.play(operation)
     finish(h)
     return h

@@ -57,6 +57,7 @@ class History:
         self.clients = self.random.sample(place.CLIENTS, 2)
         self.count = 0
         self.sessions = 0
+        self.moves = 0
         self.dials: dict[DataCenterId, Dial] = {}
         self.rules = Rules()
         self.done: Counter[str] = Counter()
