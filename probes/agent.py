@@ -439,6 +439,7 @@ class ProbeAgent:
             interval_us=interval_us,
             rows=prober.end_interval(),
             reflexes=tuple(self._flips),
+            checks=prober.checks.end_interval(monotonic_us()),
         )
 
     def _describe(self, prober: Prober) -> dict[str, object]:

@@ -35,10 +35,14 @@ class Envelopes:
 
     def wrap(self, choice: Choice, probe: bytes) -> bytes:
         """The packet to send to the first hop; sealed if there is a key for it."""
+        return self.along(choice.key, choice.reflector_port, probe)
+
+    def along(self, hops: PathKey, reflector_port: int, probe: bytes) -> bytes:
+        """The same for any path: relays as host and port, the last one delivers."""
         try:
-            return self._keyring.wrap(choice.key, choice.reflector_port, probe, wall_ns() // 1_000)
+            return self._keyring.wrap(hops, reflector_port, probe, wall_ns() // 1_000)
         except RelayError:
-            return RelayHeader.wrap(choice.key, choice.reflector_port, probe)
+            return RelayHeader.wrap(hops, reflector_port, probe)
 
     def unwrap(self, packet: bytes) -> bytes:
         """The reply inside an answer; a reply that came without envelope as it is. Raises :class:`RelayError`."""

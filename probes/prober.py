@@ -21,6 +21,7 @@ from dataclasses import fields
 from typing import Any
 
 from probes.budget import Allowance
+from probes.checks import Checks
 from probes.clock import Clock
 from probes.detect import Verdict
 from probes.evidence import Alarms, Evidence, Watch
@@ -100,6 +101,7 @@ class Prober:
         self._validity_us = 0  # of the plan, from when it was issued or confirmed
         self._judged: dict[tuple[str, str], Verdict] = {}  # since the last report
         self.hot = HotPaths(self.reflex, self.evidence, envelopes, rng, self._ssid, self._retarget)
+        self.checks = Checks(envelopes.along, rng, lambda name: self._ssid(("check", name)))
         self._alarm = Alarm(self._fire)
         self._awaiting = False  # whether the alarm was set for an answer that may come before it
         self._closed = False
@@ -126,7 +128,7 @@ class Prober:
         reachable = [(peer, address) for peer in peers if (address := addresses[peer.host]) is not None]
         self._summary.timeout_us = plan.timeout_us
         self._summary.retain({(peer.node, peer.transport) for peer, _ in reachable})
-        known = self._targets.keys() | self.hot.targets.keys()
+        known = self._targets.keys() | self.hot.targets.keys() | {("check", name) for name in self.checks.targets}
         self._ssids = {key: ssid for key, ssid in self._ssids.items() if key in known}
         self._taken_ssids = set(self._ssids.values())
         self._keyed = {}
@@ -142,6 +144,7 @@ class Prober:
         neighbours = neighbours_of(plan, addresses)
         self.keyring.install(plan.node, plan.own_key, neighbours)
         self.hot.follow(plan.timeout_us)
+        self.checks.follow(plan.checks, plan.timeout_us, monotonic_us())
         self._retarget()
         if self.relay is not None:
             self.relay.allow((neighbour.host, neighbour.port) for neighbour in neighbours)
@@ -271,9 +274,11 @@ class Prober:
 
     def _retarget(self) -> None:
         """The peers or the paths have changed: tell the sender whose replies it may expect."""
-        for key in [key for key in self._ssids if key not in self._targets and key not in self.hot.targets]:
+        tried = {("check", name) for name in self.checks.targets}
+        used = self._targets.keys() | self.hot.targets.keys() | tried
+        for key in [key for key in self._ssids if key not in used]:
             self._taken_ssids.discard(self._ssids.pop(key))
-        self.sender.replace([*self._targets.values(), *self.hot.targets.values()])
+        self.sender.replace([*self._targets.values(), *self.hot.targets.values(), *self.checks.targets.values()])
 
     async def _resolve(self, host: str) -> str | None:
         """Numeric form of a host in the family that the sockets speak."""
@@ -296,8 +301,7 @@ class Prober:
         if self._closed:
             return
         next_us, slot_us, overdue_us = self.hot.next_at(), self._schedule.next_at(), self.evidence.next_at()
-        if slot_us is not None and slot_us < next_us:
-            next_us = slot_us
+        next_us = min(at for at in (next_us, slot_us, self.checks.next_at()) if at is not None)
         self._awaiting = overdue_us is not None and overdue_us < next_us
         if overdue_us is not None and overdue_us < next_us:
             next_us = overdue_us
@@ -313,6 +317,7 @@ class Prober:
         try:
             self._probe_peers(now_us)
             self.hot.due(now_us, self.sender, lambda: self.allowance.take(now_us, PATH_BYTES))
+            self.checks.due(now_us, self.sender, lambda: self.allowance.take(now_us, PATH_BYTES))
             for watch, count in self.evidence.due(now_us):
                 self._confirm(watch, count, now_us)
         finally:

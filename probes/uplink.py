@@ -24,7 +24,7 @@ from probes.wire import (
     decode_reaction_plan,
 )
 
-_REPORT_FIELDS = tuple(field.name for field in fields(ProbeReport))
+_REPORT_FIELDS = tuple(field.name for field in fields(ProbeReport) if field.name != "checks")
 _ROWS_FIELDS = tuple(field.name for field in fields(ReportRows))
 
 TIMEOUT_S = 5.0  # for a report, which is worthless soon; a control plane that needs longer is as good as gone
@@ -149,6 +149,8 @@ def _plain(report: ProbeReport) -> dict[str, object]:
     record: dict[str, object] = {name: getattr(report, name) for name in _REPORT_FIELDS}
     record["rows"] = {name: getattr(report.rows, name) for name in _ROWS_FIELDS}
     record["reflexes"] = [asdict(event) for event in report.reflexes]
+    if report.checks:  # none are asked for by a control plane that does not know them
+        record["checks"] = [asdict(check) for check in report.checks]
     return record
 
 

@@ -148,7 +148,7 @@ class _Climb:
         bad, fails = self._defect, 0.002
         if bad is not None and bad.robots:
             fails += bad.setup_failures
-            if bad.relayed_only and errand != "media":
+            if bad.relayed_only and errand != "direct":
                 fails = 1.0
         return Robot(NEW, errand, draw >= fails, "was not set up")
 

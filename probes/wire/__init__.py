@@ -32,6 +32,7 @@ from probes.wire.plan import (
     MAX_WEIGHT,
     TIERS,
     Budget,
+    PlanCheck,
     PlanPeer,
     PlanRelay,
     PlanVantage,
@@ -51,6 +52,7 @@ from probes.wire.report import (
     MAX_DELAY_US,
     MAX_RAW_US,
     MAX_ROWS,
+    CheckResult,
     ProbeReport,
     ReflexEvent,
     ReportRows,
@@ -60,19 +62,31 @@ from probes.wire.sketch import GAMMA, MAX_BUCKETS, bucket_of, bucket_value, merg
 
 __all__ = [
     "GAMMA", "KINDS", "MAX_BUCKETS", "MAX_CHOICES", "MAX_COUNT", "MAX_DELAY_US", "MAX_KEY_ID", "MAX_RAW_US", "MAX_ROWS",
-    "MAX_TEXT", "MAX_WEIGHT", "TIERS", "WIRE_VERSION", "Budget", "PlanPeer", "PlanRelay", "PlanVantage", "ProbePlan",
+    "MAX_TEXT", "MAX_WEIGHT", "TIERS", "WIRE_VERSION", "Budget", "CheckResult", "PlanCheck", "PlanPeer",
+    "PlanRelay", "PlanVantage", "ProbePlan",
     "ProbeReport", "ReactionHops", "ReactionPlan", "ReactionRows", "ReflexEvent", "ReportRows", "Triggers", "WireError",
     "bucket_of", "bucket_value", "decode_plan", "decode_reaction_plan", "decode_report", "encode", "merge_sketches",
     "sketch_quantile",
 ]  # fmt: skip
 _NESTED = (
-    ReportRows | ReflexEvent | PlanPeer | PlanRelay | PlanVantage | Budget | Triggers | ReactionHops | ReactionRows
+    ReportRows
+    | ReflexEvent
+    | CheckResult
+    | PlanPeer
+    | PlanRelay
+    | PlanCheck
+    | PlanVantage
+    | Budget
+    | Triggers
+    | ReactionHops
+    | ReactionRows
 )
 
 
 def encode(message: ProbeReport | ProbePlan | ReactionPlan) -> dict[str, object]:
     """Return the JSON-ready form that the decoders accept."""
-    return {f.name: _plain(getattr(message, f.name)) for f in fields(message)}
+    values = {f.name: _plain(getattr(message, f.name)) for f in fields(message)}
+    return {name: value for name, value in values.items() if value or name != "checks"}  # who is older knows none
 
 
 def _plain(value: object) -> object:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from probes.wire.check import WIRE_VERSION, WireError, check_version, integer, listed, record_of, string, text_in
+from probes.wire.check import (
+    WIRE_VERSION,
+    WireError,
+    check_version,
+    integer,
+    listed,
+    record_of,
+    string,
+    text_in,
+    texts,
+)
 from probes.wire.report import MAX_RAW_US, MAX_ROWS
 
 TIERS = ("hot", "warm", "cold")  # carries sessions; a likely alternative; everything else
 MAX_WEIGHT = 1_000_000
 MAX_KEY_ID = 4_095  # the upper 12 bits of a STAMP session id
 KINDS = ("icmp", "tcp")
+MAX_CHECK_HOPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,17 @@ class PlanRelay:
     relay_port: int
     key_id: int = 0  # as in :class:`PlanPeer`
     key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanCheck:
+    """A path to try: probes go over these relays, and the last one delivers them to its own node's reflector."""
+
+    name: str  # what the report calls it
+    hosts: tuple[str, ...]  # of the relays, in order
+    ports: tuple[int, ...]
+    reflector_port: int  # of the last one's node
+    interval_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +107,7 @@ class ProbePlan:
     contact: str = ""  # travels in echo requests: who to ask about them
     own_key: str = field(default="", repr=False)  # 64 hex digits; the keys of all who send to this node derive from it
     relays: tuple[PlanRelay, ...] = ()  # besides those of the peers
+    checks: tuple[PlanCheck, ...] = ()
 
 
 _HEX = re.compile("[0-9a-f]{64}")
@@ -95,6 +118,7 @@ _LATER_IN_PLAN: dict[str, object] = {
     "contact": "",
     "own_key": "",
     "relays": [],
+    "checks": [],
 }
 
 
@@ -105,6 +129,9 @@ def decode_plan(data: object) -> ProbePlan:
     peers = listed(record["peers"], "peers", MAX_ROWS)
     vantage = listed(record["vantage"], "vantage", MAX_ROWS)
     relays = listed(record["relays"], "relays", MAX_ROWS)
+    checks = tuple(_decode_check(check, i) for i, check in enumerate(listed(record["checks"], "checks", MAX_ROWS)))
+    if len({check.name for check in checks}) < len(checks):
+        raise WireError("checks", "each name may appear once")
     return ProbePlan(
         node=text_in(record, "node"),
         data_center=text_in(record, "data_center"),
@@ -120,6 +147,7 @@ def decode_plan(data: object) -> ProbePlan:
         contact=_short(record["contact"], "contact"),
         own_key=_key(record["own_key"], "own_key"),
         relays=tuple(_decode_relay(relay, i) for i, relay in enumerate(relays)),
+        checks=checks,
     )
 
 
@@ -151,6 +179,22 @@ def _decode_relay(data: object, i: int) -> PlanRelay:
         key_id=integer(record["key_id"], f"{name}.key_id", 0, MAX_KEY_ID),
         key=_key(record["key"], f"{name}.key"),
     )
+
+
+def _decode_check(data: object, i: int) -> PlanCheck:
+    name = f"checks[{i}]"
+    record = record_of(data, name, PlanCheck)
+    ports = listed(record["ports"], f"{name}.ports", MAX_CHECK_HOPS)
+    found = PlanCheck(
+        name=text_in(record, "name", name),
+        hosts=texts(record["hosts"], f"{name}.hosts"),
+        ports=tuple(integer(port, f"{name}.ports[{k}]", 1, 65_535) for k, port in enumerate(ports)),
+        reflector_port=integer(record["reflector_port"], f"{name}.reflector_port", 1, 65_535),
+        interval_us=integer(record["interval_us"], f"{name}.interval_us", 1_000, 3_600_000_000),
+    )
+    if not 0 < len(found.hosts) == len(found.ports):
+        raise WireError(f"{name}.hosts", f"must be as long as {name}.ports, and not empty", MAX_CHECK_HOPS)
+    return found
 
 
 def _decode_vantage(data: object, i: int) -> PlanVantage:

@@ -77,6 +77,16 @@ class ReflexEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What came back along a path that the plan wanted tried; probes closed in this interval."""
+
+    name: str
+    sent: int
+    received: int
+    rtt_min_us: int  # -1 when nothing was received
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeReport:
     """What one node measured in one interval. ``boot`` is new at every start; ``sequence`` rises by one per report."""
 
@@ -89,11 +99,12 @@ class ProbeReport:
     rows: ReportRows = field(default_factory=ReportRows)
     version: int = WIRE_VERSION
     reflexes: tuple[ReflexEvent, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
 
 
 def decode_report(data: object) -> ProbeReport:
     """Check and build a report from parsed JSON. Raises :class:`WireError`."""
-    record = record_of(data, "report", ProbeReport, {"reflexes": []})
+    record = record_of(data, "report", ProbeReport, {"reflexes": [], "checks": []})
     check_version(record)
     return ProbeReport(
         node=text_in(record, "node"),
@@ -104,7 +115,19 @@ def decode_report(data: object) -> ProbeReport:
         interval_us=integer(record["interval_us"], "interval_us", 0, 3_600_000_000),
         rows=_decode_rows(record["rows"]),
         reflexes=tuple(_reflex(r, i) for i, r in enumerate(listed(record["reflexes"], "reflexes", MAX_REFLEXES))),
+        checks=tuple(_check(c, i) for i, c in enumerate(listed(record["checks"], "checks", MAX_ROWS))),
     )
+
+
+def _check(data: object, i: int) -> CheckResult:
+    name = f"checks[{i}]"
+    record = record_of(data, name, CheckResult)
+    sent = integer(record["sent"], f"{name}.sent", 0, MAX_COUNT)
+    received = integer(record["received"], f"{name}.received", 0, sent)
+    rtt_min_us = integer(record["rtt_min_us"], f"{name}.rtt_min_us", -1, MAX_DELAY_US)
+    if (received == 0) != (rtt_min_us == -1):
+        raise WireError(f"{name}.rtt_min_us", "must be -1 exactly when nothing was received")
+    return CheckResult(text_in(record, "name", name), sent, received, rtt_min_us)
 
 
 def _reflex(data: object, i: int) -> ReflexEvent:

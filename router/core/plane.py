@@ -75,9 +75,10 @@ from router.core.model import (
     Micros,
     Node,
     NodeId,
+    Ramp,
     kind_of,
 )
-from router.core.ramp import RampBook
+from router.core.ramp import RampBook, World, plan_checks
 from router.core.rollup import ClosedBucket, RollUp
 from router.core.solve import Question, RouteLog, Switcher
 from router.core.survey import Window
@@ -255,7 +256,8 @@ class ControlPlane:
         """The probe plan of a node. Raises ``unknown_node``."""
         if node not in self._inventory.nodes:
             raise InputRejected("unknown_node", f"there is no node {node}", field="id")
-        return probe_plan(self._inventory, node, self.plan_version, now, self._attention)
+        found = probe_plan(self._inventory, node, self.plan_version, now, self._attention)
+        return replace(found, checks=plan_checks(self._inventory, self._health.current, self._ramps.tried, node))
 
     # --- hard state --------------------------------------------------------------------------------------------------
 
@@ -292,10 +294,20 @@ class ControlPlane:
                     self._drains[change.drain.id] = change.drain
                     self._drain_dials = tuple(dials(self._drains.values()))
                 case RampChanged():
-                    self._ramps.put(change.ramp, self._now)
+                    effects += self._climbed(change.ramp)
                 case _:
                     assert_never(change)
         return effects
+
+    def _climbed(self, ramp: Ramp) -> list[Effect]:
+        """Take a step of a ramp; who is to be tried by robots is in the probe plans."""
+        before = self._ramps.tried
+        self._ramps.put(ramp, self._now)
+        return [] if self._ramps.tried == before else self._replan()
+
+    def _replan(self) -> list[Effect]:
+        self._plan_count += 1
+        return [PlansChanged(tuple(self._inventory.nodes))]
 
     def _resources(self, change: ResourcesChanged) -> list[Effect]:
         before = self._inventory
@@ -309,8 +321,7 @@ class ControlPlane:
         effects: list[Effect] = []
         touched = any(isinstance(r, DataCenter | Node | Link) for r in change.upserts)
         if touched or any(kind in ("data-centers", "nodes", "links") for kind, _ in change.deletes):
-            self._plan_count += 1
-            effects.append(PlansChanged(tuple(self._inventory.nodes)))
+            effects += self._replan()
         return effects + self._want_solve()
 
     def _replace_inventory(self, inventory: Inventory) -> None:
@@ -351,6 +362,7 @@ class ControlPlane:
             self._fresh[evidence.source] = newest[-FRESH_KEPT:]
         self._health.observe(evidence, self._now)
         self._blame.reported(report, self._now)
+        self._ramps.reported(report, World(self._inventory, self._health.current, self._links), self._now)
         self._rolled.observe(report, self._inventory)
         self._nodes[node] = NodeStatus(self._now, report.plan_version, report.boot, report.sequence)
         return self._reflexes(node, report.reflexes)
@@ -539,8 +551,7 @@ class ControlPlane:
         if not differs(self._attention, newest):
             return []
         self._attention = newest
-        self._plan_count += 1
-        return [PlansChanged(tuple(self._inventory.nodes))]
+        return self._replan()
 
     def _solve_failed(self, event: SolveFailed) -> list[Effect]:
         if self._pending is None or event.generation != self._pending.generation:

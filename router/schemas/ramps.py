@@ -26,7 +26,7 @@ class RampBody(Body):
 class RobotBody(Body):
     """How one robot fared."""
 
-    errand: Annotated[str, Field(pattern=r"^(media|through|inward|outward)$", max_length=16)]
+    errand: Annotated[str, Field(pattern=r"^(direct|media|through|inward|outward)$", max_length=16)]
     passed: Flag
     detail: Text = ""
 

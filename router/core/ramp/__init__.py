@@ -5,6 +5,7 @@ the tests; ``judge`` what the evidence asks for; ``book`` all of it on each tick
 """
 
 from router.core.ramp.book import RampBook
+from router.core.ramp.checks import World, plan_checks
 from router.core.ramp.evidence import Evidence
 from router.core.ramp.judge import Outlook, errands, outlook
 from router.core.ramp.life import ADVANCES, RETURN_SHARE_PPM, RUNGS_PPM, TRANSITIONS, begin, step
@@ -17,8 +18,10 @@ __all__ = [
     "Evidence",
     "Outlook",
     "RampBook",
+    "World",
     "begin",
     "errands",
     "outlook",
+    "plan_checks",
     "step",
 ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from probes.wire import ProbeReport
 from router.core.dial import composed
 from router.core.messages import AdvanceRamp, Climbed, Effect, OpenRamp, Record
 from router.core.model import DataCenterId, Event, Intent, Inventory, Micros, Ramp, RampId, RampKind, RampState
+from router.core.ramp.checks import World, robots_of
 from router.core.ramp.evidence import Arm, Evidence
 from router.core.ramp.judge import RUNG_SESSIONS, Outlook, held, outlook
 from router.core.tables import Climb, Dial, View
@@ -52,6 +54,17 @@ class RampBook:
         for robot in event.robots:
             if robot.data_center in by_center:
                 self._evidence[by_center[robot.data_center]].take_robot(robot)
+
+    def reported(self, report: ProbeReport, world: World, now: Micros) -> None:
+        """Add what a probe report says about data centers that robots try."""
+        robots = robots_of(world, self.tried, report)
+        if robots:
+            self.observe(Climbed(robots=robots), now)
+
+    @property
+    def tried(self) -> tuple[DataCenterId, ...]:
+        """Data centers that robots try now; their paths are in the probe plans."""
+        return tuple(sorted(ramp.data_center for ramp in self._open() if ramp.state is RampState.SYNTHETIC))
 
     def drive(self, view: View, now: Micros) -> list[Effect]:
         """What all ramps want now."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from router.core.model import DataCenterId, Inventory, Micros, Ramp, RampState, Role
+from router.core.model import DataCenterId, Inventory, Micros, Ramp, RampState
+from router.core.ramp.checks import DIRECT, INWARD, OUTWARD, THROUGH, relaying
 from router.core.ramp.evidence import Arm, Evidence
 from router.core.ramp.life import RUNGS_PPM
 from router.core.ramp.sequential import upper_share
@@ -40,8 +41,6 @@ ROBOT_LIMIT = 0.02  # what the upper end of the interval of their failures must 
 ROBOT_Z = 3.0
 ROBOT_PATIENCE_US = 3_600_000_000
 
-MEDIA, THROUGH, INWARD, OUTWARD = "media", "through", "inward", "outward"
-
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
@@ -55,17 +54,17 @@ class Outlook:
 def errands(inventory: Inventory, data_center: DataCenterId) -> tuple[str, ...]:
     """What robots must have tried before a data center takes its first user.
 
-    ``media``: a session is set up there. ``through``: it is the relay between two others. ``inward`` and ``outward``:
-    it is reached, and reaches, over a relay. Those over relays only where somebody relays.
+    ``direct``: it is reached from, and reaches, every other. ``through``: it is the relay between two others.
+    ``inward`` and ``outward``: it is reached, and reaches, over a relay. Those over relays only where there are enough
+    of them: the last one of a path delivers. ``media``, a session that is set up there, counts where somebody tries it.
     """
-    center = inventory.data_centers[data_center]
-    relays = [dc for dc, nodes in inventory.nodes_by_data_center.items() if any(node.relay_port for node in nodes)]
-    others = len(inventory.data_centers) - 1
-    found = [MEDIA] if Role.EDGE in center.roles else []
-    if data_center in relays and others >= 2:
-        found.append(THROUGH)
-    if any(dc != data_center for dc in relays) and others >= 2:
-        found += [INWARD, OUTWARD]
+    relays, others = relaying(inventory), len(inventory.data_centers) - 1
+    beside = sum(dc != data_center for dc in relays)
+    found = [DIRECT] if others else []
+    if data_center in relays and beside and others >= 2:
+        found += [THROUGH, INWARD]
+    if beside >= 2:
+        found.append(OUTWARD)
     return tuple(found)
 
 

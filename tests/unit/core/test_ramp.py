@@ -236,8 +236,8 @@ def test_robots_that_fail_keep_every_user_out() -> None:
     desk.tick()
     desk.tick(11 * MINUTE)
     wanted = errands(desk.view.inventory, NEW)
-    assert wanted == ("media", "through", "inward", "outward")
-    fails = tuple(Robot(NEW, name, name == "media", "no answer over c-1") for name in wanted * 3)
+    assert wanted == ("direct", "through", "inward", "outward")
+    fails = tuple(Robot(NEW, name, name == "direct", "no answer over c-1") for name in wanted * 3)
     desk.book.observe(Climbed(robots=fails), desk.now)
     desk.tick()
     assert desk.ramp.state is RampState.ROLLED_BACK and desk.ramp.exposed == 0
