@@ -45,7 +45,7 @@ $(TFP)/.venv/.provider: $(BIN)/uv $(TFP)/requirements.txt $(TFP)/pyproject.toml
 terraform: $(TFP)/.venv/.provider  ## the Terraform provider, and a configuration that finds it (TF_CLI_CONFIG_FILE)
 	$(TFP)/.venv/bin/python deploy/terraform/tools/make_mirror.py var/terraform
 
-# The clouds' SDKs are big, so only what needs them installs them; Linode's is small and in the development lock.
+# Big SDKs of clouds: only what needs them installs them. Linode's is small and in the development lock.
 $(VENV)/.clouds: $(VENV)/.dev requirements/clouds.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/clouds.txt
 	@touch $@

@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.base import CloudProvider, NotConfigured
+from providers.gcp import Gcp, GcpConfig
 from providers.linode import Linode, LinodeConfig
 from providers.own import Own, OwnConfig
 from providers.vultr import Vultr, VultrConfig
 
 _ADAPTERS: dict[str, tuple[Any, Any, dict[str, str]]] = {
+    "gcp": (Gcp, GcpConfig, {"token": "GOOGLE_OAUTH_ACCESS_TOKEN"}),
     "linode": (Linode, LinodeConfig, {"token": "LINODE_TOKEN"}),
     "own": (Own, OwnConfig, {"token": "TENDRIL_OWN_TOKEN"}),
     "vultr": (Vultr, VultrConfig, {"api_key": "VULTR_API_KEY"}),
@@ -35,6 +37,7 @@ def open_provider(name: str, config: Mapping[str, object], environ: Mapping[str,
         raise NotConfigured(name, "open", f"there is no such adapter; there are {', '.join(adapter_names())}")
     adapter, settings, variables = _ADAPTERS[name]
     fields = {f.name: f for f in dataclasses.fields(settings) if f.name not in variables}
+    optional = {f.name for f in dataclasses.fields(settings) if f.default is not dataclasses.MISSING}
     hints = typing.get_type_hints(settings)
     values: dict[str, object] = {}
     for key, value in config.items():
@@ -45,9 +48,10 @@ def open_provider(name: str, config: Mapping[str, object], environ: Mapping[str,
         if key not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise NotConfigured(name, "open", f"setting {key} is missing")
     for key, variable in variables.items():
-        if not environ.get(variable):
+        if environ.get(variable):
+            values[key] = environ[variable]
+        elif key not in optional:
             raise NotConfigured(name, "open", f"the environment variable {variable} is not set")
-        values[key] = environ[variable]
     try:
         opened: CloudProvider = adapter(settings(**values))
     except ValueError as error:

@@ -22,11 +22,18 @@ def run(launches: int = LAUNCHES, only: str | None = None) -> bool:
 def missing(case: Case) -> str | None:
     """Return what a cloud's drill cannot do without on this machine."""
     for module in case.needs:
-        if importlib.util.find_spec(module.partition(".")[0]) is None:
+        if not _there(module):
             return f"the SDK ({module}) is not installed: make clouds"
     if case.spec is not None and not (SPECS / case.spec).exists():
         return f"../shared/specs/openapi/{case.spec} is absent"
     return None
+
+
+def _there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False
 
 
 def _case(name: str, case: Case, launches: int) -> bool:

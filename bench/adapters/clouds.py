@@ -12,6 +12,7 @@ from bench.adapters.drill import DEPLOYMENT
 from providers.adapters import open_provider
 from providers.base import CloudProvider
 from providers.fake import described, shapes
+from providers.fake.gcp import GcpCloud
 from providers.fake.linode import LinodeCloud
 from providers.fake.own import OwnCloud
 from providers.fake.server import Cloud, Description, FakeCloud, Schedule, never
@@ -20,6 +21,16 @@ from providers.labels import words_of
 
 SPECS = Path(__file__).parents[2].parent / "shared" / "specs" / "openapi"
 TOKEN = "a-token"
+_ZONE = "/projects/{project}/zones/{zone}"
+_GCP = (
+    "/projects/{project}/regions",
+    "/projects/{project}/regions/{region}",
+    "/projects/{project}/aggregated/instances",
+    f"{_ZONE}/machineTypes",
+    f"{_ZONE}/instances",
+    f"{_ZONE}/instances/{{instance}}",
+    f"{_ZONE}/operations/{{operation}}/wait",
+)
 _LINODE = ("/regions", "/linode/types", "/linode/instances", "/linode/instances/{linodeId}")
 
 
@@ -50,7 +61,25 @@ def _linode() -> Description:
     return described.openapi(SPECS / "linode-4.151.1.openapi.json.gz", "/v4", _LINODE)
 
 
+def _gcp() -> Description:
+    return described.openapi(SPECS / "gcp-compute-v1.openapi.json.gz", "/compute/v1", _GCP)
+
+
 CASES: Mapping[str, Case] = {
+    "gcp": Case(
+        cloud=lambda launches: GcpCloud(TOKEN),
+        description=_gcp,
+        described_by="OpenAPI of Compute Engine v1",
+        settings=lambda url: {"base_url": url, "project": "lab", "prices": {"e2-standard-2": 67_006}},
+        variables=("GOOGLE_OAUTH_ACCESS_TOKEN",),
+        cloud_region="europe-west3",
+        size="e2-standard-2",
+        theirs=lambda cloud, tags: cloud.add("theirs", tags),
+        unknown_id="us-east1-b/nobody",
+        name="gcp",
+        needs=("google.cloud.compute_v1",),
+        spec="gcp-compute-v1.openapi.json.gz",
+    ),
     "linode": Case(
         cloud=lambda launches: LinodeCloud(TOKEN),
         description=_linode,

@@ -51,6 +51,8 @@ class Described:
             return [f"{request.method} {request.path}: no such operation"]
         faults = []
         for name, value in request.query.items():
+            if name == "$alt":  # Google's clients say how they want enums; no description of theirs mentions it
+                continue
             if found.query is not None and name not in found.query:
                 faults.append(f"{request.method} {request.path}: no parameter {name}")
             elif found.query is not None:
@@ -111,12 +113,15 @@ def _operation(document: Mapping[str, Any], prefix: str, template: str, method: 
     responses = {status: _resolved(document, r) for status, r in row["responses"].items()}
     body = _resolved(document, row["requestBody"]) if "requestBody" in row else None
     pattern = re.sub(r"\\{(\w+)\\}", r"[^/]+", re.escape(template))
+    replies = {status: _schema(r) for status, r in responses.items()}
+    if set(replies) == {"200"}:  # a document that describes no refusal at all
+        replies["default"] = {"type": "object"}
     return Operation(
         method=method.upper(),
         path=re.compile(f"^{re.escape(prefix)}{pattern}$"),
         request=None if body is None else _schema(body),
         query={p["name"]: p["schema"] for p in parameters if p["in"] == "query"},
-        replies={status: _schema(r) for status, r in responses.items()},
+        replies=replies,
     )
 
 

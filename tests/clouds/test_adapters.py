@@ -252,9 +252,10 @@ def test_no_error_shows_a_secret(name: str) -> None:
         def echo(request: Request) -> Reply:
             if not fake.cloud.creates(request):
                 return answer(request)
-            script = request.body.get("user_data") or request.body["metadata"]["user_data"]
+            metadata = request.body.get("metadata", {})
+            script = request.body.get("user_data") or metadata.get("user_data") or metadata["items"][0]["value"]
             said = f"{script} {request.headers['authorization']}"
-            return Reply(400, {"error": said, "errors": [{"reason": said}]})
+            return Reply(400, {"error": {"message": said}, "errors": [{"reason": said}]})
 
         fake.cloud.answer = echo  # type: ignore[method-assign]
         with pytest.raises(CloudError) as caught:
