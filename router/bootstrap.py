@@ -77,6 +77,7 @@ def build(settings: Settings) -> App:
         agent_silence_us=settings.agent_lease_s * 1_000_000,
         patience_us=max(settings.agent_lease_s, settings.session_lease_s) * 1_000_000,
         move_lease_us=settings.move_deadline_s * 1_000_000,
+        practice=settings.practice,
         webhooks=OutboxOptions(
             settings.webhook_timeout_s, settings.webhook_networks, settings.webhook_disable_after_h * 3_600_000_000
         ),

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from router.core.drain import Calendar, read_calendar
 from router.core.errors import InputRejected
 
 PREFIX = "TENDRIL_"
@@ -87,6 +88,16 @@ class Settings(BaseSettings):
         description="How long an agent may be silent before no session is given to it; at most `agent_lease_s` counts",
     )
 
+    practice_drains: str = Field(
+        default="",
+        max_length=4_096,
+        description="Drains that are practised for half an hour every week, in UTC, such as "
+        "`tue 03:30 data_center=gcp-ams; wed 04:00 provider=oracle,region=fra`",
+    )
+    practice_blocked: str = Field(
+        default="", max_length=4_096, description="When no practice may run, such as `fri 16:00 - mon 06:00`, in UTC"
+    )
+
     webhook_allow_networks: str = Field(
         default="",
         max_length=4_096,
@@ -136,6 +147,15 @@ class Settings(BaseSettings):
             raise PydanticCustomError("networks", "must be networks such as 10.2.0.0/16, divided by commas") from error
         return value
 
+    @field_validator("practice_drains", "practice_blocked")
+    @classmethod
+    def _practice(cls, value: str, info: ValidationInfo) -> str:
+        try:
+            read_calendar(value, "") if info.field_name == "practice_drains" else read_calendar("", value)
+        except ValueError as error:
+            raise PydanticCustomError("calendar", "{rule}", {"rule": str(error)}) from error
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str) -> str:
@@ -159,6 +179,11 @@ class Settings(BaseSettings):
     def webhook_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The networks of ``webhook_allow_networks``."""
         return _networks_in(self.webhook_allow_networks)
+
+    @property
+    def practice(self) -> Calendar:
+        """The calendar of ``practice_drains`` and ``practice_blocked``."""
+        return read_calendar(self.practice_drains, self.practice_blocked)
 
     def shown(self) -> dict[str, Any]:
         """All settings for people's eyes, secrets struck out."""

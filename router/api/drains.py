@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from router.api.gate import OPERATOR, VIEWER, Endpoint, actor_of, runtime_of
 from router.api.problems import of_error
-from router.api.reply import After, Limit, PathId, listing, reply
+from router.api.reply import After, Limit, PathId, reply
 from router.core import drain as drains
 from router.core.errors import InputRejected, Unsafe
 from router.core.model import DataCenterId, Drain, DrainId, Intent
@@ -26,6 +26,7 @@ from router.schemas.drains import (
     UndoBody,
     drain_json,
     plan_json,
+    practice_json,
     refusals_json,
 )
 from router.store import Store
@@ -69,13 +70,15 @@ async def open_drain(request: Request, body: DrainBody) -> Response:
 
 @endpoints.get("/drains", response_model=DrainList, dependencies=[Depends(VIEWER)])
 async def list_drains(request: Request, limit: Limit = 1_000, after: After = None) -> Response:
-    """List drains, newest first."""
-    view = runtime_of(request).view
+    """List drains, newest first, and when the calendar practises which."""
+    runtime = runtime_of(request)
+    view, calendar = runtime.view, runtime.options.practice
     newest = sorted(view.drains.values(), key=lambda drain: (-drain.created_at, drain.id))
     place = next((i + 1 for i, drain in enumerate(newest) if drain.id == after), 0)
     cut = newest[place : place + limit]
     more = cut[-1].id if len(newest) > place + limit else None
-    return listing([_shown(view, drain) for drain in cut], more)
+    practices = [practice_json(practice, runtime.now()) for practice in calendar.practices]
+    return reply({"items": [_shown(view, drain) for drain in cut], "next": more, "practices": practices})
 
 
 @endpoints.get("/drains/{id}", response_model=DrainAnswer, dependencies=[Depends(VIEWER)])

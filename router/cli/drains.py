@@ -146,13 +146,17 @@ def drains(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Print all drains with their progress."""
+    """Print all drains with their progress, and when the calendar practises which."""
     with connect(url, key) as client:
         if watch:
             drain_progress.follow(client)
             return
-        found = client.drains()
-    show.rows(output, {"items": found}, _COLUMNS, (_line(drain) for drain in found))
+        found, practices = client.drains(), client.practices()
+    show.rows(output, {"items": found, "practices": practices}, _COLUMNS, (_line(drain) for drain in found))
+    if output is Format.TABLE and practices:
+        columns = ("practised every", "selector", "next")
+        lines = ((one["at"], one["selector"], show.moment(one["next_at"])) for one in practices)
+        show.rows(output, {}, columns, lines)
 
 
 _COLUMNS = (

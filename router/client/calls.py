@@ -263,6 +263,10 @@ class Client:
         """Return all drains, newest first."""
         return self.pages("/v1/drains")
 
+    def practices(self) -> list[Json]:
+        """Return the drains that are practised every week."""
+        return list(self.call("GET", "/v1/drains?limit=1")["practices"])
+
     def ramps(self) -> list[Json]:
         """Return all ramps, newest first."""
         return self.pages("/v1/ramps")

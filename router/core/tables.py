@@ -259,6 +259,7 @@ class DrainProgress:
     rate_per_s: float  # sessions that left per second, over about the last minute
     eta_s: int | None  # None: at this rate never
     blocked_by: tuple[str, ...] = ()
+    before: Mapping[DataCenterId, OutcomeCount] = field(default_factory=dict)  # of its receivers, when it began
 
 
 @dataclass(frozen=True, slots=True)

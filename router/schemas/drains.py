@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from router.core.drain import DrainPlan, DrainRequest, Refusal, Shift
+from router.core.drain import DrainPlan, DrainRequest, Practice, Refusal, Shift, in_words, next_at
 from router.core.model import (
     ID_REGEX,
     DataCenterId,
@@ -16,6 +16,7 @@ from router.core.model import (
     DrainMode,
     DrainOrigin,
     DrainState,
+    Micros,
     NodeId,
     ProviderId,
     RegionId,
@@ -208,11 +209,26 @@ class DrainAnswer(Answer):
     outcome: str
 
 
+class PracticeAnswer(Answer):
+    """A drain that is practised every week."""
+
+    selector: str
+    at: str
+    next_at: str
+
+
 class DrainList(Answer):
-    """One page of drains, newest first."""
+    """One page of drains, newest first, and what the calendar says."""
 
     items: list[DrainAnswer]
     next: str | None
+    practices: list[PracticeAnswer]
+
+
+def practice_json(practice: Practice, now: Micros) -> dict[str, object]:
+    """A practice of the calendar and when it is due next."""
+    at, due = f"{in_words(practice.minute)} UTC", next_at(practice, now)
+    return {"selector": selector_text(practice.selector), "at": at, "next_at": rfc3339(due)}
 
 
 class DrainPlanAnswer(Answer):

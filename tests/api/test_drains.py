@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.api.conftest import Json, World
+from tests.api.conftest import Json, World, running
 from tests.api.test_ramps import until
 
 
@@ -112,3 +114,10 @@ async def test_unknown_drains_are_404(bare: World) -> None:
     for method, path in (("GET", ""), ("POST", "/pause"), ("POST", "/resume"), ("POST", "/undo")):
         refused = await bare.call(method, f"/v1/drains/d-nothing{path}", status=404)
         assert refused["code"] == "unknown_drain"
+
+
+async def test_the_list_says_what_is_practised_when(tmp_path: Path) -> None:
+    async with running(tmp_path, practice_drains="tue 03:30 data_center=gcp-ams") as world:
+        (one,) = (await world.get("/v1/drains"))["practices"]
+        assert (one["selector"], one["at"]) == ("data_center=gcp-ams", "tue 03:30 UTC")
+        assert "T03:30:00" in one["next_at"]

@@ -110,3 +110,14 @@ def test_the_schema_describes_every_setting() -> None:
     assert all(part.get("description") for part in schema["properties"].values())
     assert schema["additionalProperties"] is False
     json.dumps(schema)
+
+
+def test_practice_drains_are_checked_where_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENDRIL_PRACTICE_DRAINS", "tue 03:30 data_center=gcp-ams")
+    settings = load(practice_blocked="fri 16:00 - mon 06:00")
+    assert [practice.minute for practice in settings.practice.practices] == [1_650] and len(
+        settings.practice.blocked
+    ) == 2
+    monkeypatch.setenv("TENDRIL_PRACTICE_DRAINS", "sometimes")
+    error = refused()
+    assert error.field == "practice_drains" and "must be like 'tue 03:30 data_center=ID'" in error.message

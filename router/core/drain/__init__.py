@@ -10,6 +10,7 @@ say.
 
 from router.core.drain.automatic import refusal
 from router.core.drain.book import DrainBook, Outcome
+from router.core.drain.calendar import in_words, next_at, read_calendar
 from router.core.drain.comeback import comeback
 from router.core.drain.drive import drive
 from router.core.drain.opening import open_drain, taken_over
@@ -43,11 +44,14 @@ __all__ = [
     "dials",
     "drive",
     "in_force",
+    "in_words",
+    "next_at",
     "node_intents",
     "on_tick",
     "open_drain",
     "pause",
     "preflight",
+    "read_calendar",
     "refusal",
     "resume",
     "returning",

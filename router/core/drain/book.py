@@ -6,7 +6,9 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from router.core.blame.outcomes import OutcomeCount
 from router.core.drain.drive import held_agents
+from router.core.drain.gates import outcomes_before
 from router.core.drain.roads import routes_through
 from router.core.drain.states import FINISHED, RUNNING
 from router.core.drain.targets import in_force
@@ -36,6 +38,7 @@ class DrainBook:
         self.progress: Mapping[DrainId, DrainProgress] = {}
         self._before: Mapping[DrainId, DrainProgress] = {}
         self._told: dict[str, str] = {}
+        self._outcomes_before: dict[DrainId, Mapping[DataCenterId, OutcomeCount]] = {}
 
     def note_move(self, place: DataCenterId | NodeId, outcome: Outcome) -> bool:
         """Take in how a round of moves went; returns whether it was news."""
@@ -55,8 +58,10 @@ class DrainBook:
             if in_force(drain) and drain.state not in FINISHED:
                 samples = self._samples.setdefault(id, deque(maxlen=SAMPLES))
                 samples.append((now, self._left(view, drain)))
+                self._outcomes_before.setdefault(id, outcomes_before(view, drain))
                 found[id] = self._progress(view, drain, samples, now)
         self._samples = {id: self._samples[id] for id in found}
+        self._outcomes_before = {id: self._outcomes_before[id] for id in found}
         self._before, self.progress = self.progress, found
 
     def expiry(self, drain: Drain, now: Micros) -> str:
@@ -91,7 +96,8 @@ class DrainBook:
         eta = 0 if not left else round(left / rate) if rate > 0 else None
         if held:
             eta = _agents_eta(drain, eta, now)
-        return DrainProgress(left, held, round(rate, 2), eta, tuple(self._blocked(view, drain, left, held, now)))
+        blocked, before = tuple(self._blocked(view, drain, left, held, now)), self._outcomes_before[drain.id]
+        return DrainProgress(left, held, round(rate, 2), eta, blocked, before)
 
     def _blocked(self, view: View, drain: Drain, left: int, held: int, now: Micros) -> Iterator[str]:
         if drain.state is DrainState.PAUSED:

@@ -190,8 +190,8 @@ export type DrainBody = {
   stage_s?: number | null
 }
 
-/** One page of drains, newest first. */
-export type DrainList = { items: DrainAnswer[]; next: string | null }
+/** One page of drains, newest first, and what the calendar says. */
+export type DrainList = { items: DrainAnswer[]; next: string | null; practices: PracticeAnswer[] }
 
 /** How a drain treats live sessions. */
 export type DrainMode = "soft" | "hard" | "emergency"
@@ -433,6 +433,9 @@ export type Path = {
   metric_us: number
   age_ms: number | null
 }
+
+/** A drain that is practised every week. */
+export type PracticeAnswer = { selector: string; at: string; next_at: string }
 
 /** Round trips of a step in ms: the least exactly, the others within 1 %. */
 export type Quantiles = { min: number; p50: number; p95: number; max: number }
