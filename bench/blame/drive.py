@@ -45,10 +45,10 @@ class Told:
         return self.probes * PROBE_BYTES
 
 
-def drive(world: World, faults: Sequence[Fault], until_s: float, evening: bool = False) -> Told:
+def drive(world: World, faults: Sequence[Fault], until_s: float, evening: bool = False, starved: bool = False) -> Told:
     """Run a world until a moment; verdicts are asked for once a second."""
     placed = [place_fault(world, fault, i) for i, fault in enumerate(faults)]
-    physics, book, told = Physics(world, placed, evening), BlameBook(world.inventory), Told(faults)
+    physics, book, told = Physics(world, placed, evening, starved), BlameBook(world.inventory), Told(faults)
     started = time.perf_counter()
     for step in range(int(until_s / STEP_S)):
         now_s = step * STEP_S

@@ -8,10 +8,12 @@ import numpy as np
 
 from bench.blame.faults import Placed
 from bench.blame.world import F, I, World
+from router.core.attention import Pairs, is_due
 from router.core.blame import BlameBook, Outcome
 
 STEP_S = 0.5
 PROBE_BYTES = 2 * (44 + 28)  # a STAMP packet there and one back, with UDP and IP
+PLAN_S = 1.5  # from a revision until nodes probe by it: they fetch it with the answer to their next report
 WANTED = 4  # probes a second on a pair that is asked for
 EVENING_S = 5_400.0  # of the congestion's rise and fall
 
@@ -19,8 +21,8 @@ EVENING_S = 5_400.0  # of the congestion's rise and fall
 class Physics:
     """The moving parts; one random stream, so that a seed is a history."""
 
-    def __init__(self, world: World, placed: Sequence[Placed], evening: bool) -> None:
-        self.world, self.placed = world, placed
+    def __init__(self, world: World, placed: Sequence[Placed], evening: bool = False, starved: bool = False) -> None:
+        self.world, self.placed, self.starved = world, placed, starved
         rng = self.rng = np.random.default_rng([world.seed, 2])
         n, isps, groups = len(world.dcs), len(world.isps), len(world.groups.isp)
         self.base_loss = rng.lognormal(np.log(4e-4), 1.0, (n, n))
@@ -34,6 +36,7 @@ class Physics:
         self.people = world.groups.people * rng.uniform(0.8, 1.2, groups)
         self.own_bad = rng.poisson(0.012 * self.people).astype(np.float64)  # people with a bad network of their own
         self.hiccup_until = np.zeros(len(world.nodes))
+        self.stalled_until = np.zeros(len(world.nodes))
         self.late: list[tuple[float, int, I, I, I]] = []
         self.late_people: list[tuple[float, Outcome]] = []
         self.peers = [
@@ -42,6 +45,10 @@ class Physics:
         self.rows_of = [np.flatnonzero(world.pairs.source == a) for a in range(len(world.nodes))]
         self.phase = rng.integers(0, 4, len(world.pairs.source))
         self.probes = 0
+        self.asked: Pairs = ()  # by the last revision of the plans
+        self.hot: Pairs = ()  # by the plan that nodes have
+        self.plans: list[tuple[float, Pairs]] = []
+        self.revised_s = -1e9
 
     # --- what is ---
 
@@ -99,8 +106,8 @@ class Physics:
         second = int(now_s)
         sent = (turn & ((second + self.phase) % pairs.every == 0)).astype(np.int64)
         u, v = world.home[pairs.source], world.home[pairs.peer]
-        for a, b in book.wanted:  # the localiser may ask for more probes of a pair, as hot as a link that carries calls
-            i, j = world.dcs.index(a), world.dcs.index(b)
+        for one, other in self._asked(now_s, book):  # as hot as a link that carries calls
+            i, j = world.dcs.index(one), world.dcs.index(other)
             sent += WANTED * turn * (((u == i) & (v == j)) | ((u == j) & (v == i)))
         way = np.where(pairs.sibling, 1e-4, loss[u, v])
         way_back = np.where(pairs.sibling, 1e-4, loss[v, u])
@@ -109,8 +116,11 @@ class Physics:
         start = rng.random(len(hiccup)) < STEP_S / 7_200
         self.hiccup_until[start] = now_s + rng.uniform(0.5, 2.5, int(start.sum()))
         good = np.where(hiccup[pairs.source], good * 0.5, good)
+        stalled = self._stalls(now_s)
+        waits = rng.uniform(5, 250, len(sent)) * (stalled[pairs.source] + stalled[pairs.peer])
+        good = good * (1 - 0.15 * stalled[pairs.source]) * (1 - 0.15 * stalled[pairs.peer])
         received = rng.binomial(sent, good)
-        trip = pairs.base_ms + delay[u, v] + late + rng.exponential(0.6, len(sent))
+        trip = pairs.base_ms + delay[u, v] + late + waits + rng.exponential(0.6, len(sent))
         rtt = np.where(received > 0, trip * 1000, -1).astype(np.int64)
         self.probes += int(sent.sum())
         # A report takes the same network home: where nine in ten packets are lost, TCP gets nothing through.
@@ -121,12 +131,28 @@ class Physics:
             rows = self.rows_of[a]
             if not sent[rows].any() or rng.random() < 0.01 or (honest[a] and mean_bad[a] > 0.85):
                 continue
-            when = now_s + (float(rng.uniform(0.5, 2.0)) if rng.random() < 0.05 else 0.0)
+            when = now_s + (float(rng.uniform(0.5, 2.0)) if rng.random() < 0.05 + 0.6 * stalled[a] else 0.0)
             self.late.append((when, a, sent[rows], received[rows], rtt[rows]))
         due = [item for item in self.late if item[0] <= now_s]
         self.late = [item for item in self.late if item[0] > now_s]
         for _, a, s, r, t in due:
             book.observe_probes(world.nodes[a], self.peers[a], s, r, t, round(now_s * 1e6))
+
+    def _stalls(self, now_s: float) -> F:
+        """Which nodes get no processor now, if all run on one machine that has too few: some, for some seconds."""
+        if self.starved and self.rng.random() < STEP_S / 4:
+            hit = self.rng.random(len(self.stalled_until)) < self.rng.uniform(0.1, 0.8)
+            self.stalled_until[hit] = now_s + self.rng.uniform(0.5, 3.0, int(hit.sum()))
+        return (self.stalled_until > now_s).astype(np.float64)
+
+    def _asked(self, now_s: float, book: BlameBook) -> Pairs:
+        """Pairs that are probed harder because the localiser asked for it, once nodes have heard of it."""
+        if book.wanted != self.asked and is_due(int(1e6 * (now_s - self.revised_s)), self.asked, book.wanted):
+            self.revised_s, self.asked = now_s, book.wanted
+            self.plans.append((now_s + PLAN_S, book.wanted))
+        while self.plans and self.plans[0][0] <= now_s:
+            self.hot = self.plans.pop(0)[1]
+        return self.hot
 
     def _broken_probers(self) -> list[int]:
         return [
@@ -141,7 +167,8 @@ class Physics:
         over = np.where(groups.relay >= 0, groups.relay, edge)
         way = 1 - (1 - loss[edge, over] * (over != edge)) * (1 - loss[over, groups.hub] * (over != groups.hub))
         all_lost = 1 - (1 - way) * (1 - isp_loss[groups.isp]) * (1 - lost)
-        share = 1 - (1 - _is_heard(all_lost, slow)) * (1 - drops)
+        stalled = (self.stalled_until > now_s)[groups.node] * 0.2
+        share = 1 - (1 - _is_heard(all_lost, slow)) * (1 - drops) * (1 - stalled)
         turn = groups.node % 4 == int(now_s / STEP_S) % 4  # media nodes speak every two seconds
         count = rng.poisson(self.people)
         bad = np.minimum(count, rng.binomial(count, np.clip(share, 0, 1)) + self.own_bad.astype(np.int64))

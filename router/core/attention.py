@@ -6,7 +6,7 @@
 
 The weight counts what a wrong belief would touch: a session weighs as much as ``SESSION_PAIRS`` pairs without one. It
 is rounded to powers of two, and plans are made anew only when that matters (:func:`differs`), at most every
-``REVISED_US``: every revision is a plan that each node fetches.
+``REVISED_US`` (:func:`is_due`): every revision is a plan that each node fetches.
 
 What reading a link would save by :mod:`router.core.explore` is not part of this: that takes several solves, and belongs
 to whoever cannot probe every link. Here every pair of data centers is probed, and these are shares of what is beyond
@@ -26,11 +26,14 @@ from router.core.model import DataCenterId, Flow, Inventory, Micros, TrafficClas
 from router.core.tables import DIRECT, F64, I64, U8, RouteTable
 
 REVISED_US = 30_000_000  # seldom enough that fetching plans costs nothing, soon enough for where sessions go
+SUSPECTED_US = 5_000_000  # while a new pair is suspected: what its probes would tell is needed within seconds
 HOT, WARM, COLD = 0, 1, 2
 TIERS = ("hot", "warm", "cold")
 SESSION_PAIRS = 100
 MATERIAL = 0.05  # of the links with another tier or weight; a link that becomes hot always matters
 COUNTED_CONTEXTS = 2  # the first ones: classes without a policy, whose routes are much alike
+
+Pairs = Sequence[tuple[DataCenterId, DataCenterId]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +59,7 @@ def attention(
     flows: Mapping[Flow, int],
     table: RouteTable,
     now: Micros,
-    suspected: Sequence[tuple[DataCenterId, DataCenterId]] = (),
+    suspected: Pairs = (),
 ) -> Attention:
     """What the routes in force and the sessions on them ask for.
 
@@ -80,6 +83,11 @@ def attention(
     value = SESSION_PAIRS * sessions + pairs + spare
     weight = np.minimum(MAX_WEIGHT, np.where(value > 0, np.exp2(np.rint(np.log2(np.maximum(value, 1.0)))), 0.0))
     return Attention(now, tuple(inventory.data_centers), inventory.transports, tier, weight.astype(np.int64))
+
+
+def is_due(passed_us: int, asked: Pairs, wanted: Pairs) -> bool:
+    """Whether plans may be made anew: ``asked`` pairs were suspected when that was last done, ``wanted`` are now."""
+    return passed_us >= (SUSPECTED_US if set(wanted) - set(asked) else REVISED_US)
 
 
 def differs(before: Attention | None, after: Attention) -> bool:

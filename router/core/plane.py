@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TypeVar, assert_never
 
 from probes.wire import ProbePlan, ReflexEvent
-from router.core.attention import REVISED_US, Attention, attention, differs
+from router.core.attention import Attention, Pairs, attention, differs, is_due
 from router.core.blame import Case
 from router.core.blame.desk import BlameDesk
 from router.core.brake import Brake
@@ -135,6 +135,7 @@ class ControlPlane:
         self._load = LoadBook(damping)
         self._attention: Attention | None = None  # of the probe plans
         self._attended_at: Micros = 0
+        self._suspected: Pairs = ()  # at that time
         self._fresh: dict[int, tuple[FreshRow, ...]] = {}
         self._refused: dict[str, int] = {}
         self._clients = ClientBook()
@@ -160,7 +161,7 @@ class ControlPlane:
             case Observed() | Climbed():
                 return self._saw(event)
             case Judged() | JudgeFailed():
-                return self._blame.answered(event, self._unreliable, self._now)
+                return self._blame.answered(event, self._unreliable, self._now) + self._attend()
             case Committed():
                 return self._committed(event.changes)
             case CountersLoaded():
@@ -544,10 +545,10 @@ class ControlPlane:
 
     def _attend(self) -> list[Effect]:
         """Make the probe plans anew when other links deserve the probes; not often."""
-        if self._table is None or self._now - self._attended_at < REVISED_US:
+        if self._table is None or not is_due(self._now - self._attended_at, self._suspected, self._blame.wanted):
             return []
-        self._attended_at = self._now
-        newest = attention(self._inventory, self._load.flows, self._table, self._now, self._blame.wanted)
+        self._attended_at, self._suspected = self._now, self._blame.wanted
+        newest = attention(self._inventory, self._load.flows, self._table, self._now, self._suspected)
         if not differs(self._attention, newest):
             return []
         self._attention = newest

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from router.core.blame.cells import Cells
+from router.core.blame.cells import CARRIES, PERHAPS, SERVES, Cells
 from router.core.blame.components import Atlas, signature
 from router.core.blame.evidence import Weighed, evidence_of, weigh
 from router.core.blame.infer import Case, Finding, Judgement
@@ -38,6 +38,9 @@ LEAVE_US = 6_000_000  # three windows: as long as it takes to act
 ABSORB_US = 600_000_000  # a way or a client network that stays bad for so long is what is usual now
 SETTLE_US = 32_000_000  # after a start nothing is blamed: there is no baseline to be worse than
 FREEZE_US = 10_000_000  # how long everything must be well again before automation goes on
+NOISE_US = 30_000_000  # how long noise is remembered that was everywhere (1/e)
+LASTING = 3  # judgements in a row that must hear it
+FORGOTTEN, DROWNED = 0.02, 0.2  # shares: as quiet as ever; so loud that automation must not act on anything
 MOST_WANTED = 24  # pairs of data centers that are probed harder to tell two suspects apart
 _FADING = (ComponentKind.TRANSIT, ComponentKind.CLIENT_ISP)
 
@@ -52,6 +55,10 @@ class BlameBook:
         self._sure_since: dict[Component, Micros] = {}
         self._found_at: dict[Component, Micros] = {}
         self._dark_at: Micros = 0
+        self._left: list[tuple[float, float]] = []  # what the last judgements left unexplained everywhere
+        self._lasting = (0.0, 0.0)  # the least of it: of probes, of sessions
+        self._lately = (0.0, 0.0)  # the same, as it is remembered
+        self._judged_at: Micros = 0
         self._number = 0
         self.pending: Case | None = None  # what the outstanding judgement is about
         self.wanted: tuple[tuple[DataCenterId, DataCenterId], ...] = ()
@@ -153,8 +160,12 @@ class BlameBook:
         if one.group:
             near.update(atlas.client(one.group, at.provider))
             parts |= dict.fromkeys(atlas.client(one.group, at.provider), at.data_center)
-        far = {part: 1 for part in parts if part not in near}
-        return self._cells.add(key, 1, tuple((part, parts[part], far.get(part, 0)) for part in sorted(parts)))
+        role = {part: CARRIES for part in parts if part not in near}
+        if one.node is None:
+            perhaps = {part: group for part in atlas.nodes_of.get(one.edge, ()) if part not in parts}
+            parts |= perhaps
+            role |= dict.fromkeys(perhaps, PERHAPS)
+        return self._cells.add(key, 1, tuple((part, parts[part], role.get(part, SERVES)) for part in sorted(parts)))
 
     def _vantage(self, group: str) -> int:
         return len(self._atlas.data_centers) + self._groups.setdefault(group, len(self._groups))
@@ -176,7 +187,7 @@ class BlameBook:
         if now - self._began_at < SETTLE_US:
             return None
         self._number += 1
-        cell, component, vantage, far = cells.entries()
+        cell, component, vantage, role = cells.entries()
         size, held = cells.count, cells.counts
         self.pending = Case(
             number=self._number,
@@ -186,7 +197,7 @@ class BlameBook:
             cell=cell.copy(),
             component=component.copy(),
             vantage=vantage.copy(),
-            far=far == 1,
+            role=role.copy(),
             vantage_provider=(*self._atlas.providers, *self._groups),
             kind=cells.kind[:size].copy(),
             baseline=cells.baseline[:size].copy(),
@@ -203,12 +214,15 @@ class BlameBook:
         if self.pending is None or judgement.number != self.pending.number:
             return [], []
         self.pending = None
-        reason = self._freeze(judgement.dark or frozen, now)
+        self._remember(judgement)
+        reason = self._freeze(judgement.dark or frozen or self._drowned(), now)
         before = {v.component: v for v in self.current.verdicts}
         after: dict[Component, Verdict] = {}
         if not reason:
             for finding in judgement.findings:
-                verdict = self._verdict(finding, weigh(judgement.case, finding), before, now)
+                verdict = self._verdict(
+                    finding, weigh(judgement.case, finding, judgement.findings, self._lately), before, now
+                )
                 if verdict is not None:
                     after[verdict.component] = verdict
         for name, old in before.items():
@@ -222,6 +236,23 @@ class BlameBook:
         self.wanted = () if reason else self._splitting(judgement)
         began = [v for v in order if v.component not in before]
         return began, [old for name, old in before.items() if name not in after]
+
+    def _remember(self, judgement: Judgement) -> None:
+        """Keep in mind what was bad everywhere: heard once it lasts, and forgotten slowly, for it comes in waves."""
+        self._left = [*self._left, judgement.left][-LASTING:]
+        passed = max(0, judgement.at - self._judged_at)
+        keep, self._judged_at = float(np.exp(-passed / NOISE_US)), judgement.at
+        lasting = [min(left[kind] for left in self._left) if len(self._left) == LASTING else 0.0 for kind in range(2)]
+        self._lasting = lasting[0], lasting[1]
+        kept = [max(now, keep * held) for now, held in zip(lasting, self._lately, strict=True)]
+        self._lately = kept[0] if kept[0] > FORGOTTEN else 0.0, kept[1] if kept[1] > FORGOTTEN else 0.0
+
+    def _drowned(self) -> str:
+        """Why nobody can be told from the noise; empty if it is not that loud."""
+        for what, share in zip(("probes", "sessions"), self._lasting, strict=True):
+            if share > DROWNED:
+                return f"{100 * share:.0f} % of {what} are bad everywhere, whatever they cross"
+        return ""
 
     def _freeze(self, reason: str, now: Micros) -> str:
         if reason:
@@ -244,7 +275,7 @@ class BlameBook:
             self._sure_since.setdefault(name, now)
         else:
             self._sure_since.pop(name, None)
-        windows = 1 + (now - self._sure_since[name]) // WINDOW_US if name in self._sure_since else 0
+        windows = self._windows(name, evidence.newest_at, before)
         return Verdict(
             component=name,
             confidence_ppm=sure,
@@ -256,6 +287,13 @@ class BlameBook:
             expires_at=max(expires, before[name].expires_at) if name in before else expires,
             text=sentence(self._inventory, name, evidence, sure >= SURE_PPM),
         )
+
+    def _windows(self, name: Component, heard_at: Micros, before: dict[Component, Verdict]) -> int:
+        """Windows in a row; one counts if something bad was seen in it or later: one burst is not three windows."""
+        if name not in self._sure_since:
+            return 0
+        known = before[name].windows if name in before else 0
+        return max(known, 1 + max(0, heard_at - self._sure_since[name]) // WINDOW_US)
 
     def _stays(self, case: Case, old: Verdict, now: Micros) -> bool:
         """Whether a verdict that was not found again is kept for a while."""

@@ -28,6 +28,10 @@ SLOW_US, SLOW_SHARE = 20_000, 0.25  # slower than usual by this much is heard (I
 NEVER = np.iinfo(np.int64).max // 4
 NOTHING_LEFT = 0.02  # observations; a session cell with less is given back
 
+SERVES, CARRIES, PERHAPS = 0, 1, 2
+"""What a component is to a cell: it serves it, or only carries its sessions to where they are served, or it is one of
+several that may have (of an outcome whose node is not known): it can explain what is seen, and is not accused of it."""
+
 _COUNTS = ("short_n", "short_b", "long_n", "long_b", "block_n", "block_b")
 
 
@@ -46,7 +50,7 @@ class Cells:
         self.fastest_us: I64 = np.zeros(0, np.int64)  # of the present block
         self._shares: list[F64] = []
         self._trips: list[I64] = []
-        self._entries: I64 = np.zeros((256, 4), np.int64)  # cell, component, vantage, far
+        self._entries: I64 = np.zeros((256, 4), np.int64)  # cell, component, vantage, role
         self._used = 0  # of them
         self.moved = 0  # how often rows got other numbers,
         self.place: I64 = np.zeros(0, np.int64)  # and by the last time each old row its new one, -1 if it is gone
@@ -54,7 +58,7 @@ class Cells:
         self._block_at: Micros = 0
 
     def add(self, key: Hashable | None, kind: int, parts: tuple[tuple[int, int, int], ...]) -> int:
-        """A new cell; ``parts`` are (component, vantage that looks at it, 1 if it only carries the sessions).
+        """A new cell; ``parts`` are (component, vantage that looks at it, role).
 
         One without a key is kept by its owner.
         """
@@ -165,7 +169,7 @@ class Cells:
         self._trips = [held[stay] for held in self._trips]
 
     def entries(self) -> tuple[I64, I64, I64, I64]:
-        """Cell, component, vantage of every entry, and whether the component only carries the cell's sessions."""
+        """Cell, component, vantage and role of every entry."""
         table = self._entries[: self._used]
         return table[:, 0], table[:, 1], table[:, 2], table[:, 3]
 

@@ -69,6 +69,7 @@ class Atlas:
         self.providers = [str(dc.provider) for dc in inventory.data_centers.values()]
         self.nodes: dict[NodeId, Place] = {}
         self.places: dict[DataCenterId, Place] = {}
+        self.nodes_of: dict[DataCenterId, list[int]] = {}  # components; none of a lone node
         self._siblings = _siblings(inventory)
         for dc in inventory.data_centers.values():
             self._add(dc.id, str(dc.provider), str(dc.region))
@@ -95,6 +96,7 @@ class Atlas:
         if has_siblings:
             inside = (known.of(ComponentKind.NODE, node),)
             known.contain(place.whole[0], inside[0])
+            self.nodes_of.setdefault(dc, []).append(inside[0])
         self.nodes[node] = Place(place.data_center, place.provider, place.whole, inside, (prober,))
 
     def segment(self, a: DataCenterId, b: DataCenterId) -> int:

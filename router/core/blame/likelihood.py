@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from router.core.tables import F64, I64
+from router.core.tables import F64, I64, Bool
 
 SEVERITIES = np.array([0.05, 0.15, 0.40, 0.92])  # share of observations that a fault turns bad
 STEADINESS = np.array([40.0, 8.0])  # of the baseline: probes, sessions; observations that tell as much as the cell
+ROUGH = 4.0  # the same, while something spoils everything: as uneven as a fault, and more
 FAULT_STEADINESS = 6.0  # of a fault's severity from cell to cell: it hits some flows more than others
 MOST = 12.0  # nats that one cell may say for or against anything
 TRUST = np.array([0.7, 1.0])  # of probes and sessions; what users have is what counts, probes only stand for it
@@ -38,9 +39,12 @@ def _log_likelihood(n: F64, b: F64, share: F64, steadiness: F64 | float) -> F64:
     return found
 
 
-def ratios(n: F64, b: F64, baseline: F64, kind: I64) -> F64:
-    """Log of the likelihood ratio, float64 ``[cell, severity]``, of each severity against the baseline."""
-    steady = STEADINESS[kind]
+def ratios(n: F64, b: F64, baseline: F64, kind: I64, rough: Bool) -> F64:
+    """Log of the likelihood ratio, float64 ``[cell, severity]``, of each severity against the baseline.
+
+    ``rough`` cells are bad together with all others for a reason of no component, which hits some more than others.
+    """
+    steady = np.where(rough, ROUGH, STEADINESS[kind])
     none = _log_likelihood(n, b, baseline, steady)
     found = np.empty((len(n), len(SEVERITIES)))
     for j, severity in enumerate(SEVERITIES.tolist()):

@@ -11,7 +11,17 @@ from test_plane import DETOUR, Desk
 from worlds import SECOND, inventory
 
 from probes.wire import MAX_WEIGHT, ProbePlan, decode_plan, encode
-from router.core.attention import COLD, HOT, REVISED_US, WARM, Attention, attention, differs
+from router.core.attention import (
+    COLD,
+    HOT,
+    REVISED_US,
+    SUSPECTED_US,
+    WARM,
+    Attention,
+    attention,
+    differs,
+    is_due,
+)
 from router.core.messages import CountersLoaded, PlansChanged
 from router.core.model import Counters, DataCenterId, Flow, NodeId, TrafficClass
 from router.core.topology import SLOWEST_INTERVAL_US, probe_plan
@@ -99,6 +109,14 @@ def test_plans_are_made_anew_seldom_and_only_when_it_matters(desk: Desk) -> None
     for _ in range(1 + REVISED_US // SECOND):
         desk.second(FAR)
     assert desk.plane.plan_version == version + 2
+
+
+def test_a_new_suspect_does_not_wait_for_the_next_revision() -> None:
+    old, new = (A1, B1), (A2, B1)
+    assert not is_due(REVISED_US - 1, (old,), (old,))
+    assert is_due(SUSPECTED_US, (old,), (old, new))
+    assert not is_due(SUSPECTED_US - 1, (old,), (old, new)), "and yet every revision is a plan that each node fetches"
+    assert not is_due(SUSPECTED_US, (old, new), (old,))
 
 
 def test_what_matters_and_what_does_not() -> None:
