@@ -14,7 +14,7 @@ locals {
   ])
   start = file("${path.module}/files/start.sh")
   open  = distinct(concat([var.ports.reflector, var.ports.probe, 7430, 7431, 7432, var.ports.relay], var.ports.media))
-  rules = templatefile("${path.module}/files/nftables.conf", { ports = local.open, ssh = var.ssh_cidrs })
+  rules = templatefile("${path.module}/files/nftables.conf", { ports = local.open, ssh = var.ssh_cidrs, ingress = var.ingress })
   files = [
     { path = "/etc/tendril/agent.env", mode = "0600", text = local.environment },
     { path = "/usr/local/sbin/tendril-node", mode = "0755", text = local.start },

@@ -14,3 +14,8 @@ output "start" {
   value       = local.start
   description = "The start script, for machines without cloud-init; TENDRIL_ENV names the environment file."
 }
+
+output "udp_ports" {
+  value       = local.open
+  description = "What is open to the world, for the cloud's own firewall."
+}

@@ -64,3 +64,9 @@ variable "options" {
   default     = []
   description = "Further options of `tendril agent run`, such as --relay."
 }
+
+variable "ingress" {
+  type        = list(object({ port = number, proto = string, cidrs = list(string) }))
+  default     = []
+  description = "Further ports, such as a media server's TCP 443."
+}

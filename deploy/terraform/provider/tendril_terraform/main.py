@@ -70,11 +70,16 @@ def certificate() -> tuple[bytes, bytes, bytes]:
 
 
 def serve(provider: TendrilProvider) -> None:
+    """Answer for Tendril's provider until Terraform says that it is over."""
+    servicer = Servicer(provider)
+    servicer.stop = provider.stop  # type: ignore[method-assign]
+    serve_rpc(servicer)
+
+
+def serve_rpc(servicer: rpc.ProviderServicer) -> None:
     """Answer until Terraform says that it is over."""
     over = threading.Event()
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=WORKERS))
-    servicer = Servicer(provider)
-    servicer.stop = provider.stop  # type: ignore[method-assign]
     rpc.add_ProviderServicer_to_server(servicer, server)
     controller_rpc.add_GRPCControllerServicer_to_server(_Controller(over), server)
     stdio_rpc.add_GRPCStdioServicer_to_server(_Stdio(), server)

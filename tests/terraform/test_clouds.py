@@ -1,0 +1,114 @@
+"""The cloud modules against the clouds' real schemas from the schema-only provider; no cloud is asked anything."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.terraform.conftest import DEPLOY, ROOT, Work, mirror_in, work_in
+
+SCHEMAS = sorted((ROOT / "../shared/specs/tfschemas").glob("*.json.gz"))
+SAME = ("variables.tf", "tendril.tf", "outputs.tf")
+CLOUDS = sorted(path.name for path in (DEPLOY / "modules").glob("region-*"))
+TOOLS = DEPLOY / "tools"
+
+
+def names(module: str, file: str) -> set[str]:
+    """Variables or outputs of a module."""
+    text = (DEPLOY / "modules" / module / file).read_text()
+    return set(re.findall(r'^(?:variable|output) "(\w+)"', text, re.M))
+
+
+@pytest.fixture(scope="session")
+def clouds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mirror with Tendril's provider and every cloud's schema."""
+    if not SCHEMAS:
+        pytest.skip("no provider schemas in ../shared/specs/tfschemas")
+    folder = tmp_path_factory.mktemp("clouds")
+    rc = mirror_in(folder)
+    command = [sys.executable, str(TOOLS / "schema_only_provider.py"), str(folder), *map(str, SCHEMAS)]
+    subprocess.run(command, check=True, capture_output=True)
+    return rc
+
+
+@pytest.fixture
+def bare(tmp_path: Path, clouds: Path) -> Work:
+    """A folder to run Terraform in, with the modules beside it, and no control plane behind it."""
+    work = work_in(tmp_path / "work", clouds, "http://127.0.0.1:9")
+    (work.folder / "modules").symlink_to(DEPLOY / "modules")
+    return work
+
+
+def test_all_clouds_have_one_interface_and_own_racks_have_a_part_of_it() -> None:
+    assert len(CLOUDS) >= 2
+    for file in SAME:
+        assert len({(DEPLOY / "modules" / cloud / file).read_text() for cloud in CLOUDS}) == 1, file
+    for file in ("variables.tf", "outputs.tf"):
+        assert names("datacenter-own", file) <= names(CLOUDS[0], file)
+
+
+def test_the_tables_of_the_modules_readmes_are_in_step() -> None:
+    done = subprocess.run(
+        [sys.executable, str(TOOLS / "module_readme.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def block(cloud: str) -> str:
+    """A call of one cloud's module with what it needs and nothing else."""
+    zone = {"region-gcp": 'zone = "europe-west3-a"', "region-azure": 'zone = "1"', "region-oracle": 'zone = "1"'}
+    return f"""
+module "one" {{
+  source      = "./modules/{cloud}"
+  code        = "x-fra"
+  region      = "europe-west3"
+  account     = "an-account"
+  control_url = "https://tendril.example.org"
+  nodes       = {{ a = {{ {zone.get(cloud, "")} }} }}
+}}
+"""
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_module_is_valid_for_the_clouds_own_schema(bare: Work, cloud: str) -> None:
+    bare.write(block(cloud))
+    bare.run("init", "-no-color")
+    bare.run("validate", "-no-color")
+
+
+def test_a_misspelt_attribute_and_a_missing_block_are_refused(tmp_path: Path, clouds: Path) -> None:
+    work = work_in(tmp_path / "wrong", clouds, "http://127.0.0.1:9")
+    head = 'terraform {\n  required_providers {\n    linode = { source = "linode/linode" }\n'
+    head += '    google = { source = "hashicorp/google" }\n  }\n}\n'
+    wrong = 'resource "linode_instance" "a" {\n  regoin = "de-fra-2"\n}\n'
+    wrong += 'resource "google_compute_instance" "a" {\n  name = "a"\n  machine_type = "e2-small"\n}\n'
+    work.write(head + wrong)
+    work.run("init", "-no-color")
+    done = work.run("validate", "-no-color", ok=False)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 1
+    assert 'An argument named "regoin" is not expected here' in said
+    assert "Insufficient boot_disk blocks" in said
+    assert "Insufficient network_interface blocks" in said
+
+
+def test_a_schema_is_all_that_the_schema_only_provider_has(tmp_path: Path, clouds: Path) -> None:
+    work = work_in(tmp_path / "alone", clouds, "http://127.0.0.1:9")
+    work.write(
+        'terraform {\n  required_providers {\n    vultr = { source = "vultr/vultr" }\n  }\n}\n'
+        'resource "vultr_firewall_group" "a" {}\n'
+    )
+    work.run("init", "-no-color")
+    done = work.run("plan", "-no-color", ok=False)
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("example", sorted(path.parent.name for path in (DEPLOY / "examples").glob("*/main.tf")))
+def test_an_example_is_valid(bare: Work, example: str) -> None:
+    bare.write((DEPLOY / "examples" / example / "main.tf").read_text().replace("../../modules", "./modules"))
+    bare.run("init", "-no-color")
+    bare.run("validate", "-no-color")
