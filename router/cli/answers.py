@@ -238,7 +238,7 @@ def targets(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Print three facts of every target: intent, health, capacity."""
+    """Print intent, health and capacity of every target."""
     with connect(url, key) as client:
         found = client.targets(kind)
     columns = ("kind", "target", "intent", "state", ">sessions", ">headroom %", ">agents idle/busy", "evidence")
@@ -253,7 +253,7 @@ def _fits(target: Mapping[str, Any]) -> list[object]:
 
 
 def health(output: Output = Format.TABLE, url: Url = None, key: Key = None) -> None:
-    """Print every data center: intent, health, capacity; and who is at fault if anything is wrong.
+    """Print who is at fault, and three facts of each place.
 
     Three facts that never overwrite each other: what operators asked, what is measured, what fits.
     """

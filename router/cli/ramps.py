@@ -30,7 +30,7 @@ def attach(app: typer.Typer, panel: str) -> None:
 
 
 def ramps(output: Output = Format.TABLE, url: Url = None, key: Key = None) -> None:
-    """Print all ramps: where each data center is on its way to its users."""
+    """Print how far each new data center has come."""
     with connect(url, key) as client:
         found = client.ramps()
     show.rows(output, {"items": found}, _COLUMNS, (_line(one) for one in found))
@@ -43,7 +43,7 @@ def ramp(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Show a ramp with its evidence, begin one, or pause, resume, advance and roll it back.
+    """Show or begin a ramp; pause, advance, roll it back.
 
     ``advance`` vouches for what the ramp still waits for; of one that was rolled back it begins the next attempt.
     """
