@@ -26,6 +26,7 @@ from router.core.model import (
     Selector,
 )
 from router.sim.faults import Number, members
+from router.sim.wishes import returns
 
 if TYPE_CHECKING:
     from router.sim.simulation import Simulation
@@ -70,8 +71,10 @@ ACTIONS: Mapping[Do, ActionRule] = {
     Do.CORDON: ActionRule("take no new sessions and relay nothing; live sessions stay"),
     Do.UNCORDON: ActionRule("the reverse of a cordon"),
     Do.PUT: ActionRule(
-        "write the data centers as the world has them, with another capacity if one is given; brings deleted ones back",
+        "write the data centers as the world has them, with another capacity if one is given; brings deleted ones "
+        "back; canary: they earn their users on a ramp",
         numbers={"capacity_sessions": Number(0, 1e9)},
+        flags=("canary",),
     ),
     Do.DELETE: ActionRule("remove the data centers and their nodes from the inventory"),
 }
@@ -167,7 +170,8 @@ class Operator:
         changed = []
         for id in self.targets[action.id]:
             dc = held.get(id, self._first.data_centers[id])
-            changed.append(dc if capacity is None else replace(dc, capacity_sessions=round(capacity)))
+            dc = dc if capacity is None else replace(dc, capacity_sessions=round(capacity))
+            changed.append(replace(dc, intent=Intent.CANARY) if "canary" in action.flags else dc)
         nodes = [n for n in self._first.nodes.values() if n.data_center in self.targets[action.id]]
         fresh = [n for n in nodes if n.id not in self._sim.rows.inventory.nodes]
         self._sim.commit(self._sim.rows.put([*changed, *fresh]))
@@ -215,11 +219,16 @@ class Operator:
         self._sim.commit(self._sim.rows.put_drain(drain, {**restored, **intents}, nodes=nodes, ended=ended))
         return drain
 
-    def step(self, id: DrainId, event: str) -> str:
+    def step(self, id: DrainId, event: str, outcome: str = "") -> str:
         """Take a drain a step further. Raises ``unknown_drain``, ``bad_transition``, ``revision_conflict``."""
-        changed, intents = drains.step(self._sim.plane.view, id, event, self._sim.engine.now)
-        nodes = drains.node_intents(self._sim.plane.view.inventory, changed)
-        self._sim.commit(self._sim.rows.put_drain(changed, intents, nodes=nodes))
+        view, rows, now = self._sim.plane.view, self._sim.rows, self._sim.engine.now
+        changed, intents = drains.step(view, id, event, now)
+        changed = replace(changed, outcome=outcome) if outcome else changed
+        back = drains.returning(view, view.drains[id], intents, now) if event == "undo" else ()
+        changes = rows.put_drain(changed, intents, nodes=drains.node_intents(view.inventory, changed))
+        for ramp in returns(back, len(rows.ramps), id, now):
+            changes += rows.put_ramp(ramp, {})
+        self._sim.commit(changes)
         return f"drain {id} is {changed.state.value}"
 
 

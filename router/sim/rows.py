@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from router.core import pools as life
 from router.core.errors import InputRejected, Unavailable
-from router.core.messages import Change, DrainChanged, ResourcesChanged, SessionsChanged
+from router.core.messages import Change, DrainChanged, RampChanged, ResourcesChanged, SessionsChanged
 from router.core.model import (
     KINDS,
     Agent,
@@ -31,6 +31,8 @@ from router.core.model import (
     Micros,
     NodeId,
     PoolId,
+    Ramp,
+    RampId,
     Resource,
     Session,
     SessionId,
@@ -49,6 +51,7 @@ class Rows:
         self.sessions: dict[SessionId, Session] = {}
         self.agents: dict[AgentId, Agent] = {}
         self.drains: dict[DrainId, Drain] = {}
+        self.ramps: dict[RampId, Ramp] = {}
         self.node_leases: dict[NodeId, Micros] = {}
         self.reachable = True
         self.epoch = 1
@@ -340,6 +343,26 @@ class Rows:
             return (*closed, *changes)
         self.drains[drain.id] = new = replace(drain, revision=current + 1)
         return (*closed, DrainChanged(new), *changes)
+
+    def put_ramp(self, ramp: Ramp, intents: Mapping[DataCenterId, Intent]) -> Changes:
+        """Write a ramp at its next revision, and the intents that go with it.
+
+        Raises ``revision_conflict``, ``ramp_exists``.
+        """
+        self._writable()
+        old = self.ramps.get(ramp.id)
+        current = 0 if old is None else old.revision
+        if ramp.revision != current:
+            message = f"ramp {ramp.id} is at revision {current}, not {ramp.revision}; read it again"
+            raise InputRejected("revision_conflict", message, field="revision", limit=current)
+        if old is None and any(r.open and r.data_center == ramp.data_center for r in self.ramps.values()):
+            raise InputRejected(
+                "ramp_exists", f"another ramp already brings {ramp.data_center} in", field="data_center"
+            )
+        centers = self.inventory.data_centers
+        changes = self.put([replace(centers[dc], intent=i) for dc, i in sorted(intents.items()) if dc in centers])
+        self.ramps[ramp.id] = new = replace(ramp, revision=current + 1)
+        return (RampChanged(new), *changes)
 
     def put(self, resources: Sequence[Resource], deletes: Sequence[tuple[str, str]] = ()) -> Changes:
         """Write resources at their next revisions, and delete others."""

@@ -13,25 +13,24 @@ import numpy as np
 from probes.wire import ProbeReport
 from router.core import drain as drains
 from router.core.digest import fold
-from router.core.errors import InputRejected, Unavailable
 from router.core.messages import (
-    AdvanceDrain,
+    AppendRouteChanges,
     Booted,
     Change,
     ClientsFitted,
     Committed,
-    CutAgents,
     Effect,
-    FinishDrain,
     FitClients,
     Input,
+    Judged,
+    JudgeFault,
+    KeepHistory,
     MakeSurvey,
-    Moved,
-    MoveSessions,
     PlansChanged,
     Record,
     Reported,
     RoutesPublished,
+    ShowDrains,
     Solve,
     Solved,
     SolveFailed,
@@ -59,6 +58,7 @@ from router.sim.mail import Mail
 from router.sim.rows import Rows
 from router.sim.session_rules import SessionRules
 from router.sim.users import Crowd, Users
+from router.sim.wishes import Wishes
 from router.sim.world import World
 
 SURVEY_US = 4_000  # how long the worker takes for a link table
@@ -113,6 +113,7 @@ class Simulation:
         self.on_fault: list[Callable[[Fault], None]] = []
         self.rules = SessionRules(self.rows, self._break)
         self.operator = Operator(self)
+        self._wishes = Wishes(self)
         self._invariants = Invariants()
         self._recorder = recorder
         self._wake: Micros | None = None
@@ -235,52 +236,24 @@ class Simulation:
             case FitClients():
                 model = effect.census.fit()
                 self._later(SURVEY_US, lambda: self.submit(ClientsFitted(model)))
+            case JudgeFault():
+                judgement = effect.case.judged()
+                self._later(SURVEY_US, lambda: self.submit(Judged(judgement)))
             case Solve():
                 self._solve(effect)
             case RoutesPublished():
                 self._note_published()
             case Record():
                 self.events.append(effect.event)
-            case MoveSessions() | FinishDrain() | AdvanceDrain() | CutAgents():
-                self._for_drain(effect)
             case PlansChanged():
                 for id, agent in self.agents.items():
                     if id in self.rows.inventory.nodes:
                         agent.replace_plan(self.plane.plan(id, self.engine.now))
+            case ShowDrains() | KeepHistory() | AppendRouteChanges():
+                pass  # for people
             case _:
-                pass  # history is for people
-
-    def _for_drain(self, effect: MoveSessions | FinishDrain | AdvanceDrain | CutAgents) -> None:
-        match effect:
-            case MoveSessions():
-                self._later(50_000, lambda: self._move(effect))
-            case FinishDrain():
-                self._later(5_000, lambda: self._step(effect.drain, "empty"))
-            case AdvanceDrain():
-                self._later(5_000, lambda: self._step(effect.drain, effect.step))
-            case CutAgents():
-                self._later(5_000, lambda: self._cut(effect))
-
-    def _move(self, effect: MoveSessions) -> None:
-        if self.users is not None and self.answers:
-            self.submit(self.users.move(effect))
-            return
-        left = max(0, self.plane.view.counters.sessions.get(effect.data_center, 0) - effect.limit)
-        self.submit(Moved(effect.data_center, effect.limit, 0, left, effect.node))
-
-    def _cut(self, effect: CutAgents) -> None:
-        if self.answers:
-            self.commit(self.rows.cut(effect.data_center, self.engine.now))
-
-    def _step(self, drain: DrainId, event: str) -> None:
-        """Commit a step that the core asked for; the next tick asks again if it could not be written."""
-        held = self.rows.drains.get(drain)
-        if event == "empty" and held is not None and self.rows.left_on(held):
-            return  # some are still on their way to another edge
-        try:
-            self.operator.step(drain, event)
-        except (InputRejected, Unavailable) as error:
-            self.counts[f"drain_{error.code}"] += 1
+                wish = effect
+                self._later(self._wishes.delay_us(wish), lambda: self._wishes.carry_out(wish))
 
     def _survey(self, effect: MakeSurvey) -> None:
         survey = effect.window.survey()
@@ -352,9 +325,8 @@ class Simulation:
         rows.epoch += 1
         self.up, self.plane, self._wake = True, ControlPlane(), None
         table = None if saved is None else replace(saved, stale=True, regret=None)
-        self.submit(
-            Booted(rows.epoch, rows.inventory, rows.counters(), tuple(rows.drains.values()), table, rows.flows())
-        )
+        drained, ramped = tuple(rows.drains.values()), tuple(rows.ramps.values())
+        self.submit(Booted(rows.epoch, rows.inventory, rows.counters(), drained, table, rows.flows(), ramped))
         for id, agent in self.agents.items():
             if id in rows.inventory.nodes:
                 agent.replace_plan(self.plane.plan(id, self.engine.now))

@@ -61,7 +61,7 @@ class Upkeep:
         for node in self._rows.inventory.nodes.values():
             if not self._users.dark(node.data_center):
                 self._rows.renew(node.id, until)
-                self._users.flush((node.id,))
+                self._users.beat(node.id)
 
     def _round(self) -> None:
         now = self._sim.engine.now

@@ -38,6 +38,7 @@ from router.core.model import (
     TrafficClass,
 )
 from router.core.tables import DIRECT, Context
+from router.sim import hearing
 from router.sim.engine import START, stream
 from router.sim.faults import Kind
 from router.sim.upkeep import Upkeep
@@ -244,6 +245,7 @@ class Users:
         nodes = self._sim.world.inventory.nodes_by_data_center[edge]
         if self.dark(edge) or not nodes or (user.edge is None and self._sim.faults.isolated(edge)):
             self.counts["edges_unreachable"] += 1
+            hearing.named(self._sim, user.home.client, edge)
             user.avoid = (edge,)
             if user.edge is None and user.away_since is None:
                 self._go_away(user)
@@ -385,6 +387,8 @@ class Users:
             return
         limit_s = NOTICED_S if user.failing or self.dark(user.edge) else STALLED_S
         if now - user.silent_since >= limit_s * 1e6:
+            if limit_s == NOTICED_S:
+                hearing.named(self._sim, user.home.client, user.edge)
             self._go_away(user)
 
     def _hears(self, user: User, way: dict[tuple[DataCenterId, DataCenterId], bool]) -> bool:
@@ -442,6 +446,11 @@ class Users:
         self._pending.setdefault(node, []).append((session, event))
         self.flush((node,))
 
+    def beat(self, node: NodeId) -> None:
+        """A node tells what it has to, and how its sessions are."""
+        self.flush((node,))
+        hearing.beat(self._sim, node, [user for user in self.users.values() if user.node == node])
+
     def flush(self, nodes: Iterable[NodeId]) -> None:
         """Let nodes tell what they have to, as far as they are heard."""
         for node in nodes:
@@ -467,6 +476,7 @@ class Users:
             self._sim.commit(self.rows.end(session, "ended", now))
         elif event == "attached" and here:
             self._sim.commit(self.rows.attach(session, node, now))
+            hearing.attached(self._sim, node, session)
         elif event == "detached" and (here or row.held_by == node):
             self._sim.commit(self.rows.detach(session, now + round(PATIENCE_S * 1e6)))
 
