@@ -54,7 +54,7 @@ class Testbed:
     @contextmanager
     def running(world: World, state_dir: Path, lab: int | None = None) -> Iterator[Testbed]:
         """Start a world and stop it at the end. Raises RuntimeError with its log if it cannot start."""
-        lab = _free_lab() if lab is None else lab
+        lab = free_lab() if lab is None else lab
         state_dir.mkdir(parents=True, exist_ok=True)
         file, log = state_dir / "true.json", state_dir / "demo.log"
         world.save(file)
@@ -123,6 +123,12 @@ class Testbed:
     def set_clock(self, node: str, offset_us: int, skew_ppm: int, anchor_us: int) -> None:
         """Make a node's clock wrong in another way, from now on."""
         write_clock(clock_file(self.state_of(node)), offset_us, skew_ppm, anchor_us)
+
+    def kill_control_plane(self) -> int:
+        """``kill -9``; the launcher starts it again. Returns the process that was killed."""
+        pid = next(pid for pid, command in self._children() if b"router\0serve" in command)
+        os.kill(pid, signal.SIGKILL)
+        return pid
 
     @contextmanager
     def frozen_control_plane(self) -> Iterator[int]:
@@ -195,7 +201,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _free_lab() -> int:
+def free_lab() -> int:
+    """A number that no running world has."""
     for number in range(2 + os.getpid() % 80, 99):
         lab = Lab(number)
         try:

@@ -7,7 +7,7 @@ from router.core.drain import EVENT_MEANINGS, RUNNING, TRANSITIONS
 from router.core.drain.automatic import GAP_US, MAX_MACHINES_PCT, MAX_UNWELL
 from router.core.drain.comeback import COOL_DOWN_S, WELL_S
 from router.core.drain.gates import MAX_BAD_GROWTH, MAX_RECEIVER_PCT, MAX_SETUP_GROWTH
-from router.core.drain.pace import HEADROOM_PCT_PER_S, MOVE_LIMIT
+from router.core.drain.pace import HEADROOM_PCT_PER_S, MOVE_FLOOR, MOVE_LIMIT
 from router.core.drain.plan import AGENTS_S, LONGEST_S, STAGE_S
 from router.core.drain.rules import MAX_DRAINED_SHARE, MAX_GROWTH_US, MAX_LINK_PCT, MIN_HEADROOM_PCT
 from router.core.drain.stages import SHARES_PPM, STAGED_FROM
@@ -30,7 +30,7 @@ Generated from `router.core.drain` by `docs/generate.py`.
 |---|---|
 | stages of a soft drain | {", ".join(f"{share // 10_000} %" for share in SHARES_PPM)}, 0 % of new users, {STAGE_S} s each (`stage_s`); from {STAGED_FROM} live sessions on, with fewer 0 % at once |
 | gates between the stages | no receiver down, newly degraded, surely blamed, or above {MAX_RECEIVER_PCT} % of its capacity; of its sessions surely not {MAX_BAD_GROWTH:.1%} more go badly than when the drain began, of set-ups not {MAX_SETUP_GROWTH:.0%} more fail |
-| moves | {MOVE_LIMIT} per second and data center, and {HEADROOM_PCT_PER_S} % of the free places of all receivers per second |
+| moves | {MOVE_LIMIT} per second and data center, and {HEADROOM_PCT_PER_S} % of the free places of all receivers per second, but at least {MOVE_FLOOR} |
 | agents | finish what they hold within {AGENTS_S // 3600} h, or until the deadline; then their sessions get other agents |
 | how long a drain lasts | at most {LONGEST_S // 3600} h; then `drain.expired` is told, and nothing else happens |
 | `min_headroom`, `n_plus_1` | {MIN_HEADROOM_PCT:g} % of the remaining edges' capacity stay free, also when the largest of them fails on top |

@@ -44,8 +44,10 @@ class Upkeep:
                 log.warning("leases_wait", deaf_for_s=(now - self._worked_at) // 1_000_000)
             self._listening_since = now
         self._worked_at = runtime.now()
-        await self._roll_back(now)
-        if now - self._listening_since < runtime.options.patience_us:
+        listened_us = now - self._listening_since
+        if listened_us >= min(runtime.options.move_lease_us, runtime.options.patience_us):
+            await self._roll_back(now)  # until then a user may have arrived whose edge could not say so
+        if listened_us < runtime.options.patience_us:
             return
         while ended := await runtime.commit(lambda store: store.expire_sessions(now)):
             self.expired += len(ended)

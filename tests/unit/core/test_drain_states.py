@@ -183,7 +183,7 @@ def test_a_hard_drain_takes_no_new_session_at_once_and_moves_within_the_free_pla
     assert (move.data_center, move.limit) == (A1, 20)
     floor.live(a_2=95, b_1=95, b_2=95, c_1=95)
     (move,) = moves(floor.tick())
-    assert move.limit == 1, "5 % of 20 free places"
+    assert move.limit == 5, "5 % of 20 free places would be one a second"
 
 
 def test_the_last_to_be_late_are_moved_before_the_deadline_when_lengths_are_known() -> None:
