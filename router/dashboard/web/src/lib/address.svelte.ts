@@ -81,6 +81,7 @@ class Address {
 
   go(place: Place, filters: Filters = {}): void {
     location.hash = format(place, this.centre, filters)
+    this.read() // `hashchange` comes later: the next key must find where we are
   }
 
   /** Change filters of this screen; typing must not fill the history, so it replaces the address. */
