@@ -11,11 +11,11 @@ Before each solve ``brake`` is asked whether there is enough evidence to move ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar, assert_never
 
-from probes.wire import ProbePlan, ReflexEvent
+from probes.wire import ProbePlan
 from router.core.attention import Attention, Pairs, attention, differs, is_due
 from router.core.blame import Case
 from router.core.blame.desk import BlameDesk
@@ -79,6 +79,7 @@ from router.core.model import (
     kind_of,
 )
 from router.core.ramp import RampBook, World, plan_checks
+from router.core.reflexes import ReflexBook
 from router.core.rollup import ClosedBucket, RollUp
 from router.core.solve import Question, RouteLog, Switcher
 from router.core.survey import Window
@@ -87,7 +88,6 @@ from router.core.topology import probe_plan
 
 GENERATION_BITS = 32  # below the epoch; together they stay under 2^53, which JavaScript reads exactly
 FRESH_KEPT = 16  # reports of a data center between two link tables: one or two of each of its nodes
-REFLEXES_TOLD = 20  # events per report; the rest is counted: a dead provider moves hundreds of routes
 SOLVE_GAP_US = 50_000  # events close together share one solve
 
 K = TypeVar("K")
@@ -111,7 +111,7 @@ class ControlPlane:
         self._ramps = RampBook()
         self._drain_dials: tuple[tuple[DataCenterId, Dial], ...] = ()
         self._nodes: dict[NodeId, NodeStatus] = {}
-        self._reflexes_told: dict[NodeId, tuple[ReflexEvent, ...]] = {}  # by a node's last report
+        self._reflexes = ReflexBook()
         self._table: RouteTable | None = None
         self._links, self._potential = self._estimator.table(0)
         self._evidence = self._estimator.history.evidence()  # of the moment of ``_links``
@@ -366,22 +366,7 @@ class ControlPlane:
         self._ramps.reported(report, World(self._inventory, self._health.current, self._links), self._now)
         self._rolled.observe(report, self._inventory)
         self._nodes[node] = NodeStatus(self._now, report.plan_version, report.boot, report.sequence)
-        return self._reflexes(node, report.reflexes)
-
-    def _reflexes(self, node: NodeId, told: Sequence[ReflexEvent]) -> list[Effect]:
-        """Tell of routes that a node changed by itself; what a lost answer made it say twice is told once."""
-        before = set(self._reflexes_told.pop(node, ()))
-        if told:
-            self._reflexes_told[node] = tuple(told)
-        new = [reflex for reflex in told if reflex not in before]
-        records: list[Effect] = []
-        for reflex in new[:REFLEXES_TOLD]:
-            path = " > ".join(reflex.to_path) or "nothing is left"
-            text = f"{reflex.context} to {reflex.target} goes along {path}: {reflex.cause}"
-            records.append(self._record("route.reflex", node, text))
-        if len(new) > REFLEXES_TOLD:
-            records.append(self._record("route.reflex", node, f"and {len(new) - REFLEXES_TOLD} more routes"))
-        return records
+        return [*self._reflexes.hear(node, report.reflexes, self._now)]
 
     def _tick(self, job: str) -> list[Effect]:
         match job:
