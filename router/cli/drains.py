@@ -146,7 +146,7 @@ def drains(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Print all drains with their progress, and when the calendar practises which."""
+    """Print all drains, and what the calendar holds."""
     with connect(url, key) as client:
         if watch:
             drain_progress.follow(client)
