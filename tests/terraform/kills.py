@@ -27,8 +27,9 @@ resource "tendril_join_token" "t" {
   name        = "killed-${count.index}"
 }
 resource "tendril_drain" "d" {
-  selector = { data_center = tendril_data_center.dc[0].id }
-  reason   = "killed"
+  selector   = { data_center = tendril_data_center.dc[0].id }
+  reason     = "killed"
+  depends_on = [tendril_data_center.dc] # a drain of the only edge so far would be refused
 }
 """
 )
