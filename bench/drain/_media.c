@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { INTERVAL_US = 20000, SIZE = 172, BATCH = 64, LONGEST = 1600, USER = 0, EDGE = 1, HUB = 2 };
+enum { INTERVAL_US = 20000, LATEST_MS = 256, SIZE = 172, BATCH = 64, LONGEST = 1600, USER = 0, EDGE = 1, HUB = 2 };
 
 typedef struct {
     uint8_t magic, down;
@@ -48,6 +48,7 @@ typedef struct {
     int32_t *heard_agent;
     uint32_t *heard_memory;
     uint32_t *changes;     /* by flow: how often agent or memory changed */
+    uint32_t *late;        /* by milliseconds: how many packets were sent so late */
 } World;
 
 typedef struct {
@@ -208,6 +209,8 @@ int media_run(World *w) {
             uint64_t due = began + step * INTERVAL_US / w->flows;
             if (due > now) break;
             if (now - due > 1000000) { w->skipped += now - due; began += now - due; }
+            uint64_t late_ms = (now - due) / 1000;
+            w->late[late_ms < LATEST_MS ? late_ms : LATEST_MS - 1]++;
             speak(w, step++ % w->flows);
         }
         int count = epoll_wait(poller, events, 256, 1);

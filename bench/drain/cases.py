@@ -104,6 +104,7 @@ def _drain_lines(case: str, goal: str, verdict: Verdict, left: int, wrong: int, 
         none(f"{case}: sessions with another agent", verdict.other_agent, goal, **more),
         none(f"{case}: dropped sessions", verdict.dropped, goal, **more),
         line(NAME, f"{case}: media gap p99", max(verdict.gap_p99_ms, 1.0), GAP_MS, "the goal", "ms", goal, 1.0, **more),
+        verdict.is_valid,
     ]
 
 
@@ -158,6 +159,7 @@ async def provider_case(stage: Stage) -> list[bool]:
             for what, ours, s in figures
         ),
         none("provider cut: sessions with another agent", verdict.other_agent, "R2", **more),
+        verdict.is_valid,
     ]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from bench.drain.stage import Stage
 from bench.drain.users import User
 
+LATE_MS = 10  # half a packet's interval: what the voices may be late at the 99th percentile
 ALIVE_US = 1_000_000  # who has not been heard for so long at the end was dropped
 
 
@@ -26,6 +27,13 @@ class Verdict:
     dropped: int
     up_ms: tuple[float, float, float]  # gaps towards the agent: median, 99th percentile, longest
     down_ms: tuple[float, float, float]
+    late_p99_ms: int  # of the voices themselves
+    skipped_us: int
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the voices were on time, so that what is missing is not their own pause."""
+        return self.late_p99_ms <= LATE_MS and self.skipped_us == 0
 
     @property
     def gap_p99_ms(self) -> float:
@@ -37,8 +45,9 @@ class Verdict:
         names = ("p50", "p99", "max")
         gaps = {f"gap_up_{n}_ms": v for n, v in zip(names, self.up_ms, strict=True)}
         gaps |= {f"gap_down_{n}_ms": v for n, v in zip(names, self.down_ms, strict=True)}
+        voices = {"voices_late_p99_ms": self.late_p99_ms, "voices_skipped_us": self.skipped_us, "valid": self.is_valid}
         return {"users": self.users, "moves": self.moved, "resumes": self.resumed, "dropped": self.dropped,
-                "other_agent": self.other_agent} | gaps  # fmt: skip
+                "other_agent": self.other_agent} | gaps | voices  # fmt: skip
 
 
 def judge(stage: Stage, users: Sequence[User], from_us: int) -> Verdict:
@@ -58,6 +67,8 @@ def judge(stage: Stage, users: Sequence[User], from_us: int) -> Verdict:
         dropped=int((silent | lost).sum()),
         up_ms=_spread(voices.gaps_ms("up", from_us, until_us)[flows]),
         down_ms=_spread(voices.gaps_ms("down", from_us, until_us)[flows]),
+        late_p99_ms=voices.late_p99_ms,
+        skipped_us=voices.accounts["sender_skipped_us"],
     )
 
 

@@ -27,6 +27,7 @@ SPARE_PCT = 20  # of the agents: for newcomers while everybody talks
 MOST_S = 420  # of records
 CALLS_AT_ONCE = 4
 CALL_TRIES = 3
+PHONES = 32  # connections that the users share; people have one each
 NEWCOMER_S = 0.1
 NEAR_LOOKS, NEAR_EVERY_S, NEAR_WITHIN_S = 10, 0.5, 120.0
 
@@ -89,7 +90,7 @@ async def staged(testbed: Testbed, sessions: int) -> AsyncIterator[Stage]:
     _, port = testbed.control_address
     media_key = (testbed.folder / "media.key").read_text(encoding="utf-8").strip()
     admin_key = (testbed.folder.parent.parent / "admin.key").read_text(encoding="utf-8").strip()
-    admin, phones = Wire(lab, port, admin_key, connections=2), Wire(lab, port, media_key, connections=8)
+    admin, phones = Wire(lab, port, admin_key, connections=2), Wire(lab, port, media_key, connections=PHONES)
     count = max(len(homes), sessions + sessions * SPARE_PCT // 100 + 4)
     voices = Voices(lab, [node.index for node in nodes], sessions, [i % len(homes) for i in range(count)], MOST_S)
     records = [

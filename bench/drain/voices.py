@@ -30,6 +30,7 @@ from router.demo.namespaces import Lab
 
 SOURCE = Path(__file__).with_name("_media.c")
 INTERVAL_MS = 20
+LATEST_MS = 256  # of the table of lateness; what is later counts there
 ROOM_BYTES = 4 << 20  # of each socket of edges and hubs: a pause of this process must not lose anything
 HUB_PORT = 7424
 USER, EDGE = 0, 1
@@ -47,7 +48,7 @@ _TABLES = (
     ("agent_memory", "u4"), ("serving", "i4"), ("answer_edge", "i4"), ("heard_up", "u4"), ("up_next", "u4"),
     ("down_next", "u4"), ("up_sent", "u4"), ("up_arrived", "u4"), ("down_sent", "u4"), ("down_arrived", "u4"),
     ("leg_heard", "u4"), ("heard", "u4"), ("heard_edge", "i4"), ("heard_agent", "i4"), ("heard_memory", "u4"),
-    ("changes", "u4"),
+    ("changes", "u4"), ("late", "u4"),
 )  # fmt: skip
 _NUMBERS = ("flows", "edges", "agents", "hubs", "numbers", "pipe_fd", "stop")
 _COUNTS = ("skipped", "strangers", "unsent")
@@ -97,6 +98,7 @@ class Voices:
             "agent_hub": agents,
             "agent_flow": agents,
             "agent_memory": agents,
+            "late": LATEST_MS,
         }
         sizes |= dict.fromkeys(("up_sent", "up_arrived", "down_sent", "down_arrived"), records)
         tables = {name: np.zeros(sizes.get(name, self.flows), dtype=kind) for name, kind in _TABLES}
@@ -130,6 +132,12 @@ class Voices:
         """What went wrong besides: pauses of the sender in microseconds, packets for flows that were not there."""
         return {"sender_skipped_us": self._shared.skipped, "strangers": self._shared.strangers,
                 "unsent": self._shared.unsent}  # fmt: skip
+
+    @property
+    def late_p99_ms(self) -> int:
+        """So late, at most, were 99 % of all packets so far sent: the voices' own fault, and no figure of ours."""
+        counts = self.tables["late"].cumsum()
+        return int(np.searchsorted(counts, 0.99 * counts[-1]))
 
     def now_us(self) -> int:
         """Time as the records have it."""

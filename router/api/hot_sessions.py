@@ -1,4 +1,4 @@
-"""Sessions on the hot path: started and ended without the framework, with the same answers.
+"""Sessions on the hot path: started, resumed, shown and ended without the framework, with the same answers.
 
 What is decided and written is the endpoints' own (:func:`router.api.sessions.started`); only the way in and out
 differs.
@@ -13,23 +13,27 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from json import JSONDecodeError
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from router.api.gate import MEDIA
+from router.api.gate import MEDIA, VIEWER
 from router.api.hot import Answered, Asked, HotTable
 from router.api.reply import dump
-from router.api.sessions import Desk, Started, path_of, refusal, started
+from router.api.resumes import of_token
+from router.api.sessions import Desk, path_of, refusal, started, unknown_session
 from router.core.model import ID_PATTERN, Leg, Session, SessionId
 from router.core.solve import RouteAnswer
-from router.core.steering import Refused
+from router.core.steering import RankedEdge, Refused
 from router.core.tables import View
-from router.schemas.sessions import PlaceBody, session_ends_json, summary_json, ways_json
+from router.schemas.sessions import PlaceBody, ResumeBody, session_ends_json, summary_json, ways_json
 from router.schemas.units import known_ms
 
 SESSION = re.compile(rf"/v1/sessions/({ID_PATTERN[1:-1]})")
+RESUME = re.compile(rf"/v1/sessions/({ID_PATTERN[1:-1]})/resume")
 KEY = re.compile(r"[!-~]{1,128}")
+Form = TypeVar("Form", bound=BaseModel)
 MOST_TEXTS = 10_000  # pairs of data centers whose text is kept
 _GAP = '"age_ms":-1.0'  # no age is negative
 
@@ -45,7 +49,7 @@ class _Text:
         """The text with the ages of this moment."""
         out = [self.parts[0]]
         for part, born_at in zip(self.parts[1:], self.born_at, strict=True):
-            out += (f'"age_ms":{known_ms(now - born_at)!r}', part)
+            out += (f'"age_ms":{known_ms(max(0, now - born_at))!r}', part)
         return "".join(out)
 
 
@@ -104,7 +108,7 @@ class HotSessions:
         name = asked.headers.get(b"idempotency-key", b"-").decode("latin-1")
         if asked.query or not KEY.fullmatch(name) or not asked.admitted(MEDIA):
             return None
-        body = _body(await asked.body())
+        body = _body(await asked.body(), PlaceBody)
         if body is None:
             return None
         desk = Desk(asked.runtime, asked.settings)
@@ -113,7 +117,7 @@ class HotSessions:
         if isinstance(found, Refused):
             return refusal(found)
         token, position = desk.token(found.session), await desk.position_of(found.session)
-        return self._answer(desk, found.session, found.address, found.status, token, found, position)
+        return self._answer(desk, found.session, found.address, found.status, token, found.ranked, position)
 
     async def end(self, asked: Asked) -> Answered | None:
         """``DELETE /v1/sessions/{id}``."""
@@ -125,9 +129,35 @@ class HotSessions:
         desk.runtime.arms.ended(ended.session.id)
         return self._answer(desk, ended.session, ended.address, 200, legs=ended.legs)
 
+    async def resume(self, asked: Asked) -> Answered | Response | None:
+        """``POST /v1/sessions/{id}/resume``: when an edge dies, all its users ask at once."""
+        name = RESUME.fullmatch(asked.path)
+        if name is None or len(name[1]) > 63 or asked.query or not asked.admitted(MEDIA):
+            return None
+        body = _body(await asked.body(), ResumeBody)
+        if body is None:
+            return None
+        desk = Desk(asked.runtime, asked.settings)
+        done = await of_token(desk, asked.pulses, name[1], body)
+        if isinstance(done, Refused):
+            return refusal(done)
+        return self._answer(desk, done.session, done.address, 200, desk.token(done.session), done.ranked)
+
+    async def show(self, asked: Asked) -> Answered | None:
+        """``GET /v1/sessions/{id}``: every edge asks it of every user who arrives."""
+        name = SESSION.fullmatch(asked.path)
+        if name is None or len(name[1]) > 63 or asked.query or not asked.admitted(VIEWER):
+            return None
+        desk = Desk(asked.runtime, asked.settings)
+        seen = await desk.runtime.sightings.ask(SessionId(name[1]))
+        if seen is None:
+            raise unknown_session(name[1])
+        position = await desk.position_of(seen.session)
+        return self._answer(desk, seen.session, seen.address, 200, legs=seen.legs, position=position)
+
     def _answer(
         self, desk: Desk, session: Session, address: str, status: int, token: str | None = None,
-        new: Started | None = None, position: int | None = None, legs: Sequence[Leg] = (),
+        ranked: Sequence[RankedEdge] = (), position: int | None = None, legs: Sequence[Leg] = (),
     ) -> Answered:  # fmt: skip
         view = desk.runtime.view
         head, tail = session_ends_json(
@@ -137,7 +167,7 @@ class HotSessions:
             generation=view.generation,
             grace_s=desk.settings.user_grace_s,
             token=token,
-            ranked=() if new is None else new.ranked,
+            ranked=ranked,
             position=position,
             legs=[summary_json(leg) for leg in legs],
         )
@@ -145,12 +175,12 @@ class HotSessions:
         return Answered(f"{dump(head)[:-1]},{ways},{dump(tail)[1:]}".encode(), status)
 
 
-def _body(text: bytes | None) -> PlaceBody | None:
+def _body(text: bytes | None, form: type[Form]) -> Form | None:
     """A body that is as it should be; the framework says what is wrong with any other."""
     if text is None:
         return None
     try:
-        return PlaceBody.model_validate(json.loads(text))
+        return form.model_validate(json.loads(text))
     except (JSONDecodeError, UnicodeDecodeError, ValidationError, RecursionError):
         return None
 
@@ -160,3 +190,5 @@ def add_paths(table: HotTable) -> None:
     sessions = HotSessions()
     table.exact["POST", "/v1/sessions"] = sessions.start
     table.under["DELETE", "/v1/sessions/"] = sessions.end
+    table.under["GET", "/v1/sessions/"] = sessions.show
+    table.under["POST", "/v1/sessions/"] = sessions.resume

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
 from router.access import read_session_token
-from router.api.gate import MEDIA, VIEWER, Endpoint, key_of
+from router.api.gate import MEDIA, VIEWER, Endpoint, key_of, pulses_of
 from router.api.reply import IdempotencyKey, PathId, listing, reply
 from router.api.resumes import resumed
 from router.api.sessions import Desk, refusal, request_hash, unknown_session
@@ -160,7 +160,7 @@ async def resume_leg(request: Request, id: PathId, leg: PathLeg, body: ResumeBod
     token = read_session_token(desk.runtime.secret, body.token, desk.now)
     if token.session != f"{id}/{leg}":
         raise InputRejected("token_invalid", "the token is that of another leg", field="token")
-    done = await resumed(request, desk, token, body)
+    done = await resumed(desk, pulses_of(request), token, body)
     if isinstance(done, Refused):
         return refusal(done)
     return await _answer(desk, *await _found(desk, id, leg), with_token=True, ranked=done.ranked)

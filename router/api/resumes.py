@@ -18,7 +18,8 @@ from starlette.responses import Response
 
 from router.access import SessionToken, read_session_token
 from router.api.gate import MEDIA, Endpoint, pulses_of
-from router.api.reply import PathId
+from router.api.pulses import Pulses
+from router.api.reply import PathId, reply
 from router.api.sessions import Desk, refusal, unknown_session
 from router.core.errors import InputRejected
 from router.core.model import DataCenterId, Event, LegId, Micros, Session, SessionId, SessionState
@@ -28,6 +29,7 @@ from router.runtime import Runtime
 from router.runtime.outcomes import from_unreachable
 from router.schemas.sessions import ResumeBody, SessionAnswer
 from router.store import Store
+from router.store.rebinds import Rebind
 
 endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["sessions"])
 REPEATED_WITHIN_US = 30_000_000
@@ -50,6 +52,7 @@ class Resumed:
     """A session that was taken up again."""
 
     session: Session
+    address: str  # where its agent is reached
     ranked: tuple[RankedEdge, ...] = ()
 
 
@@ -93,9 +96,15 @@ def _look_back(store: Store, session: Session, token_epoch: int, now: Micros) ->
 
 async def _look_up(runtime: Runtime, id: str, token_epoch: int) -> Found | None:
     """The session or leg of that name, and what happened to it last."""
+    parent, _, leg = id.partition("/")
+    if not leg:
+        seen = await runtime.sightings.ask(SessionId(id))
+        if seen is None:
+            return None
+        if seen.session.epoch == token_epoch:  # nothing has happened that this token does not know of
+            return Found(seen.session, repeated=False, rolled_back=False)
 
     def read(store: Store) -> Found | None:
-        parent, _, leg = id.partition("/")
         if leg:
             pair = store.leg(SessionId(parent), LegId(leg))
             session = None if pair is None else pair[1]
@@ -106,9 +115,9 @@ async def _look_up(runtime: Runtime, id: str, token_epoch: int) -> Found | None:
     return await runtime.read(read)
 
 
-def _place(request: Request, desk: Desk, session: Session, body: ResumeBody) -> tuple[Placement | Refused, list[str]]:
+def _place(desk: Desk, pulses: Pulses, session: Session, body: ResumeBody) -> tuple[Placement | Refused, list[str]]:
     """Decide on an edge; with the reasons that are not placement's own."""
-    view, pulses = desk.runtime.view, pulses_of(request)
+    view = desk.runtime.view
     named = [DataCenterId(dc) for dc in body.unreachable if DataCenterId(dc) in view.inventory.data_centers]
     reasons = ["resumed by its user"]
     if named:
@@ -138,29 +147,34 @@ def _place(request: Request, desk: Desk, session: Session, body: ResumeBody) -> 
 async def resume_session(request: Request, id: PathId, body: ResumeBody) -> Response:
     """Take a session up again: same agent, the best edge now, a new token; older tokens are fenced from here on."""
     desk = Desk.of(request)
+    done = await of_token(desk, pulses_of(request), id, body)
+    if isinstance(done, Refused):
+        return refusal(done)
+    return reply(desk.document(done.session, done.address, desk.token(done.session), done.ranked))
+
+
+async def of_token(desk: Desk, pulses: Pulses, id: str, body: ResumeBody) -> Resumed | Refused:
+    """Take up the session that a token names, if it is the one of the path. Raises as :func:`resumed` does."""
     token = read_session_token(desk.runtime.secret, body.token, desk.now)
     if token.session != id:
         raise InputRejected("token_invalid", "the token is that of another session", field="token")
-    done = await resumed(request, desk, token, body)
-    if isinstance(done, Refused):
-        return refusal(done)
-    return await desk.answer(done.session, with_token=True, ranked=done.ranked)
+    return await resumed(desk, pulses, token, body)
 
 
-async def resumed(request: Request, desk: Desk, token: SessionToken, body: ResumeBody) -> Resumed | Refused:
+async def resumed(desk: Desk, pulses: Pulses, token: SessionToken, body: ResumeBody) -> Resumed | Refused:
     """Take up what the token names, a session or a leg. Raises ``fenced``, ``session_ended``, ``unknown_session``."""
     runtime, id = desk.runtime, token.session
     found = await _look_up(runtime, id, token.epoch)
     if found is not None and found.repeated and found.session.edge not in body.unreachable:
-        return Resumed(found.session)
+        return Resumed(found.session, await desk.address_of(found.session))
     session = found.session if found is not None and found.repeated else _check_resumable(found, id, token.epoch)
-    decision, reasons = _place(request, desk, session, body)
+    decision, reasons = _place(desk, pulses, session, body)
     if isinstance(decision, Refused):
         return decision
     edge = decision.edges[0]
     try:
-        done = await runtime.commit(
-            lambda store: store.rebind_session(
+        done = await runtime.rebindings.ask(
+            Rebind(
                 session.id,
                 expect_epoch=session.epoch,
                 state=next_session_state(session.state, "resumed"),
@@ -172,7 +186,6 @@ async def resumed(request: Request, desk: Desk, token: SessionToken, body: Resum
                 lease_expires_at=max(session.lease_expires_at, desk.lease()),
                 event_kind="session.resumed",
                 token_epoch=token.epoch,
-                now=runtime.now(),
             )
         )
     except InputRejected as error:
@@ -180,5 +193,5 @@ async def resumed(request: Request, desk: Desk, token: SessionToken, body: Resum
         again = await _look_up(runtime, id, token.epoch) if error.code == "fenced" else None
         if again is None or not again.repeated:
             raise
-        return Resumed(again.session)
-    return Resumed(done, decision.edges)
+        return Resumed(again.session, await desk.address_of(again.session))
+    return Resumed(done.session, done.address, decision.edges)

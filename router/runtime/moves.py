@@ -16,6 +16,7 @@ from router.core.messages import AdvanceDrain, CutAgents, FinishDrain, Moved, Mo
 from router.core.model import DataCenterId, DrainId, DrainOrigin, Micros, NodeId, Session
 from router.core.pools import next_session_state
 from router.runtime.climbs import US, coming_back
+from router.store.rebinds import Rebind
 
 if TYPE_CHECKING:
     from router.runtime.shell import Runtime
@@ -100,8 +101,8 @@ async def _move_one(
     if off is not None and edge.node == off:
         return False  # its intent has not reached the View yet, or nothing else is there
     try:
-        await runtime.commit(
-            lambda store: store.rebind_session(
+        await runtime.rebindings.ask(
+            Rebind(
                 session.id,
                 expect_epoch=session.epoch,
                 state=next_session_state(session.state, "moved"),
@@ -112,7 +113,6 @@ async def _move_one(
                 reasons=(reason, *decision.reasons),
                 lease_expires_at=_arrive_by(session, now + runtime.options.move_lease_us),
                 event_kind="session.moved",
-                now=now,
             )
         )
     except InputRejected as error:

@@ -60,6 +60,7 @@ from router.runtime import moves, saved
 from router.runtime.arms import Arms
 from router.runtime.chronicle import Chronicle
 from router.runtime.climbs import Climbs
+from router.runtime.gathered import rebindings, sightings
 from router.runtime.recorder import FlightRecorder
 from router.runtime.recording import Recording
 from router.runtime.rounds import Rounds
@@ -146,6 +147,8 @@ class Runtime:
         self._recounting: asyncio.Future[None] | None = None
         self._chronicle = Chronicle(lambda fn: self._write(lambda: fn(self.store)), self.read, self._hub)
         self.turnstile = Turnstile(self.commit, self.now)
+        self.sightings = sightings(self.read)
+        self.rebindings = rebindings(self.commit, self.now)
         self.rounds = Rounds(self.commit, self.read, self.now)
         self.outbox = Outbox(self.commit, self.read, self.now, self.options.webhooks)
         self.upkeep = Upkeep(self)

@@ -22,17 +22,24 @@ ANSWERED = 1000  # sessions named in one answer; the others wait for the next he
 _ANEW = bulk.About(
     departures.c.session, lambda which: delete(departures).where(departures.c.node == bindparam("of_node"), which)
 )
+_OVER = bulk.About(departures.c.session, lambda which: delete(departures).where(which))
 
 
-def note_move(connection: Connection, old: Session, new: Session, now: Micros) -> None:
-    """After a rebind: the node that carries the user must send it on, if it does carry it and is not the new one."""
-    if new.state is not SessionState.MOVING:
-        forget(connection, new.id)
-        return
-    if old.state is SessionState.ACTIVE and old.edge_node is not None:
-        _note(connection, [(old.edge_node, old.id)], now)
-    if new.edge_node is not None:
-        forget(connection, new.id, new.edge_node)
+def note_moves(connection: Connection, moves: Sequence[tuple[Session, Session]], now: Micros) -> None:
+    """After rebinds: a node that carries a user must send it on, if it does carry it and is not the new one.
+
+    Each pair is a session before and after; the nodes of sessions that do not move on their own are done with them.
+    """
+    over = [new.id for _, new in moves if new.state is not SessionState.MOVING]
+    if over:
+        _OVER(connection, over)
+    for old, new in moves:
+        if new.state is not SessionState.MOVING:
+            continue
+        if old.state is SessionState.ACTIVE and old.edge_node is not None:
+            _note(connection, [(old.edge_node, old.id)], now)
+        if new.edge_node is not None:
+            forget(connection, new.id, new.edge_node)
 
 
 def note_ends(connection: Connection, ended: Sequence[Session], now: Micros, told: NodeId | None) -> None:

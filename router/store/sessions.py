@@ -33,12 +33,11 @@ from router.core.model import (
     SessionId,
     SessionState,
 )
-from router.core.pools import HOLDING, next_session_state, wrapped
-from router.store import agents, bulk, departures, events, leases, legs, takes
+from router.core.pools import HOLDING, wrapped
+from router.store import agents, bulk, departures, events, leases, legs, rebinds, takes
 from router.store.commit import Commit, Tally
-from router.store.resources import unknown
-from router.store.rows import read_session, session_row
-from router.store.tables import HOLDER_UNTIL, LIVE, data_centers, idempotency, nodes, sessions
+from router.store.rows import read_session
+from router.store.tables import HOLDER_UNTIL, LIVE, idempotency, sessions
 
 _CHUNK = 500  # ids per IN list
 EXPIRED_AT_ONCE = 2_000  # sessions ended by one transaction of the clean-up, so that starts never wait long for it
@@ -47,10 +46,6 @@ ROLLED_BACK_AT_ONCE = 200
 
 # The statements of every start are built once: building costs as much as running them.
 _REPLAY = select(idempotency).where(idempotency.c.key == bindparam("of_key"))
-_HOLD_EDGE = select(data_centers.c.id).where(data_centers.c.id == bindparam("at_edge"))
-_HOLD_EDGE = _HOLD_EDGE.with_for_update(read=True, key_share=True)
-_HOLD_NODE = select(nodes.c.id).where(nodes.c.id == bindparam("at_node"), nodes.c.data_center == bindparam("at_edge"))
-_HOLD_NODE = _HOLD_NODE.with_for_update(read=True, key_share=True)
 
 
 def _ending(which: ColumnElement[bool]) -> ReturningUpdate[Any]:
@@ -77,7 +72,7 @@ def existing(connection: Connection, id: str) -> Session:
     else:
         session = get(connection, id, lock=True)
     if session is None:
-        raise _unknown(id)
+        raise rebinds.unknown_session(id)
     return session
 
 
@@ -112,7 +107,9 @@ def exchange(
         ended |= {session.id: session for session in done}
     others = sorted({end.id for end in ends} - set(ended))
     before = {} if not others else {s.id: s for s in _of_ids(connection, others)}
-    answers: list[takes.Outcome] = [ended.get(end.id) or before.get(end.id) or _unknown(end.id) for end in ends]
+    answers: list[takes.Outcome] = [
+        ended.get(end.id) or before.get(end.id) or rebinds.unknown_session(end.id) for end in ends
+    ]
     started: Commit[tuple[takes.Outcome, ...]] = takes.start_many(connection, starts, now) if starts else Commit(())
     addresses = takes.addresses(connection, (*started.result, *answers))
     joined.extend(others)
@@ -124,10 +121,6 @@ def exchange(
 def _of_ids(connection: Connection, ids: Sequence[str]) -> list[Session]:
     query = select(sessions, HOLDER_UNTIL).where(sessions.c.id.in_(ids))
     return [read_session(row) for row in connection.execute(query).mappings()]
-
-
-def _unknown(id: str) -> InputRejected:
-    return InputRejected("unknown_session", f"there is no session called {id}", field="id")
 
 
 def replayed_session(connection: Connection, key: str, request_hash: bytes, now: Micros) -> Session | None:
@@ -142,87 +135,6 @@ def replayed_session(connection: Connection, key: str, request_hash: bytes, now:
         message = f"this Idempotency-Key was used for another request, which started session {row.session}"
         raise InputRejected("idempotency_conflict", message, field="Idempotency-Key", rule="one request per key")
     return get(connection, row.session)
-
-
-def _hold_place(connection: Connection, edge: DataCenterId, node: NodeId | None) -> None:
-    """Check that an edge is there, and keep it from being deleted until this transaction ends."""
-    held = _HOLD_EDGE if node is None else _HOLD_NODE  # a node keeps its data center
-    if connection.execute(held, {"at_edge": edge, "at_node": node}).first() is not None:
-        return
-    there = connection.execute(select(data_centers.c.id).where(data_centers.c.id == edge)).first()
-    raise unknown("data-centers", edge) if there is None or node is None else unknown("nodes", node)
-
-
-def rebind(
-    connection: Connection,
-    id: SessionId,
-    *,
-    expect_epoch: int,
-    state: SessionState,
-    edge: DataCenterId,
-    edge_node: NodeId | None,
-    edges: Sequence[DataCenterId],
-    moved_from: DataCenterId | None,
-    reasons: Sequence[str],
-    lease_expires_at: Micros,
-    event_kind: str,
-    now: Micros,
-    token_epoch: int | None = None,
-) -> Commit[Session]:
-    """Place a live session anew under the next epoch; ``event_kind`` is ``moved``, ``resumed`` or ``rolled_back``.
-
-    ``token_epoch`` is that of the token that asked for it, for the trail: it may ask again.
-    """
-    old = existing(connection, id)
-    name = event_kind.removeprefix("session.")
-    expected = next_session_state(old.state, name)
-    if old.epoch != expect_epoch:
-        message = (
-            f"session {id} is at epoch {old.epoch}, not {expect_epoch}: a newer token or move has replaced this one"
-        )
-        raise InputRejected("fenced", message, field="epoch", rule="the current epoch", limit=old.epoch)
-    if state is not expected:
-        message = f"{name} takes a session that is {old.state.value} to {expected.value}, not to {state.value}"
-        raise InputRejected("bad_transition", message, field="state", rule="pools.SESSION_TRANSITIONS")
-    _hold_place(connection, edge, edge_node)
-    new = replace(
-        old,
-        state=state,
-        edge=edge,
-        edge_node=edge_node,
-        edges=tuple(edges),
-        epoch=old.epoch + 1,
-        moved_from=_carrier(old, state, moved_from),
-        reasons=tuple(reasons),
-        lease_expires_at=lease_expires_at,
-        held_by=_holder(old, state, edge_node),
-    )
-    departures.note_move(connection, old, new, now)
-    detail: dict[str, events.Scalar] = {"from": old.edge, "to": edge, "epoch": new.epoch, "state": state.value}
-    if token_epoch is not None:
-        detail["token_epoch"] = token_epoch
-    if legs.is_leg(id):
-        legs.rebind(connection, new, name, detail, now)
-    else:
-        connection.execute(update(sessions).where(sessions.c.id == id).values(session_row(new)))
-        events.append(connection, [_event(new, name, now, detail)])
-    tally = Tally()
-    tally.session(old.edge, new.edge)
-    return Commit(new, tally.changes())
-
-
-def _carrier(old: Session, state: SessionState, moved_from: DataCenterId | None) -> DataCenterId | None:
-    """The edge that still carries the user: nobody unless moving, and the first one when moved again on the way."""
-    if state is not SessionState.MOVING:
-        return None
-    return old.moved_from if old.state is SessionState.MOVING else moved_from
-
-
-def _holder(old: Session, state: SessionState, edge_node: NodeId | None) -> NodeId | None:
-    """Whose lease keeps a session that was placed anew: while moving still the node that carries the user."""
-    if state is SessionState.MOVING:
-        return old.held_by
-    return edge_node if state is SessionState.ACTIVE and edge_node == old.held_by else None
 
 
 def end(connection: Connection, id: SessionId, *, reason: str, now: Micros) -> Commit[Session]:
@@ -269,8 +181,7 @@ def roll_back(connection: Connection, now: Micros) -> Commit[tuple[Session, ...]
         for session in find(connection, ids) if ids else ():
             if session.moved_from is None or session.held_by is None:
                 continue  # somebody was faster
-            done = rebind(
-                connection,
+            asked = rebinds.Rebind(
                 session.id,
                 expect_epoch=session.epoch,
                 state=SessionState.ACTIVE,
@@ -281,8 +192,8 @@ def roll_back(connection: Connection, now: Micros) -> Commit[tuple[Session, ...]
                 reasons=(f"its user did not arrive at {session.edge} in time and is still at {session.moved_from}",),
                 lease_expires_at=session.lease_expires_at,
                 event_kind="session.rolled_back",
-                now=now,
             )
+            done = rebinds.rebind(connection, asked, now)
             back.append(done.result)
             changes += done.changes
     return Commit(tuple(back), changes)

@@ -56,6 +56,7 @@ from router.store import (
     migrate,
     queue,
     ramps,
+    rebinds,
     registration,
     resources,
     session_queries,
@@ -64,6 +65,7 @@ from router.store import (
 from router.store.commit import Commit, count_agents, count_all
 from router.store.engine import Database
 from router.store.heartbeats import Beat, Heard
+from router.store.rebinds import Rebind, Rebound, Sighted
 from router.store.takes import End, Exchanged, Start
 from router.store.webhooks import Webhooks
 
@@ -250,40 +252,17 @@ class Store:
         """Return a session's life, oldest first."""
         return self._read(lambda c: session_queries.trail(c, id))
 
-    def rebind_session(
-        self,
-        id: SessionId,
-        *,
-        expect_epoch: int,
-        state: SessionState,
-        edge: DataCenterId,
-        edge_node: NodeId | None,
-        edges: Sequence[DataCenterId],
-        moved_from: DataCenterId | None,
-        reasons: Sequence[str],
-        lease_expires_at: Micros,
-        event_kind: str,
-        now: Micros,
-        token_epoch: int | None = None,
-    ) -> Commit[Session]:
+    def rebind_session(self, asked: Rebind, now: Micros) -> Commit[Session]:
         """Place a live session anew under the next epoch."""
-        return self._write(
-            lambda c: sessions.rebind(
-                c,
-                id,
-                expect_epoch=expect_epoch,
-                state=state,
-                edge=edge,
-                edge_node=edge_node,
-                edges=edges,
-                moved_from=moved_from,
-                reasons=reasons,
-                lease_expires_at=lease_expires_at,
-                event_kind=event_kind,
-                now=now,
-                token_epoch=token_epoch,
-            )
-        )
+        return self._write(lambda c: rebinds.rebind(c, asked, now))
+
+    def rebind_sessions(self, asked: Sequence[Rebind], now: Micros) -> Commit[Rebound]:
+        """Place many live sessions anew in one transaction; each has an answer of its own."""
+        return self._write(lambda c: rebinds.rebind_many(c, asked, now))
+
+    def sighted(self, ids: Sequence[SessionId]) -> Sequence[Sighted | None]:
+        """Return these sessions with their legs and where their agents are reached; None for one that is not there."""
+        return self._read(lambda c: rebinds.sighted(c, ids))
 
     def heartbeats(self, beats: Sequence[Beat], now: Micros) -> Commit[tuple[Heard | InputRejected, ...]]:
         """Apply heartbeats of media nodes in one transaction; each has an answer of its own."""

@@ -46,6 +46,7 @@ IDEMPOTENCY_US = 24 * 3600 * 1_000_000  # longer than any client retries, short 
 LATE_US = 60 * 1_000_000  # after its time in the queue is over, a session that nobody refused ends by its lease
 Outcome = Session | InputRejected | None
 Place = tuple[PoolId, DataCenterId]
+EdgePlace = tuple[DataCenterId, NodeId | None]
 _TAKING = ("id", "epoch", "held", "served", "session", "state", "since")  # what changes when an agent is taken
 
 # Built once: building a statement costs as much as running it.
@@ -189,24 +190,31 @@ def _with_a_place(
     connection: Connection, starts: Sequence[Start], which: list[int], outcomes: list[Outcome]
 ) -> list[int]:
     """Those whose edge is there; it cannot be deleted until this transaction ends."""
-    wanted_nodes = sorted({n for i in which if (n := starts[i].session.edge_node) is not None})
-    wanted_edges = sorted({starts[i].session.edge for i in which if starts[i].session.edge_node is None})
-    homes: dict[NodeId, DataCenterId] = {}
-    if wanted_nodes:
-        homes = {row.id: row.data_center for row in connection.execute(_NODES, {"ids": wanted_nodes})}
-    edges: set[DataCenterId] = set()
-    if wanted_edges:
-        edges = {DataCenterId(id) for id in connection.execute(_EDGES, {"ids": wanted_edges}).scalars()}
-    found = []
+    missing = missing_places(connection, [(starts[i].session.edge, starts[i].session.edge_node) for i in which])
     for i in which:
-        edge, node = starts[i].session.edge, starts[i].session.edge_node
+        outcomes[i] = missing.get((starts[i].session.edge, starts[i].session.edge_node), outcomes[i])
+    return [i for i in which if (starts[i].session.edge, starts[i].session.edge_node) not in missing]
+
+
+def missing_places(connection: Connection, places: Iterable[EdgePlace]) -> dict[EdgePlace, InputRejected]:
+    """Which of these edges, or machines of edges, are not there; the others stay until this transaction ends."""
+    wanted = sorted(set(places), key=lambda place: (place[0], place[1] or ""))
+    machines = sorted({node for _, node in wanted if node is not None})
+    whole = sorted({edge for edge, node in wanted if node is None})
+    homes: dict[NodeId, DataCenterId] = {}
+    if machines:
+        homes = {row.id: row.data_center for row in connection.execute(_NODES, {"ids": machines})}
+    edges: set[DataCenterId] = set()
+    if whole:
+        edges = {DataCenterId(id) for id in connection.execute(_EDGES, {"ids": whole}).scalars()}
+    missing: dict[EdgePlace, InputRejected] = {}
+    for edge, node in wanted:
         if (homes.get(node) == edge) if node is not None else (edge in edges):
-            found.append(i)
             continue
         there = connection.execute(select(data_centers.c.id).where(data_centers.c.id == edge)).first()
-        missing_node = node is not None and there is not None
-        outcomes[i] = unknown("nodes", str(node)) if missing_node else unknown("data-centers", edge)
-    return found
+        is_node = node is not None and there is not None
+        missing[edge, node] = unknown("nodes", str(node)) if is_node else unknown("data-centers", edge)
+    return missing
 
 
 def _behind_others(connection: Connection, starts: Sequence[Start], which: Iterable[int]) -> set[int]:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from router.api.hot_sessions import _Text
 from tests.api.conftest import World
 
 SOMEBODY = {"client": {"latitude": 50.0, "longitude": 8.0}, "pool": "tutors", "metadata": {"tenant": "ä"}}
@@ -61,6 +62,53 @@ async def test_ages_on_the_hot_path_are_those_of_the_moment(world: World) -> Non
         await world.call("DELETE", f"/v1/sessions/{session['id']}")
         await asyncio.sleep(0.02)
     assert ages == sorted(ages) and ages[0] < ages[2], "the text is kept, its ages go on"
+
+
+def test_evidence_that_is_younger_than_the_request_is_of_no_age() -> None:
+    """A request that waited for the disk may answer with routes that were measured after it came."""
+    assert json.loads(_Text(('{"age_ms":0,', "}"), (2_000,)).at(1_000)) == {"age_ms": 0.0}
+
+
+async def test_both_ways_show_and_resume_sessions_with_the_same_answer(world: World) -> None:
+    await world.furnish()
+    await world.measured()
+    await world.agent("ai-1")
+    session = await world.session()
+    path, shapes = f"/v1/sessions/{session['id']}", []
+    for call in (world.http.request, lambda *a, **o: by_framework(world, *a, **o)):
+        body = {"token": session["token"], "client": SOMEBODY["client"]}
+        resumed = await call("POST", f"{path}/resume", json=body)
+        shown = await call("GET", path)
+        assert (resumed.status_code, shown.status_code) == (200, 200), resumed.text
+        assert resumed.json()["epoch"] == shown.json()["epoch"] == session["epoch"] + 1
+        session = resumed.json()
+        assert session["agent"] == shown.json()["agent"]
+        shapes.append((shape(session), shape(shown.json()), list(session)))
+    assert shapes[0] == shapes[1]
+
+
+async def test_many_who_resume_at_once_share_transactions_and_each_has_its_own_answer(world: World) -> None:
+    await world.furnish()
+    await world.measured()
+    sessions = []
+    for number in range(12):
+        await world.agent(f"ai-{number}")
+        sessions.append(await world.session())
+    trips, known = world.app.runtime.rebindings.trips, {session["id"]: session["agent"]["id"] for session in sessions}
+    stale = sessions[0]
+    await world.call("POST", f"/v1/sessions/{stale['id']}/resume", json=_resume(stale))
+    await world.call("POST", f"/v1/sessions/{stale['id']}/resume", json=_resume(stale) | {"unreachable": ["nobody"]})
+    answers = await asyncio.gather(
+        *(world.http.request("POST", f"/v1/sessions/{s['id']}/resume", json=_resume(s)) for s in sessions[1:]),
+        world.http.request("POST", "/v1/sessions/s-0/resume", json=_resume(sessions[1])),
+    )
+    assert [answer.status_code for answer in answers] == [200] * 11 + [403]
+    assert {answer.json()["id"]: answer.json()["agent"]["id"] for answer in answers[:-1]}.items() <= known.items()
+    assert world.app.runtime.rebindings.trips - trips < 1 + len(answers)
+
+
+def _resume(session: dict[str, Any]) -> dict[str, Any]:
+    return {"token": session["token"], "client": SOMEBODY["client"]}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from router.access import sign_session_token
 from router.api.pulses import Pulses
 from router.core.model import NodeId, SessionId, SessionState
+from router.store.rebinds import Rebind
 from tests.api.conftest import PLACES, Json, World
 
 FRANKFURT = {"latitude": 50.0, "longitude": 8.0}
@@ -182,9 +183,9 @@ async def test_only_the_token_that_resumed_gets_its_answer_again(world: World) -
     other = next(name for name in PLACES if name != edge)
     moving = await runtime.commit(
         lambda store: store.rebind_session(
-            SessionId(session["id"]), expect_epoch=1, state=SessionState.MOVING, edge=other, edge_node=None,
+            Rebind(SessionId(session["id"]), expect_epoch=1, state=SessionState.MOVING, edge=other, edge_node=None,
             edges=(other,), moved_from=edge, reasons=("test",), lease_expires_at=runtime.now() + 60_000_000,
-            event_kind="session.moved", now=runtime.now(),
+            event_kind="session.moved"), runtime.now(),
         )
     )  # fmt: skip
     assert moving.epoch == 2

@@ -48,6 +48,7 @@ from router.core.model import (
 )
 from router.store import Commit, Store
 from router.store.heartbeats import Beat, Heard
+from router.store.rebinds import Rebind
 
 ROOT = Path(__file__).parents[2]
 _NUMBERS = itertools.count()
@@ -267,9 +268,8 @@ class World:
             "reasons": ("drain",),
             "lease_expires_at": self.lease,
             "event_kind": event,
-            "now": self.now,
         }
-        return self.do(lambda: self.store.rebind_session(session.id, **known | changes))
+        return self.do(lambda: self.store.rebind_session(Rebind(session.id, **known | changes), self.now))
 
     def touch(self, node: str, *changed: tuple[str, str], lease: int = LEASE) -> tuple[Session, ...]:
         """A node's heartbeat."""

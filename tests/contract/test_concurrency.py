@@ -15,6 +15,7 @@ from router.access import JoinToken, mint_key
 from router.core.errors import InputRejected
 from router.core.model import Agent, AgentState, Node, Policy, Provider, Region, SessionState
 from router.store import Store
+from router.store.rebinds import Rebind
 
 THREADS = 8
 
@@ -112,17 +113,19 @@ def test_one_of_many_movers_wins_and_the_rest_are_fenced(store: Store, world: An
 
     def mover(number: int) -> Callable[[], Any]:
         return lambda: store.rebind_session(
-            live.id,
-            expect_epoch=1,
-            state=SessionState.MOVING,
-            edge="oracle-fra" if number % 2 else "oracle-iad",
-            edge_node=None,
-            edges=(),
-            moved_from=live.edge,
-            reasons=(),
-            lease_expires_at=world.lease,
-            event_kind="session.moved",
-            now=world.now,
+            Rebind(
+                live.id,
+                expect_epoch=1,
+                state=SessionState.MOVING,
+                edge="oracle-fra" if number % 2 else "oracle-iad",
+                edge_node=None,
+                edges=(),
+                moved_from=live.edge,
+                reasons=(),
+                lease_expires_at=world.lease,
+                event_kind="session.moved",
+            ),
+            world.now,
         )
 
     answers = together([mover(number) for number in range(THREADS)])

@@ -37,6 +37,7 @@ from router.core.model import (
 from router.core.pools import HOLDING, SESSION_TRANSITIONS
 from router.store import Commit, Store
 from router.store.heartbeats import Beat
+from router.store.rebinds import Rebind
 
 EDGES = ("e-1", "e-2", "e-3")
 HUBS = ("h-1", "h-2")
@@ -225,17 +226,19 @@ class SessionsAndAgents(RuleBasedStateMachine):
         try:
             got = self.commit(
                 self.store.rebind_session(
-                    id,
-                    expect_epoch=(known.epoch if known else 1) - late,
-                    state=state or S.ACTIVE,
-                    edge=edge,
-                    edge_node=f"{edge}-1",
-                    edges=(edge,),
-                    moved_from=known.edge if known and state is S.MOVING else None,
-                    reasons=(),
-                    lease_expires_at=lease,
-                    event_kind=f"session.{event}",
-                    now=self.now,
+                    Rebind(
+                        id,
+                        expect_epoch=(known.epoch if known else 1) - late,
+                        state=state or S.ACTIVE,
+                        edge=edge,
+                        edge_node=f"{edge}-1",
+                        edges=(edge,),
+                        moved_from=known.edge if known and state is S.MOVING else None,
+                        reasons=(),
+                        lease_expires_at=lease,
+                        event_kind=f"session.{event}",
+                    ),
+                    self.now,
                 )
             )
         except InputRejected as error:

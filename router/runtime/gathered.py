@@ -1,0 +1,104 @@
+"""Questions and changes that come at once share the next trip to the database.
+
+Whoever comes first is served at once; whoever comes while the database is busy with that waits, and goes with all the
+others that came meanwhile. As in the turnstile nobody waits for a timer: alone, a request costs what it did before; a
+thousand of them ask as often as the database can answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from router.core.errors import InputRejected, TendrilError
+from router.core.model import Micros, SessionId
+from router.runtime.turnstile import LARGEST_BATCH, Bound
+from router.store import Store
+from router.store.commit import Commit
+from router.store.rebinds import Rebind, Rebound, Sighted
+
+Asked = TypeVar("Asked")
+Got = TypeVar("Got")
+Trip = Callable[[Sequence[Asked]], Awaitable[Sequence[Got | InputRejected]]]
+
+
+class Gathered(Generic[Asked, Got]):
+    """Collects what is asked; ``trip`` answers many at once, each with a value of its own or a refusal."""
+
+    def __init__(self, trip: Trip[Asked, Got]) -> None:
+        self._trip = trip
+        self._waiting: deque[tuple[Asked, asyncio.Future[Got]]] = deque()
+        self._travelling: asyncio.Task[None] | None = None
+        self.trips = 0  # so far, and what they carried
+        self.carried = 0
+
+    async def ask(self, what: Asked) -> Got:
+        """One answer. Raises what the database raises."""
+        answer: asyncio.Future[Got] = asyncio.get_running_loop().create_future()
+        self._waiting.append((what, answer))
+        if self._travelling is None:
+            self._travelling = asyncio.create_task(self._travel())
+        return await answer
+
+    async def _travel(self) -> None:
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(LARGEST_BATCH, len(self._waiting)))]
+                await self._serve(batch)
+        finally:
+            self._travelling = None
+
+    async def _serve(self, batch: list[tuple[Asked, asyncio.Future[Got]]]) -> None:
+        self.trips += 1
+        self.carried += len(batch)
+        try:
+            outcomes: Sequence[Got | InputRejected] = await self._trip([what for what, _ in batch])
+        except TendrilError as error:
+            if len(batch) > 1 and isinstance(error, InputRejected):  # one of them spoils it for all: each alone
+                for one in batch:
+                    await self._serve([one])
+                return
+            outcomes = [error] * len(batch)  # type: ignore[list-item]
+        except BaseException as error:
+            for _, answer in batch:
+                _give(answer, error)
+            if not isinstance(error, Exception):  # being cancelled is our own end
+                raise
+            return
+        for (_, answer), outcome in zip(batch, outcomes, strict=True):
+            _give(answer, outcome)
+
+
+def _give(answer: asyncio.Future[Got], outcome: Got | BaseException) -> None:
+    if answer.done():  # whoever asked has gone away
+        return
+    if isinstance(outcome, BaseException):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
+
+
+def sightings(
+    read: Callable[[Callable[[Store], Sequence[Sighted | None]]], Awaitable[Sequence[Sighted | None]]],
+) -> Gathered[SessionId, Sighted | None]:
+    """Sessions looked up together."""
+    return Gathered(lambda ids: read(lambda store: store.sighted(ids)))
+
+
+def rebindings(
+    commit: Callable[[Callable[[Store], Commit[Rebound]]], Awaitable[Rebound]], now: Callable[[], Micros]
+) -> Gathered[Rebind, Bound]:
+    """Sessions placed anew together."""
+
+    async def trip(asked: Sequence[Rebind]) -> list[Bound | InputRejected]:
+        done = await commit(lambda store: store.rebind_sessions(asked, now()))
+        return [
+            outcome
+            if isinstance(outcome, InputRejected)
+            else Bound(outcome, "" if outcome.agent is None else done.addresses.get(outcome.agent, ""))
+            for outcome in done.outcomes
+        ]
+
+    return Gathered(trip)
