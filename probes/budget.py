@@ -6,6 +6,9 @@ month). The first two are token buckets that are ``DEPTH_S`` deep and refill so 
 probes: doubt must not wait behind routine. The month's bytes are a counter that survives restarts (:meth:`state`,
 :meth:`restore`); it stops everything when it is used up, and :meth:`regular_per_s` paces routine so that it is not.
 
+Confirm probes have a narrow bucket of their own besides. One outage is cheap to confirm, but where everything is
+suspect again and again the node or its uplink is overloaded, and asking more would keep it so.
+
 The agent's own caps hold whatever a plan says. Bytes are those on the wire, headers included. Answers to the probes of
 others are not counted here: a reflector never sends more than it received, and limits itself per source.
 """
@@ -23,6 +26,7 @@ MAX_BYTES_PER_S = 1_000_000
 WINDOW_S = 10
 DEPTH_S = 1
 LARGEST_BYTES = 1_500  # of one packet: a bucket holds at least one, if ten seconds' worth do
+CONFIRM_PER_S, CONFIRM_DEPTH = 60, 200  # an outage is confirmed by some 25 probes per path and peer that it meets
 PPM = 1_000_000
 UNIT = WINDOW_S * PPM  # of a token: limits per second and times in microseconds stay integers
 
@@ -76,6 +80,7 @@ class Allowance:
     def __init__(self, now_us: int) -> None:
         self._packets = Bucket(MAX_PACKETS_PER_S, 1, now_us)
         self._bytes = Bucket(MAX_BYTES_PER_S, LARGEST_BYTES, now_us)
+        self._confirm = Bucket(CONFIRM_PER_S, CONFIRM_DEPTH, now_us)
         self._monthly_bytes = 0
         self._reserve_ppm = 0
         self._month = MonthState(0, 0)
@@ -105,12 +110,15 @@ class Allowance:
             (not self._monthly_bytes or sent <= self._monthly_bytes * (PPM - kept) // PPM)
             and self._packets.holds(1, _share(self._packets.depth, kept), now_us)
             and self._bytes.holds(size_bytes, _share(self._bytes.depth, kept), now_us)
+            and (not confirm or self._confirm.holds(1, 0, now_us))
         )
         if not may:
             self.refused += 1
             return False
         self._packets.take(1)
         self._bytes.take(size_bytes)
+        if confirm:
+            self._confirm.take(1)
         self._month = MonthState(self._month.month, sent)
         return True
 

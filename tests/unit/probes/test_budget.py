@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes.budget import MAX_PACKETS_PER_S, WINDOW_S, Allowance, MonthState
+from probes.budget import CONFIRM_DEPTH, CONFIRM_PER_S, MAX_PACKETS_PER_S, WINDOW_S, Allowance, MonthState
 from probes.schedule import Schedule
 from probes.wire import Budget, PlanPeer
 
@@ -56,6 +56,14 @@ def test_routine_leaves_the_reserve_to_confirm_probes() -> None:
     confirm = sum(kept.take(0, SIZE, confirm=True) for _ in range(200))
     assert (routine, confirm) == (80, 20)
     assert kept.refused == 300
+
+
+def test_doubt_about_everything_does_not_feed_itself() -> None:
+    kept = allowance(packets=500)
+    times = [at for at in range(0, 60 * SECOND, SECOND // 400) if kept.take(at, SIZE, confirm=True)]
+    assert sum(at < SECOND for at in times) >= CONFIRM_DEPTH  # a provider that dies is asked about at once
+    assert most_in_a_window(times) <= CONFIRM_PER_S * WINDOW_S
+    assert kept.take(60 * SECOND, SIZE)  # routine goes on
 
 
 def test_the_month_is_counted_over_restarts_and_ends_everything() -> None:
