@@ -31,7 +31,7 @@ from router.core.errors import Unavailable
 from router.outbox import OutboxOptions
 from router.runtime import Runtime, RuntimeOptions, system_clock
 from router.settings import Settings
-from router.solver import Solver
+from router.solver import Simulations, Solver
 from router.store import Store
 from router.telemetry import set_up_logs
 
@@ -50,6 +50,7 @@ class App:
     runtime: Runtime
     http: FastAPI
     admin_key_path: Path
+    simulations: Simulations
 
     async def start(self) -> None:
         """Migrate, make sure of the admin key, boot."""
@@ -60,6 +61,7 @@ class App:
     async def stop(self) -> None:
         """Stop what :meth:`start` started."""
         await self.runtime.stop()
+        self.simulations.close()
         self.store.close()
 
 
@@ -85,7 +87,9 @@ def build(settings: Settings) -> App:
     store = Store(settings.database)
     runtime = Runtime(store, Solver(), options, system_clock())
     runtime.addresses = addresses
-    return App(settings, store, runtime, create_app(runtime, settings), settings.state_dir / ADMIN_KEY_FILE)
+    simulations = Simulations()
+    http = create_app(runtime, settings, simulations.ask)
+    return App(settings, store, runtime, http, settings.state_dir / ADMIN_KEY_FILE, simulations)
 
 
 def ensure_admin_key(store: Store, settings: Settings, now: int) -> None:

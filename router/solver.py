@@ -17,10 +17,15 @@ import numpy as np
 from router.core.blame import Case, Judgement
 from router.core.capacity import Linear, Solution
 from router.core.clients import Census, Tomography
+from router.core.errors import Unavailable
 from router.core.solve import Answer, Question
 from router.core.survey import Survey, Window
+from router.core.tables import View
+from router.core.whatif import Outcome, WhatIf, simulate
 
 T = TypeVar("T")
+SIMULATIONS = 2  # in work at once: each takes a processor for up to a second, and routes are solved beside them
+SIMULATION_S = 10.0  # of waiting for one: ten times what the largest fleet takes on an idle machine
 
 
 class Solver:
@@ -55,6 +60,39 @@ class Solver:
     def close(self) -> None:
         """Stop the thread after the computation at hand."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+class Simulations:
+    """Works out what-if questions beside everything else, a few at a time, each within a deadline."""
+
+    def __init__(self, at_once: int = SIMULATIONS, deadline_s: float = SIMULATION_S) -> None:
+        self._threads = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="what-if")
+        self._at_once, self._deadline_s = at_once, deadline_s
+        self._running: set[asyncio.Future[Outcome]] = set()
+
+    async def ask(self, view: View, asked: WhatIf) -> Outcome:
+        """The answer. Raises what the question deserves, ``simulations_busy`` and ``simulation_too_slow``."""
+        if len(self._running) >= self._at_once:
+            message = f"{len(self._running)} simulations are being worked on, the limit is {self._at_once}"
+            raise Unavailable("simulations_busy", message)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, simulate, view, asked)
+        self._running.add(work)
+        work.add_done_callback(self._done)
+        try:
+            # Shielded: a thread cannot be stopped, and counts as long as it runs, even if nobody waits for it any more.
+            return await asyncio.wait_for(asyncio.shield(work), self._deadline_s)
+        except TimeoutError:
+            message = f"the answer took longer than {self._deadline_s:g} s: the machine is overloaded"
+            raise Unavailable("simulation_too_slow", message, retry_after_s=5) from None
+
+    def _done(self, work: asyncio.Future[Outcome]) -> None:
+        self._running.discard(work)
+        if not work.cancelled():
+            work.exception()  # told to whoever waited; if nobody did any more, nobody is to be told
+
+    def close(self) -> None:
+        """Stop the threads after what they work on."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
 
 
 def optimum(asked: Linear) -> Solution:

@@ -37,6 +37,7 @@ from router.api import (
     routes,
     sessions,
     sign_in,
+    simulations,
     watch,
     webhooks,
 )
@@ -46,6 +47,7 @@ from router.api.hot import HotApp, HotTable
 from router.api.limits import BodyLimit
 from router.api.pulses import Pulses
 from router.api.reply import PROBLEMS
+from router.api.simulations import Simulate
 from router.runtime import Runtime
 from router.schemas.problems import Problem
 from router.settings import Settings
@@ -62,6 +64,7 @@ GROUPS: tuple[APIRouter, ...] = (
     pools.endpoints,
     clients.endpoints,
     drains.endpoints,
+    simulations.endpoints,
     ramps.endpoints,
     joining.endpoints,
     nodes.endpoints,
@@ -86,8 +89,8 @@ Refusals are `application/problem+json` (RFC 9457) with a stable `code`, the off
 `limit`. Times are RFC 3339 UTC, delays ms, loss %. Unknown fields and parameters are refused."""
 
 
-def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
-    """Build the app around a runtime that somebody else starts and stops."""
+def create_app(runtime: Runtime, settings: Settings, simulate: Simulate) -> FastAPI:
+    """Build the app around a runtime, and a worker of what-if questions, that somebody else starts and stops."""
     hot = HotTable()
     for add_paths in HOT:
         add_paths(hot)
@@ -104,6 +107,7 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.state.runtime = runtime
     app.state.settings = settings
+    app.state.simulate = simulate
     app.state.tallies = Tallies()
     app.state.pulses = Pulses()
     app.state.closing = Closing()

@@ -75,6 +75,7 @@ STATUS: Mapping[str, int] = {
     "range_empty": 422,
     "range_too_fine": 422,
     "range_too_long": 422,
+    "position_unknown": 422,
     "webhook_address": 422,
     # what is there
     "unknown_provider": 404,
@@ -96,6 +97,7 @@ STATUS: Mapping[str, int] = {
     "revision_conflict": 412,
     "unknown_kind": 404,
     "link_exists": 409,
+    "data_center_exists": 409,
     "ramp_exists": 409,
     "in_use": 409,
     "sessions_live": 409,
@@ -121,6 +123,8 @@ STATUS: Mapping[str, int] = {
     # our fault
     "database_unavailable": 503,
     "not_ready": 503,
+    "simulations_busy": 503,
+    "simulation_too_slow": 503,
     "internal_error": 500,
 }
 

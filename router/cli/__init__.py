@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from router.cli import answers, drains, fleet, keys, operate, ramps, sessions, show, simulate, webhooks
+from router.cli import answers, drains, fleet, keys, operate, ramps, sessions, show, simulate, webhooks, whatif
 from router.core.errors import TendrilError
 
 _ELSEWHERE = {
@@ -24,7 +24,7 @@ _ELSEWHERE = {
 }
 _PANELS = {
     "Answers": (answers,),
-    "Operations": (drains, ramps),
+    "Operations": (drains, ramps, whatif),
     "Sessions": (sessions,),
     "Intent": (fleet,),
     "Control plane": (operate, keys, webhooks),

@@ -259,6 +259,10 @@ class Client:
         """Start a drain (or, with ``dry_run``, only plan it) and return its plan."""
         return self.call("POST", "/v1/drains", body=body)
 
+    def simulate(self, body: Json) -> Json:
+        """Ask what removing or adding something would do; nothing is done."""
+        return self.call("POST", "/v1/simulations", body=body)
+
     def drains(self) -> list[Json]:
         """Return all drains, newest first."""
         return self.pages("/v1/drains")

@@ -134,6 +134,20 @@ def overlay(older: Prediction, measured_us: F64, age_us: F64, log_sd: F64) -> Pr
     )
 
 
+def by_geography(measured_us: F64, floor_us: F64) -> Prediction:
+    """What is believed of links to places where nothing was measured yet; cheap, for questions.
+
+    Arrays as for :func:`predict`. Measured links only say how much longer than light paths are as a rule, and how far
+    they differ in that; they are passed on as they are.
+    """
+    known = np.isfinite(measured_us) & (measured_us >= 0) & ~np.eye(len(measured_us), dtype=np.bool_)
+    log = np.log(np.clip(np.where(known, measured_us, LEAST_US), LEAST_US, MOST_US))
+    centre, low, high, provenance = _from_floor(log, known, floor_us)
+    kinds = np.where(known, Provenance.MEASURED, provenance).astype(np.uint8)
+    centre, low, high = (np.where(known, log, belief) for belief in (centre, low, high))
+    return _published((centre, low, high, low), np.where(known, 0.0, np.inf), kinds, floor_us, known)
+
+
 def nothing_known(n: int) -> Prediction:
     """The prediction from no measurements and no positions."""
     nan = np.full((n, n), np.nan)

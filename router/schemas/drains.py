@@ -254,7 +254,8 @@ class DrainPlanAnswer(Answer):
     notes: list[str]
 
 
-def _shifts_json(shifts: Iterable[Shift]) -> list[dict[str, object]]:
+def shifts_json(shifts: Iterable[Shift]) -> list[dict[str, object]]:
+    """Return the JSON form of shifts."""
     return [{"from": shift.source, "to": shift.target, "sessions": shift.sessions} for shift in shifts]
 
 
@@ -346,7 +347,7 @@ def plan_json(plan: DrainPlan, drain: dict[str, object] | None) -> dict[str, obj
         "targets": list(plan.targets),
         "sessions_to_move": sum(plan.sessions.values()),
         "sessions": {str(dc): count for dc, count in plan.sessions.items()},
-        "shifts": _shifts_json(plan.shifts),
+        "shifts": shifts_json(plan.shifts),
         "agents_behind": {str(dc): count for dc, count in plan.agents_behind.items()},
         "routes_through": plan.routes_through,
         "headroom_after_pct": None if after is None else round(after, 2),

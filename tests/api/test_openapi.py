@@ -58,6 +58,7 @@ CONTRACT: dict[str, set[str]] = {
     "/v1/drains": {"get", "post"},
     "/v1/drains/{id}": {"get"},
     **{f"/v1/drains/{{id}}/{verb}": {"post"} for verb in ("pause", "resume", "undo")},
+    "/v1/simulations": {"post"},
     "/v1/ramps": {"get", "post"},
     "/v1/ramps/{id}": {"get"},
     **{f"/v1/ramps/{{id}}/{verb}": {"post"} for verb in ("advance", "pause", "resume", "roll-back", "robots")},
@@ -106,6 +107,11 @@ FIELDS = {
     "ResumeBody": {"token", "client", "unreachable"},
     "HeartbeatBody": {"node", "epoch", "changed", "totals"},
     "DrainBody": {"selector", "mode", "deadline_s", "reason", "expires_at", "dry_run", "force"},
+    "SimulationBody": {"remove", "add"},
+    "SimulationAnswer": {
+        "generation", "age_ms", "summary", "removed", "added", "routes", "partitions", "sessions", "headroom",
+        "data_centers", "regions", "refusals", "notes",
+    },
     "LinkAnswer": {
         "rtt_ms", "forward_ms", "return_ms", "error_ms", "jitter_ms", "loss_pct", "age_ms", "samples", "state",
         "provenance",

@@ -38,17 +38,18 @@ class _Group:
     sessions: int
 
 
-def spread(view: View, targets: Collection[DataCenterId]) -> Spread:
-    """Place the targets' sessions elsewhere, largest groups first."""
+def spread(view: View, targets: Collection[DataCenterId], world: View | None = None) -> Spread:
+    """Place the targets' sessions elsewhere, largest groups first; ``world``: where to, if not into the present."""
     groups = sorted(_groups(view, targets), key=lambda g: (-g.sessions, g.edge, g.hub or "", g.traffic_class))
     total = sum(group.sessions for group in groups)
     if not total:
         return Spread(flows=view.flows)
-    without, live = _without(view, targets), {**view.counters.sessions}
+    ways = [_way_us(view, group) for group in groups]  # before all placements: both keep what they believe of clients
+    without, live = _without(world or view, targets), {**view.counters.sessions}
     handful = -(-total // HANDFULS)
     moved: dict[tuple[DataCenterId, DataCenterId], int] = {}
     flows, growth, homeless, number = {**view.flows}, list[tuple[int, int]](), 0, 0
-    for group in groups:
+    for group, before in zip(groups, ways, strict=True):
         for start in range(0, group.sessions, handful):
             size, number = min(handful, group.sessions - start), number + 1
             scene = replace(without, counters=replace(view.counters, sessions=live))
@@ -60,7 +61,6 @@ def spread(view: View, targets: Collection[DataCenterId]) -> Spread:
             live = {**live, to: live.get(to, 0) + size, group.edge: live.get(group.edge, 0) - size}
             moved[group.edge, to] = moved.get((group.edge, to), 0) + size
             _reroute(flows, group, to, size)
-            before = _way_us(view, group)
             if before is not None:
                 growth.append((max(0, way_us - before) // 2, size))
     shifts = tuple(Shift(source, to, n) for (source, to), n in sorted(moved.items()))

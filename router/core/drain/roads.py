@@ -55,13 +55,19 @@ def relayed_growth(view: View, targets: Collection[DataCenterId]) -> list[tuple[
     return found
 
 
-def busiest(view: View, after: Mapping[Flow, int] | None) -> Busiest | None:
-    """The place whose share rises highest; ``None`` where nothing declares a capacity."""
-    before_pct, after_pct = _shares(view, view.flows), _shares(view, after if after is not None else view.flows)
+def busiest(view: View, after: Mapping[Flow, int] | None, present: View | None = None) -> Busiest | None:
+    """The place whose share rises highest; ``None`` where nothing declares a capacity.
+
+    ``present``: where the flows of now are, if ``view`` is another world.
+    """
+    now = present or view
+    was = dict(zip(_names(now.inventory), _shares(now, now.flows).tolist(), strict=True))
+    names, after_pct = _names(view.inventory), _shares(view, after if after is not None else view.flows)
     if not len(after_pct):
         return None
+    before_pct = np.array([was.get(name, 0.0) for name in names])
     worst = int(np.argmax(np.where(after_pct > before_pct + 0.5, after_pct, -1)))
-    return Busiest(_names(view.inventory)[worst], round(float(before_pct[worst]), 1), round(float(after_pct[worst]), 1))
+    return Busiest(names[worst], round(float(before_pct[worst]), 1), round(float(after_pct[worst]), 1))
 
 
 def _vertices(table: RouteTable, targets: Collection[DataCenterId]) -> list[int]:

@@ -28,8 +28,12 @@ def refusals(
     free: Headroom,
     moved: Spread,
     growth_us: int | None,
+    present: View | None = None,
 ) -> tuple[Refusal, ...]:
-    """Every rule that is broken, in the order in which they matter; ``growth_us`` where nobody is there to judge it."""
+    """Every rule that is broken, in the order in which they matter; ``growth_us`` where nobody is there to judge it.
+
+    ``present``: what links carry now, where ``view`` is a world that somebody only asks about.
+    """
     edges_hit = any(Role.EDGE in view.inventory.data_centers[dc].roles for dc in targets)
     hubs = remaining_hubs(view, targets)
     found = [
@@ -38,7 +42,7 @@ def refusals(
         *_homeless(moved),
         *too_few_warm(view, targets, hubs),
         *_delay(growth_us),
-        *_links(busiest(view, moved.flows)),
+        *_links(busiest(view, moved.flows, present or view)),
     ]
     return tuple(found)
 
