@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -33,7 +34,7 @@ from router.core.tables import DataCenterHealth, Health, LinkState, LinkTable, N
 NEW = DataCenterId("new-1")
 PLACES = tuple(DataCenterId(name) for name in ("a-1", "b-1", "c-1", "new-1"))
 US = 1_000_000
-TICK_S = 10.0
+TICK_S, IDLE_S = 10.0, 60.0
 HEARD_S, SETUP_S = 12.0, 2.0
 RELAYED = 0.4  # of sessions have their agent behind a relay
 ROBOTS_PER_TICK = 20
@@ -48,7 +49,7 @@ class Outcome:
     reason: str
     hours: float
     exposed: int = 0  # sessions that met the new data center
-    sessions: int = 0  # of the whole catchment meanwhile
+    sessions: int = 0  # of the whole catchment since the first of its users may meet it
     by_time: int = 0  # rungs that were passed by time for want of users
     steps: list[str] = field(default_factory=list)
 
@@ -70,6 +71,7 @@ class _Climb:
         self._book.put(ramps.begin(RampKind.NEW, NEW, RampId("r-1"), "bench", "bench", 0), 0)
         self._later: list[tuple[float, int, Sample]] = []
         self._number = 0
+        self._heard = True
         self._found = Outcome(RampState.REGISTERED, "", 0.0)
 
     @property
@@ -87,26 +89,27 @@ class _Climb:
         return found
 
     def _hour(self, hour: Hour, number: int) -> None:
-        i, ticks = 0, int(HOUR_S / TICK_S)
-        for tick in range(ticks):
+        i, at_s, places = 0, hour.at_s.tolist(), hour.position_ppm.tolist()
+        for tick in range(int(HOUR_S / TICK_S)):
             until = number * HOUR_S + (tick + 1) * TICK_S
-            while i < len(hour.at_s) and hour.at_s[i] < until:
-                self._arrive(hour, i)
-                i += 1
+            end = bisect_left(at_s, until, i)
+            for k in range(i, end):
+                self._arrive(hour, k, places[k])
+            i = end
             self._hear(until)
             self._drive(until)
             if not self._ramp.open or self._ramp.state is RampState.ROLLED_BACK:
                 return
 
-    def _arrive(self, hour: Hour, i: int) -> None:
-        self._found.sessions += 1
-        at, most = int(hour.position_ppm[i]), self._ramp.share_ppm
-        if not most or at >= most + CONTROL_SPAN_PPM:
+    def _arrive(self, hour: Hour, i: int, at: int) -> None:
+        """A session goes to the new data center, is of its control arm, or is nobody's: as steering has it."""
+        ramp = self._ramp
+        self._found.sessions += ramp.share_ppm > 0
+        if not ramp.share_ppm or at >= ramp.share_ppm + CONTROL_SPAN_PPM:
             return
         share = next(dial.share_ppm for dc, dial in self._book.claims(self._view.inventory) if dc == NEW)
-        if not share:
-            return
-        self._start(hour, i, at < share)
+        if at < share + CONTROL_SPAN_PPM:
+            self._start(hour, i, at < share)
 
     def _start(self, hour: Hour, i: int, canary: bool) -> None:
         bad = self._defect if canary else None
@@ -136,6 +139,7 @@ class _Climb:
         while self._later and self._later[0][0] < until_s:
             at, _, sample = heapq.heappop(self._later)
             self._book.observe(Climbed((sample,)), int(at * US))
+            self._heard = True
 
     def _robots(self) -> None:
         if self._ramp.state is RampState.SYNTHETIC:
@@ -153,6 +157,9 @@ class _Climb:
         return Robot(NEW, errand, draw >= fails, "was not set up")
 
     def _drive(self, now_s: float) -> None:
+        if self._ramp.share_ppm and not self._heard and now_s % IDLE_S:
+            return  # nothing has changed, and what is waited for takes minutes
+        self._heard = False
         now = Micros(int(now_s * US))
         self._view = replace(
             self._view, now=now, ramps=dict(self._book.ramps), nodes={NodeId("new-1-n"): NodeStatus(now)}

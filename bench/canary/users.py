@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.dial import positions_ppm, salt
+from router.core.dial import positions_of
 from router.core.model import DataCenterId
 
 F64 = NDArray[np.float64]
@@ -52,7 +52,7 @@ class Users:
 
     def __init__(self, seed: int, data_center: DataCenterId, rate_per_s: float) -> None:
         self._rng = np.random.default_rng([seed, 7])
-        self._salt, self._rate, self._seed = np.array([salt(data_center)], np.uint64), rate_per_s, seed
+        self._data_center, self._rate, self._seed = data_center, rate_per_s, seed
         rng = self._rng
         share = 1.0 / np.arange(1, GROUPS + 1) ** 1.1  # a few large networks, many small ones
         self._share = share / share.sum()
@@ -89,4 +89,4 @@ class Users:
         newest = self._users + np.arange(n)
         names = np.where(self._rng.random(n) < RETURNING, self._rng.integers(0, newest + 1), newest)
         self._users += n
-        return np.array([positions_ppm(f"{self._seed}-{name}", self._salt)[0] for name in names.tolist()], np.int64)
+        return positions_of([f"{self._seed}-{name}" for name in names.tolist()], self._data_center)

@@ -50,7 +50,9 @@ class RampBook:
         by_center = {ramp.data_center: ramp.id for ramp in self._open()}
         for sample in event.samples:
             if sample.data_center in by_center:
-                self._evidence[by_center[sample.data_center]].take(sample, now)
+                ramp = self.ramps[by_center[sample.data_center]]
+                evidence = self._evidence[ramp.id]
+                evidence.take(sample, now, bool(held(ramp, evidence)))
         for robot in event.robots:
             if robot.data_center in by_center:
                 self._evidence[by_center[robot.data_center]].take_robot(robot)
@@ -126,7 +128,7 @@ class RampBook:
             worst=evidence.worst,
             robots={name: (c.tried, c.failed) for name, c in sorted(evidence.errands.items())},
             waits=self._waits.get(ramp.id, ()),
-            held=held(ramp, evidence),
+            held=bool(held(ramp, evidence)),
         )
 
 
@@ -136,8 +138,9 @@ def _counts(arm: Arm) -> Mapping[str, int]:
 
 def _dial(ramp: Ramp, evidence: Evidence) -> Dial:
     if ramp.state in (RampState.CANARY, RampState.PAUSED):
-        if held(ramp, evidence):
-            return Dial(0, f"{evidence.unsettled} sessions have yet to show something; {SHARE}")
+        why = held(ramp, evidence)
+        if why:
+            return Dial(0, f"{why}; {SHARE}")
         return Dial(ramp.share_ppm, SHARE)
     return Dial(0, f"{ramp.state.value.replace('_', ' ')}; {SHARE}")
 

@@ -22,16 +22,21 @@ MARGINS: dict[str, tuple[int, float]] = {
     "setup_time": (50_000, 0.20),
     "loss": (3_000, 0.5),  # ppm: codecs hide less than half a per cent
 }
-WEIGHTS = {"setup": 0.25, "rtt": 0.25, "loss": 0.25, "setup_time": 0.1, "rtt_tail": 0.05, "drops": 0.1}
+WEIGHTS = {
+    "setup": 0.05, "setup_arm": 0.3, "rtt": 0.23, "loss": 0.23, "setup_time": 0.07, "rtt_tail": 0.05, "drops": 0.07,
+}  # fmt: skip
 TAIL = 0.9  # the control arm's quantile that starts the tail
 TAIL_NULL = 0.25  # so many may lie beyond it: quantiles of few values are rough
 SETUP_FLOOR = 0.01  # set-up success of 99 % is what is promised
 DROP_FLOOR = 0.02
 WORSE = 1.5  # times the control arm's share
+OFTENER, EXCUSED = 1.25, 0.001  # times the control arm's failed set-ups, as if so many more of its own had failed
+LEAST_ARM = 1 / 32  # of the control arm; what the smallest share comes to, while few of either have come
 ROBOT_FLOOR = 0.01
 GROUP_KEPT, REST_KEPT = 48, 96  # newest values of the control arm
 LEAST_CONTROL = 8
 LEAST_FAILED = 3
+HARM_LIMIT = 0.025  # what the upper end of the interval of failed set-ups must be under before more users come
 NEXT_ALPHA = 0.0006  # of each later start of the tests: six at most, with the first 0.66 %
 CONTROL_LIFE_US = 7_200_000_000  # older ones are of another time of day
 SHARES_KEPT = 1_000  # newest outcomes of the control arm
@@ -47,6 +52,11 @@ class Arm:
     setup_failed: int = 0
     ended: int = 0
     dropped: int = 0
+
+    @property
+    def tried(self) -> int:
+        """Set-ups that ended one way or the other."""
+        return self.set_up + self.setup_failed
 
 
 @dataclass(slots=True)
@@ -81,6 +91,8 @@ class Evidence:
     capital: dict[str, Capital] = field(default_factory=lambda: {name: Capital() for name in WEIGHTS})
     errands: dict[str, Course] = field(default_factory=dict)
     robot_capital: dict[str, Capital] = field(default_factory=dict)
+    beside: int = 0  # control sessions that began while the canary took some as well
+    _excused: float = 0.0
     _windows: dict[tuple[str, str], Window] = field(default_factory=dict)
     _recent: dict[str, deque[bool]] = field(default_factory=dict)
 
@@ -102,11 +114,21 @@ class Evidence:
     def suspect(self) -> str:
         """A share of failures that is higher than promised, though not yet beyond doubt; or nothing."""
         ours, theirs = self.canary, self.control
-        failed, tried = ours.setup_failed, ours.set_up + ours.setup_failed
-        usual = theirs.setup_failed / max(1, theirs.set_up + theirs.setup_failed)
+        failed, tried = ours.setup_failed, ours.tried
+        usual = theirs.setup_failed / max(1, theirs.tried)
         if failed >= LEAST_FAILED and failed > max(SETUP_FLOOR, WORSE * usual) * tried:
             return f"{failed} of {tried} set-ups failed"
         return ""
+
+    @property
+    def harm(self) -> str:
+        """Why failed set-ups are not bounded yet; or nothing."""
+        ours, theirs = self.canary, self.control
+        upper = upper_share(ours.setup_failed, ours.tried) if ours.tried else 1.0
+        limit = max(HARM_LIMIT, WORSE * upper_share(theirs.setup_failed, theirs.tried))
+        if upper <= limit:
+            return ""
+        return f"{ours.setup_failed} of {ours.tried} set-ups failed: up to {upper:.1%} may, {limit:.1%} is the limit"
 
     @property
     def worth(self) -> float:
@@ -138,14 +160,21 @@ class Evidence:
             course.last = robot.detail
         self.robot_capital.setdefault(robot.errand, Capital()).bet(float(not robot.passed), ROBOT_FLOOR)
 
-    def take(self, sample: Sample, now: Micros) -> None:
-        """Add what one session showed."""
+    def take(self, sample: Sample, now: Micros, held: bool = False) -> None:
+        """Add what one session showed; ``held``: the canary takes nobody just now."""
         arm = self.canary if sample.canary else self.control
         arm.begun += sample.begun
+        self.beside += sample.begun and not sample.canary and not held
         arm.settled += sample.settled
         if sample.set_up is not None:
             arm.set_up += sample.set_up
             arm.setup_failed += not sample.set_up
+            self._excused += 0.0 if sample.canary else EXCUSED
+            if not sample.set_up:
+                self._failure(sample.canary)
+            if self._excused >= 1.0:
+                self._excused -= 1.0
+                self._failure(canary=False)
             self._share("setup", not sample.set_up, sample.canary, SETUP_FLOOR)
         if sample.dropped is not None:
             arm.ended += 1
@@ -154,6 +183,15 @@ class Evidence:
         for name, value in (("rtt", sample.rtt_us), ("loss", sample.loss_ppm), ("setup_time", sample.setup_us)):
             if value is not None:
                 self._value(name, value, sample, now)
+
+    def _failure(self, canary: bool) -> None:
+        """A set-up failed; whose was it? The hash makes it the canary's as often as its arm is large.
+
+        That holds whatever the failures depend on, the hour and the networks too, and no share has to be estimated.
+        """
+        ours = OFTENER * max(self.canary.begun + 1, LEAST_ARM * self.beside)
+        if self.beside:
+            self.capital["setup_arm"].bet(float(canary), ours / (ours + self.beside))
 
     def _share(self, name: str, failed: bool, canary: bool, floor: float) -> None:
         recent = self._recent.setdefault(name, deque(maxlen=SHARES_KEPT))

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from router.core.model import DataCenterId, Inventory, Micros, Ramp, RampState
+from router.core.dial import CONTROL_SPAN_PPM, WHOLE_PPM
+from router.core.model import DataCenterId, Inventory, Micros, Ramp, RampKind, RampState
 from router.core.ramp.checks import DIRECT, INWARD, OUTWARD, THROUGH, relaying
-from router.core.ramp.evidence import Arm, Evidence
+from router.core.ramp.evidence import Evidence
 from router.core.ramp.life import RUNGS_PPM
 from router.core.ramp.sequential import upper_share
 from router.core.tables import Bool, Health, LinkState, View
@@ -25,8 +26,12 @@ DOUBT = 3.0  # an e-value above this is no reason to roll back, and none to go o
 RUNG_SESSIONS = 200  # settled; twice what a change of 2 % in set-ups needs to be seen by chance
 FEW_SESSIONS = 50  # settled; the effects that must be caught are caught within these
 FIRST_VERDICT = 20  # sessions in flight at most until the first ones are known
+DOUBTFUL = 4  # the same, while there is a doubt: it can be settled, but not by a crowd
+AT_ONCE = 4  # sessions that may begin before the catchment is known
+ALLOWED = 0.008  # of the catchment's sessions on the first rung: it is estimated from the control arm, 1 % is promised
 RUNG_US = 600_000_000
 RUNG_PATIENCE_US = 7_200_000_000
+RETURN_PATIENCE_US = 1_200_000_000  # it has served everybody before; where nobody comes, nobody is exposed
 FIRST_PATIENCE_US = 86_400_000_000  # at 1 %: so that who has 50 users an hour is judged before it takes 5 % of them
 SHADOW_US = 600_000_000
 SHADOW_SAMPLES = 100  # per link: a loss of 3 % would have shown
@@ -95,10 +100,30 @@ def outlook(view: View, ramp: Ramp, evidence: Evidence, now: Micros) -> Outlook:
     return Outlook(waits=("somebody to resume it",))
 
 
-def held(ramp: Ramp, evidence: Evidence) -> bool:
-    """Whether no more sessions may start until those in flight have shown something."""
-    first = ramp.share_ppm < RUNGS_PPM[-1] and evidence.canary.settled < FEW_SESSIONS
-    return ramp.state in (RampState.CANARY, RampState.PAUSED) and first and evidence.unsettled >= FIRST_VERDICT
+def held(ramp: Ramp, evidence: Evidence) -> str:
+    """Why no more sessions may start just now, or nothing: caps by count, whatever the share lets through."""
+    if ramp.state not in (RampState.CANARY, RampState.PAUSED) or ramp.share_ppm >= RUNGS_PPM[-1]:
+        return ""
+    waiting, begun = evidence.unsettled, evidence.canary.begun
+    if evidence.canary.settled < FEW_SESSIONS and waiting >= FIRST_VERDICT:
+        return f"{waiting} sessions have yet to show something"
+    if waiting >= DOUBTFUL and doubt(evidence):
+        return f"{waiting} sessions have yet to show something while there is a doubt"
+    if ramp.share_ppm <= RUNGS_PPM[0] and begun >= max(AT_ONCE, ALLOWED * catchment(evidence)):
+        return f"{begun} sessions of about {catchment(evidence)} are all that it may have so far"
+    return ""
+
+
+def catchment(evidence: Evidence) -> int:
+    """Sessions since the rung began of all users that the data center would have; estimated from the control arm."""
+    return evidence.control.begun * WHOLE_PPM // CONTROL_SPAN_PPM
+
+
+def doubt(evidence: Evidence) -> str:
+    """What speaks against more users, though not enough to roll back; or nothing."""
+    worth = evidence.worth
+    told = f"e-value {worth:.1f} for {evidence.worst}, {DOUBT:g} is the limit" if worth > DOUBT else ""
+    return evidence.suspect or told
 
 
 def _until_retry(ramp: Ramp) -> Outlook:
@@ -124,6 +149,8 @@ def _bad(view: View, ramp: Ramp, evidence: Evidence, at: int) -> str:
 def _accusation(evidence: Evidence, limit: float) -> str:
     canary, control, name = evidence.canary, evidence.control, evidence.worst
     told = {
+        "setup_arm": f"set-ups fail: {_share(canary.setup_failed, canary.set_up)}"
+        f" against {_share(control.setup_failed, control.set_up)}",
         "setup": f"set-ups fail: {_share(canary.setup_failed, canary.set_up)}"
         f" against {_share(control.setup_failed, control.set_up)}",
         "drops": f"sessions drop: {canary.dropped} of {canary.ended} against {control.dropped} of {control.ended}",
@@ -227,27 +254,39 @@ def _synthetic(view: View, ramp: Ramp, evidence: Evidence, now: Micros) -> Outlo
 
 def _canary(ramp: Ramp, evidence: Evidence, now: Micros) -> Outlook:
     seen, passed_us = evidence.canary, now - ramp.since
-    if evidence.worth > DOUBT or evidence.suspect:
-        why = evidence.suspect or f"e-value {evidence.worth:.1f} for {evidence.worst}, {DOUBT:g} is the limit"
+    why = doubt(evidence)
+    if why:
         return Outlook(waits=(f"doubt to go: {why}",))
     if passed_us < RUNG_US:
         return Outlook(waits=(f"{RUNG_US // 60_000_000} min on this rung, {passed_us // 60_000_000} are over",))
     told = f"{seen.settled} sessions in {passed_us // 60_000_000} min, not worse"
-    last, expected = ramp.share_ppm >= RUNGS_PPM[-1], _expected_next(ramp, seen)
+    last, expected = ramp.share_ppm >= RUNGS_PPM[-1], _expected_next(ramp, evidence)
     compared = last or evidence.compared >= FEW_SESSIONS
-    if seen.settled >= RUNG_SESSIONS and compared:
+    if seen.settled >= RUNG_SESSIONS and compared and not evidence.harm:
         return Outlook("rung_passed", told)
-    patience_us = FIRST_PATIENCE_US if ramp.share_ppm <= RUNGS_PPM[0] and expected else RUNG_PATIENCE_US
-    if passed_us < patience_us and not (passed_us >= RUNG_PATIENCE_US and evidence.compared >= FEW_SESSIONS):
-        hours = patience_us // 3_600_000_000
-        return Outlook(waits=(f"{RUNG_SESSIONS} sessions on this rung, {seen.settled} were there, or {hours} h",))
-    if last or evidence.compared >= FEW_SESSIONS or expected <= FIRST_VERDICT:
+    patience_us = _patience_us(ramp, expected)
+    few = expected <= FIRST_VERDICT
+    if passed_us < patience_us:
+        hours = patience_us / 3_600_000_000
+        text = f"{RUNG_SESSIONS} sessions on this rung, {seen.settled} were there, or {hours:g} h"
+        return Outlook(waits=(evidence.harm if seen.settled >= RUNG_SESSIONS else text,))
+    if last or evidence.compared >= FEW_SESSIONS or few:
         return Outlook("rung_passed", f"by time: only {told}; about {expected} on the next rung")
     text = f"{FEW_SESSIONS} sessions to compare, {evidence.compared} were there: the next rung would expose {expected}"
     return Outlook(waits=(text,))
 
 
-def _expected_next(ramp: Ramp, seen: Arm) -> int:
+def _patience_us(ramp: Ramp, expected: int) -> int:
+    """How long a rung waits for users that do not come."""
+    if ramp.kind is RampKind.RETURN:
+        return RETURN_PATIENCE_US if expected else RUNG_US
+    return FIRST_PATIENCE_US if ramp.share_ppm <= RUNGS_PPM[0] and expected else RUNG_PATIENCE_US
+
+
+def _expected_next(ramp: Ramp, evidence: Evidence) -> int:
     """Sessions that the next rung would see in the time that this one took."""
     share = next((rung for rung in RUNGS_PPM if rung > ramp.share_ppm), ramp.share_ppm)
-    return 0 if ramp.share_ppm >= RUNGS_PPM[-1] else -(-seen.begun * share // max(1, ramp.share_ppm))
+    if ramp.share_ppm >= RUNGS_PPM[-1]:
+        return 0
+    there = max(catchment(evidence), evidence.canary.begun * WHOLE_PPM // max(1, ramp.share_ppm))
+    return -(-there * share // WHOLE_PPM)

@@ -178,6 +178,7 @@ def test_no_more_than_twenty_are_exposed_before_anything_is_known_of_them() -> N
     desk = Desk()
     desk.to_canary()
     begun = Climbed((Sample(NEW, True, "as1/de", begun=True),))
+    desk.book.observe(Climbed((Sample(NEW, False, "as1/de", begun=True),) * 10_000), desk.now)
     for _ in range(19):
         desk.book.observe(begun, desk.now)
     assert dict(desk.book.claims(desk.view.inventory))[NEW].share_ppm == 10_000
@@ -186,6 +187,37 @@ def test_no_more_than_twenty_are_exposed_before_anything_is_known_of_them() -> N
     assert desk.book.climbs()[ID].held and desk.book.climbs()[ID].exposed == 20
     desk.book.observe(Climbed((Sample(NEW, True, "as1/de", settled=True),)), desk.now)
     assert dict(desk.book.claims(desk.view.inventory))[NEW].share_ppm == 10_000
+
+
+def test_the_first_rung_takes_no_more_than_its_share_of_those_who_came_by_count_not_by_hash() -> None:
+    desk = Desk()
+    desk.to_canary()
+    desk.sessions(5)
+    assert "5 sessions of about 0" in dict(desk.book.claims(desk.view.inventory))[NEW].cause
+    desk.sessions(200, canary=False)  # of about 800 of the catchment: 6.4
+    assert dict(desk.book.claims(desk.view.inventory))[NEW].share_ppm == 10_000
+    desk.sessions(2)
+    assert dict(desk.book.claims(desk.view.inventory))[NEW].share_ppm == 0
+
+
+def test_the_first_rung_is_not_left_before_failing_set_ups_are_bounded() -> None:
+    desk = Desk()
+    desk.to_canary()
+    desk.sessions(8_000, canary=False)
+    desk.sessions(200, failed=2)
+    desk.tick(20 * MINUTE)
+    assert desk.ramp.share_ppm == RUNGS_PPM[0]
+    assert "2 of 200 set-ups failed: up to 3.7% may, 2.5% is the limit" in desk.waits
+    desk.sessions(120)
+    desk.tick()
+    assert desk.ramp.share_ppm == RUNGS_PPM[1]
+
+
+def test_a_return_without_users_is_over_within_the_hour() -> None:
+    desk = Desk(RampKind.RETURN, Intent.SERVING)
+    for _ in range(45):
+        desk.tick(MINUTE)
+    assert desk.ramp.state is RampState.SERVING
 
 
 @pytest.mark.parametrize(
