@@ -28,6 +28,7 @@ MOST_S = 420  # of records
 CALLS_AT_ONCE = 4
 CALL_TRIES = 3
 PHONES = 32  # connections that the users share; people have one each
+EDGE_LINES = 16  # of each media server: it asks about everybody who arrives, and they arrive together
 NEWCOMER_S = 0.1
 NEAR_LOOKS, NEAR_EVERY_S, NEAR_WITHIN_S = 10, 0.5, 120.0
 
@@ -102,7 +103,7 @@ async def staged(testbed: Testbed, sessions: int) -> AsyncIterator[Stage]:
         }
         for i in range(count)
     ]
-    wires = [Wire(lab, port, media_key, node.index, connections=3) for node in nodes]
+    wires = [Wire(lab, port, media_key, node.index, connections=EDGE_LINES) for node in nodes]
     ids = [record["id"] for record in records]
     edges = [Edge(i, dc.id, nodes[i].id, wires[i], voices, ids) for i, dc in enumerate(world.data_centers)]
     names = {edge.data_center: edge.index for edge in edges}

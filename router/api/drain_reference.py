@@ -11,6 +11,7 @@ from router.core.drain.pace import HEADROOM_PCT_PER_S, MOVE_FLOOR, MOVE_LIMIT
 from router.core.drain.plan import AGENTS_S, LONGEST_S, STAGE_S
 from router.core.drain.rules import MAX_DRAINED_SHARE, MAX_GROWTH_US, MAX_LINK_PCT, MIN_HEADROOM_PCT
 from router.core.drain.stages import SHARES_PPM, STAGED_FROM
+from router.core.drain.usual import LEAST_S, MARGIN, REMEMBERED
 from router.core.model import DrainState
 
 _ANYWHERE = ("pause", "undo")  # drawn as words, not as arrows from everywhere
@@ -32,7 +33,8 @@ Generated from `router.core.drain` by `docs/generate.py`.
 | gates between the stages | no receiver down, newly degraded, surely blamed, or above {MAX_RECEIVER_PCT} % of its capacity; of its sessions surely not {MAX_BAD_GROWTH:.1%} more go badly than when the drain began, of set-ups not {MAX_SETUP_GROWTH:.0%} more fail |
 | moves | {MOVE_LIMIT} per second and data center, and {HEADROOM_PCT_PER_S} % of the free places of all receivers per second, but at least {MOVE_FLOOR} |
 | agents | finish what they hold within {AGENTS_S // 3600} h, or until the deadline; then their sessions get other agents |
-| how long a drain lasts | at most {LONGEST_S // 3600} h; then `drain.expired` is told, and nothing else happens |
+| a drain is stuck | when its moves take {MARGIN:g} times as long as three quarters of the last {REMEMBERED} drains took for their plans, and longer than {LEAST_S} s; `drain.stuck` is told once, and it goes on |
+| how long a drain lasts | at most {LONGEST_S // 3600} h; then `drain.expired` says what its return would break, and nothing else happens |
 | `min_headroom`, `n_plus_1` | {MIN_HEADROOM_PCT:g} % of the remaining edges' capacity stay free, also when the largest of them fails on top |
 | `max_drained_share`, `last_edge` | {MAX_DRAINED_SHARE:.0%} of all edges out of rotation, and never the last one |
 | `warm_agents` | pools of the targets keep a tenth of their held places free elsewhere, at least one |

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from router.core.blame.outcomes import OutcomeCount
+from router.core.drain.comeback import comeback
 from router.core.drain.drive import held_agents
 from router.core.drain.gates import outcomes_before
 from router.core.drain.roads import routes_through
 from router.core.drain.states import FINISHED, RUNNING
 from router.core.drain.targets import in_force
+from router.core.drain.usual import UsualPace
 from router.core.model import DataCenterId, Drain, DrainId, DrainState, Micros, NodeId
 from router.core.tables import DrainProgress, Health, View
 
@@ -39,6 +41,7 @@ class DrainBook:
         self._before: Mapping[DrainId, DrainProgress] = {}
         self._told: dict[str, str] = {}
         self._outcomes_before: dict[DrainId, Mapping[DataCenterId, OutcomeCount]] = {}
+        self.usual = UsualPace()
 
     def note_move(self, place: DataCenterId | NodeId, outcome: Outcome) -> bool:
         """Take in how a round of moves went; returns whether it was news."""
@@ -58,19 +61,25 @@ class DrainBook:
             if in_force(drain) and drain.state not in FINISHED:
                 samples = self._samples.setdefault(id, deque(maxlen=SAMPLES))
                 samples.append((now, self._left(view, drain)))
+                self.usual.note(view, drain, samples[-1][1], now)
                 self._outcomes_before.setdefault(id, outcomes_before(view, drain))
                 found[id] = self._progress(view, drain, samples, now)
+        self.usual.keep(found)
         self._samples = {id: self._samples[id] for id in found}
         self._outcomes_before = {id: self._outcomes_before[id] for id in found}
         self._before, self.progress = self.progress, found
 
-    def expiry(self, drain: Drain, now: Micros) -> str:
-        """What to tell of a drain whose time is over, once; empty otherwise."""
+    def expiry(self, view: View, drain: Drain, now: Micros) -> str:
+        """What to tell of a drain whose time is over, once, with what its return would break; empty otherwise."""
         over = drain.expires_at is not None and now >= drain.expires_at and in_force(drain)
         if not over or drain.id in self.expired:
             return ""
         self.expired.add(drain.id)
-        return f"was to be over by now and is {drain.state.value}; undo it, or its targets stay out of use"
+        broken = "; ".join(refusal.message for refusal in comeback(view, drain.id, now))
+        fit = f"it may not come back yet: {broken}" if broken else f"it may come back: undrain {drain.id}"
+        return (
+            f"was to be over by now and is {drain.state.value}; its targets stay out of use until it is undone; {fit}"
+        )
 
     def news(self, drains: Mapping[DrainId, Drain]) -> tuple[DrainId, ...]:
         """Running drains whose progress is another than at the last measurement."""
@@ -102,6 +111,8 @@ class DrainBook:
     def _blocked(self, view: View, drain: Drain, left: int, held: int, now: Micros) -> Iterator[str]:
         if drain.state is DrainState.PAUSED:
             yield f"paused: {drain.note}" if drain.note else "paused by an operator"
+        if stuck := self.usual.stuck(drain.id, now):
+            yield stuck
         places: list[DataCenterId | NodeId] = [*drain.targets, *drain.nodes]
         for place in places:
             outcome = self._outcomes.get(place)

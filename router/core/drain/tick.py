@@ -21,8 +21,8 @@ def on_tick(book: DrainBook, view: View, calendar: Calendar, now: Micros) -> lis
         if over:
             effects.append(AdvanceDrain(drain.id, "undo", over))
             continue
-        text = book.expiry(drain, now)
-        effects += [Record(Event(now, "drain.expired", drain.id, reason=text))] if text else []
+        for kind, text in (("expired", book.expiry(view, drain, now)), ("stuck", book.usual.news(drain.id, now))):
+            effects += [Record(Event(now, f"drain.{kind}", drain.id, reason=text))] if text else []
         effects += drive(view, drain, now)
     effects += _beginnings(book, view, calendar, now)
     changed = book.news(view.drains)
