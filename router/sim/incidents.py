@@ -75,11 +75,11 @@ def scenario_of(path: Path, row: int) -> dict[str, Any]:
     return scenario(found[row - 1])
 
 
-def scenario(incident: Incident) -> dict[str, Any]:
-    """A world in which it happens to one provider: in one region of it, or in all."""
+def scenario(incident: Incident, longest_s: int = LONGEST_S) -> dict[str, Any]:
+    """A world in which it happens to one provider: in one region of it, or in all; so many seconds of it at most."""
     kind, percent = SEVERITIES.get(incident.severity, ("brownout", 2.0))
     draw = stream(incident.row, f"incident/{incident.provider}")
-    for_s = min(LONGEST_S, max(10, round(incident.minutes * 60)))
+    for_s = min(longest_s, max(10, round(incident.minutes * 60)))
     target = "provider=oracle" if incident.region in ("", "global") else "data_center=linode-syd1"
     fault: dict[str, Any] = {"id": "incident", "target": target, "at_s": BEFORE_S, "for_s": for_s}
     if kind == "outage" and not incident.partial:
