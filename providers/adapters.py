@@ -12,15 +12,23 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from providers.azure import Azure, AzureConfig
 from providers.base import CloudProvider, NotConfigured
 from providers.gcp import Gcp, GcpConfig
 from providers.linode import Linode, LinodeConfig
+from providers.oracle import Oracle, OracleConfig
 from providers.own import Own, OwnConfig
 from providers.vultr import Vultr, VultrConfig
 
 _ADAPTERS: dict[str, tuple[Any, Any, dict[str, str]]] = {
+    "azure": (
+        Azure,
+        AzureConfig,
+        {"tenant": "AZURE_TENANT_ID", "client": "AZURE_CLIENT_ID", "secret": "AZURE_CLIENT_SECRET"},
+    ),
     "gcp": (Gcp, GcpConfig, {"token": "GOOGLE_OAUTH_ACCESS_TOKEN"}),
     "linode": (Linode, LinodeConfig, {"token": "LINODE_TOKEN"}),
+    "oracle": (Oracle, OracleConfig, {"profile_file": "OCI_CONFIG_FILE", "profile": "OCI_CLI_PROFILE"}),
     "own": (Own, OwnConfig, {"token": "TENDRIL_OWN_TOKEN"}),
     "vultr": (Vultr, VultrConfig, {"api_key": "VULTR_API_KEY"}),
 }

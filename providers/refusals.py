@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ R = TypeVar("R")
 _RETRY_AFTER_S = 5.0  # where the cloud does not say: a few of its usual one-second windows
 _LONGEST_RETRY_AFTER_S = 3600.0  # a cloud that says "tomorrow" is asked again within the hour
 _SECRET_LENGTH = 8  # shorter lines of a script hold no token, and would spoil every text
+_CREDENTIALS = re.compile(r"(?i)(\bBearer |\bsignature=\"?)[^\s\",;]+")  # of headers; some are made by the SDKs
 _BEFORE_SENDING = frozenset({"NewConnectionError", "ConnectTimeout", "ConnectTimeoutError", "NameResolutionError"})
 _MISSHAPEN = (LookupError, TypeError, AttributeError, ValueError)
 _READING = ("regions", "sizes", "quota", "get", "list", "console_health")
@@ -138,7 +140,7 @@ def scrubbed(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
-    return text
+    return _CREDENTIALS.sub(r"\1***", text)
 
 
 def forms(user_data: str) -> tuple[str, ...]:

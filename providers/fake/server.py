@@ -13,6 +13,8 @@ import json
 import random
 import select
 import socket
+import ssl
+import sys
 import threading
 import urllib.parse
 from collections import Counter
@@ -47,13 +49,15 @@ ONLY_READING = frozenset({Fault.GARBLED})
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; header names are in lower case."""
+    """One request; header names are in lower case. ``target`` and ``raw`` are the bytes that a signature covers."""
 
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: Any
+    target: str = ""
+    raw: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,13 @@ def never(request: Request, creates: bool) -> Fault | None:
 class FakeCloud:
     """A cloud on a port of its own; use as a context manager."""
 
-    def __init__(self, cloud: Cloud, schedule: Schedule = never, description: Description | None = None) -> None:
+    def __init__(
+        self,
+        cloud: Cloud,
+        schedule: Schedule = never,
+        description: Description | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.cloud = cloud
         self.schedule = schedule
         self.violations: list[str] = []
@@ -153,14 +163,16 @@ class FakeCloud:
         self._description = description
         self._late: list[Request] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:  # hands are shaken by the connection's own thread
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> FakeCloud:
         """Start."""
@@ -228,6 +240,15 @@ class FakeCloud:
         return reply
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of connections that a client has given up."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 def _handler(fake: FakeCloud) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -244,7 +265,9 @@ def _handler(fake: FakeCloud) -> type[BaseHTTPRequestHandler]:
                 path=url.path,
                 query=dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True)),
                 headers={k.lower(): v for k, v in self.headers.items()},
-                body=json.loads(raw) if raw else None,
+                body=_body(raw, self.headers.get("Content-Type") or ""),
+                target=self.path,
+                raw=raw,
             )
             reply, hold = fake.serve(request)
             if hold:
@@ -264,6 +287,12 @@ def _handler(fake: FakeCloud) -> type[BaseHTTPRequestHandler]:
         do_GET = do_POST = do_PUT = do_DELETE = _serve
 
     return Handler
+
+
+def _body(raw: bytes, kind: str) -> Any:
+    if kind.startswith("application/x-www-form-urlencoded"):
+        return dict(urllib.parse.parse_qsl(raw.decode(), keep_blank_values=True))
+    return json.loads(raw) if raw else None
 
 
 def _until_closed(connection: socket.socket) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from providers.base import (
     CloudError,
     CloudProvider,
     Conflict,
+    Machine,
     NotConfigured,
     NotFound,
     NotOurs,
@@ -76,6 +79,7 @@ def test_life_of_a_machine(name: str, world: tuple[CloudProvider, FakeCloud]) ->
     assert (machine.provider, machine.region, machine.size) == (name, case.cloud_region, case.size)
     again = provider.get(machine.id)
     assert (again.id, again.state, again.tags) == (machine.id, State.RUNNING, machine.tags)
+    assert again.addresses
     other = provider.launch(order(name, key="f" * 32))
     assert {m.id for m in provider.list({"deployment": DEPLOYMENT})} == {machine.id, other.id}
     assert [m.id for m in provider.list({"launch": KEY, "managed_by": "autoscaler"})] == [machine.id]
@@ -211,9 +215,46 @@ def test_what_others_made_is_left_alone(name: str, tags: dict[str, str]) -> None
         assert reap(provider, DEPLOYMENT, {}).terminated == ()
 
 
+def test_a_machine_of_terraform_is_left_alone_even_where_the_books_name_it(name: str) -> None:
+    with running(name) as (provider, fake):
+        tags = {"managed_by": "terraform", "deployment": DEPLOYMENT, "launch": KEY}
+        theirs = CASES[name].theirs(fake.cloud, tags)
+        done = reap(provider, DEPLOYMENT, {KEY: Booked(wanted=False, machine_id=theirs)})
+        assert (done.terminated, done.adopted, done.strangers, done.failed) == ((), (), (), ())
+        assert theirs in fake.cloud.machines()
+
+
+def test_a_machine_that_terraform_took_over_is_left_alone(name: str) -> None:
+    """It changed hands between the reaper's look and its deed."""
+    with running(name) as (provider, fake):
+        seen = provider.launch(order(name))
+        provider.terminate(seen.id)
+        theirs = CASES[name].theirs(fake.cloud, {"managed_by": "terraform", "deployment": DEPLOYMENT, "launch": KEY})
+        late = Listed(provider, (dataclasses.replace(seen, id=theirs),))
+        done = reap(late, DEPLOYMENT, {KEY: Booked(wanted=False)})
+        ((_, error),) = done.failed
+        assert isinstance(error, NotOurs)
+        assert (done.terminated, theirs in fake.cloud.machines()) == ((), True)
+
+
+class Listed:
+    """An adapter whose list is from a moment ago."""
+
+    def __init__(self, provider: CloudProvider, machines: tuple[Machine, ...]) -> None:
+        self._provider = provider
+        self._machines = machines
+
+    def list(self, tags: Mapping[str, str]) -> tuple[Machine, ...]:
+        """Return what was there."""
+        return self._machines
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._provider, name)
+
+
 def test_wrong_credentials(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES[name]
-    with FakeCloud(case.cloud(3)) as fake, closing(case.opened(fake.url, "wrong-token", 0.5)) as provider:
+    with case.served(3, judged=False) as fake, closing(case.opened(fake.url, "wrong-token", 0.5)) as provider:
         with pytest.raises(AuthFailed) as caught:
             provider.launch(order(name))
         assert "wrong-token" not in str(caught.value)
@@ -244,6 +285,14 @@ def test_nobody_there(name: str) -> None:
         assert not provider.console_health().reachable
 
 
+def script_of(body: dict[str, Any]) -> str:
+    """Return where each cloud wants the start-up script."""
+    if "properties" in body:
+        return str(body["properties"]["osProfile"]["customData"])
+    metadata = body.get("metadata", {})
+    return str(body.get("user_data") or metadata.get("user_data") or metadata["items"][0]["value"])
+
+
 def test_no_error_shows_a_secret(name: str) -> None:
     """A cloud that repeats the whole request in its refusal."""
     with running(name, judged=False) as (provider, fake):
@@ -252,10 +301,8 @@ def test_no_error_shows_a_secret(name: str) -> None:
         def echo(request: Request) -> Reply:
             if not fake.cloud.creates(request):
                 return answer(request)
-            metadata = request.body.get("metadata", {})
-            script = request.body.get("user_data") or metadata.get("user_data") or metadata["items"][0]["value"]
-            said = f"{script} {request.headers['authorization']}"
-            return Reply(400, {"error": {"message": said}, "errors": [{"reason": said}]})
+            said = f"{script_of(request.body)} {request.headers['authorization']}"
+            return Reply(400, {"error": {"message": said}, "errors": [{"reason": said}], "code": "x", "message": said})
 
         fake.cloud.answer = echo  # type: ignore[method-assign]
         with pytest.raises(CloudError) as caught:

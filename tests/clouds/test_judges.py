@@ -68,3 +68,73 @@ def test_own() -> None:
     assert own.request_faults(post("/machines/r1/power", {"power": "off"}))
     assert own.request_faults(post("/machines/r1/power", {"power": "reset", "launch": "0123"}))
     assert own.reply_faults(get("/machines"), Reply(200, {"machines": [{"id": "r1"}]}))
+
+
+AZURE = "/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590"
+MACHINE = f"{AZURE}/resourceGroups/edge/providers/Microsoft.Compute/virtualMachines/a"
+
+
+def put(path: str, body: object, **query: str) -> Request:
+    return Request("PUT", path, {"api-version": "2026-04-01"} | query, {}, body)
+
+
+@pytest.mark.parametrize("body", [
+    {},  # no location
+    {"location": "westeurope", "size": "Standard_B1s"},
+    {"location": "westeurope", "tags": ["a"]},
+    {"location": "westeurope", "id": "what only the cloud tells"},
+    {"location": "westeurope", "properties": {"provisioningState": "Succeeded"}},
+    {"location": "westeurope", "properties": {"storageProfile": {"osDisk": {"deleteOption": "Delete"}}}},
+    {"location": "westeurope", "properties": {"networkProfile": {"networkApiVersion": "1999-01-01"}}},
+])  # fmt: skip
+def test_azure_bodies(body: object) -> None:
+    assert judge("azure").request_faults(put(MACHINE, body))
+
+
+def test_azure() -> None:
+    azure = judge("azure")
+    disk = {"createOption": "FromImage", "deleteOption": "Delete"}
+    good = {"location": "westeurope", "properties": {"storageProfile": {"osDisk": disk}}}
+    request = put(MACHINE, good)
+    assert azure.request_faults(request) == []
+    assert azure.request_faults(put(f"{MACHINE}/start", good))
+    assert azure.request_faults(put(MACHINE, good, force="true"))
+    told = {"location": "westeurope", "id": MACHINE, "properties": {"provisioningState": "Succeeded"}}
+    assert azure.reply_faults(request, Reply(201, told)) == []
+    assert azure.reply_faults(request, Reply(201, told | {"state": "up"}))
+    assert azure.reply_faults(request, Reply(201, {"id": MACHINE}))
+    assert azure.reply_faults(request, Reply(409, {"error": {"code": "SkuNotAvailable", "message": "none"}})) == []
+    assert azure.reply_faults(request, Reply(409, {"error": {"kode": "SkuNotAvailable"}}))
+    listed = Request("GET", f"{AZURE}/locations", {"api-version": "2022-12-01"}, {}, None)
+    assert azure.reply_faults(listed, Reply(200, {"regions": []}))
+
+
+@pytest.mark.parametrize("change", [
+    {"compartmentId": None},
+    {"availabilityDomain": 1},
+    {"displayname": "a"},
+    {"sourceDetails": {"sourceType": "tape", "imageId": "ocid1.image.x"}},
+    {"sourceDetails": {"sourceType": "image", "image": "ocid1.image.x"}},
+    {"shapeConfig": {"ocpus": "2"}},
+    {"createVnicDetails": {"subnet": "x"}},
+])  # fmt: skip
+def test_oracle_bodies(change: dict[str, object]) -> None:
+    good = {"compartmentId": "ocid1.c", "availabilityDomain": "AD-1", "shape": "VM.Standard2.1",
+            "sourceDetails": {"sourceType": "image", "imageId": "ocid1.image.x"}}  # fmt: skip
+    oracle, path = judge("oracle"), "/compute/eu-frankfurt-1/20160918/instances"
+    assert oracle.request_faults(post(path, good)) == []
+    assert oracle.request_faults(post(path, good | change))
+
+
+def test_oracle() -> None:
+    oracle = judge("oracle")
+    path = "/compute/eu-frankfurt-1/20160918/instances"
+    assert oracle.request_faults(get(path, compartmentId="ocid1.c", limit="1000")) == []
+    assert oracle.request_faults(get(path, compartmentId="ocid1.c", limit="1001"))
+    assert oracle.request_faults(get("/compute/eu-frankfurt-1/20160918/machines"))
+    row = {"id": "i", "availabilityDomain": "a", "compartmentId": "c", "region": "r", "shape": "s",
+           "lifecycleState": "RUNNING", "timeCreated": "2026-01-01T00:00:00Z"}  # fmt: skip
+    assert oracle.reply_faults(get(path), Reply(200, [row])) == []
+    assert oracle.reply_faults(get(path), Reply(200, [row | {"lifecycleState": "MELTING"}]))
+    assert oracle.reply_faults(get(path), Reply(200, [{k: v for k, v in row.items() if k != "shape"}]))
+    assert oracle.reply_faults(get(path), Reply(500, {"error": "x"}))
