@@ -34,6 +34,7 @@ from router.settings import Settings
 from router.solver import Simulations, Solver
 from router.store import Store
 from router.telemetry import set_up_logs
+from router.vantages import read_vantages
 
 log = structlog.get_logger("tendril.bootstrap")
 ADMIN_KEY_FILE = "admin.key"
@@ -68,6 +69,7 @@ class App:
 def build(settings: Settings) -> App:
     """Put a control plane together; nothing runs and nothing is written yet, besides the state folder."""
     addresses = AddressBook(settings.asn_file, settings.location_file)
+    vantages = read_vantages(settings.vantage_file, settings.vantage_contact)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     megabytes = settings.flight_recorder_mb
     options = RuntimeOptions(
@@ -80,6 +82,7 @@ def build(settings: Settings) -> App:
         patience_us=max(settings.agent_lease_s, settings.session_lease_s) * 1_000_000,
         move_lease_us=settings.move_deadline_s * 1_000_000,
         practice=settings.practice,
+        vantages=vantages,
         webhooks=OutboxOptions(
             settings.webhook_timeout_s, settings.webhook_networks, settings.webhook_disable_after_h * 3_600_000_000
         ),

@@ -116,6 +116,16 @@ class Settings(BaseSettings):
         default=None,
         description="CSV of address ranges, `start,end,country[,latitude,longitude]` (may be .gz): where an address is",
     )
+    vantage_file: Path | None = Field(
+        default=None,
+        description="CSV of machines in client networks that nodes may ask, "
+        "`target,kind,host,port,asn,country[,latitude,longitude]` (may be .gz)",
+    )
+    vantage_contact: str = Field(
+        default="",
+        max_length=120,
+        description="Travels in echo requests to these machines: whom to ask about them; needed with `vantage_file`",
+    )
 
     @classmethod
     def settings_customise_sources(

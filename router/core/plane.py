@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar, assert_never
 
-from probes.wire import ProbePlan
+from probes.wire import PlanVantage, ProbePlan
 from router.core.attention import Attention, Pairs, attention, differs, is_due
 from router.core.blame import Case
 from router.core.blame.desk import BlameDesk
@@ -85,6 +85,7 @@ from router.core.solve import Question, RouteLog, Switcher
 from router.core.survey import Window
 from router.core.tables import Dial, FreshRow, Health, NodeStatus, RouteTable, View
 from router.core.topology import probe_plan
+from router.core.vantage import Vantages, assign
 
 GENERATION_BITS = 32  # below the epoch; together they stay under 2^53, which JavaScript reads exactly
 FRESH_KEPT = 16  # reports of a data center between two link tables: one or two of each of its nodes
@@ -96,7 +97,9 @@ K = TypeVar("K")
 class ControlPlane:
     """All mutable state of the core; private to it."""
 
-    def __init__(self, damping: Damping | None = None, calendar: Calendar | None = None) -> None:
+    def __init__(
+        self, damping: Damping | None = None, calendar: Calendar | None = None, vantages: Vantages | None = None
+    ) -> None:
         self._now: Micros = 0
         self._epoch = 0
         self._count = 0
@@ -127,6 +130,8 @@ class ControlPlane:
         self._demand = DemandBook()
         self._drain_book = DrainBook()
         self._calendar = calendar or Calendar()
+        self._vantages = vantages or Vantages()
+        self._asked: Mapping[NodeId, tuple[PlanVantage, ...]] = {}
         self._view: View | None = None
         self._bucket_at: Micros = 0
         self._rolled = RollUp()
@@ -258,7 +263,9 @@ class ControlPlane:
         if node not in self._inventory.nodes:
             raise InputRejected("unknown_node", f"there is no node {node}", field="id")
         found = probe_plan(self._inventory, node, self.plan_version, now, self._attention)
-        return replace(found, checks=plan_checks(self._inventory, self._health.current, self._ramps.tried, node))
+        checks = plan_checks(self._inventory, self._health.current, self._ramps.tried, node)
+        vantage = self._asked.get(node, ())
+        return replace(found, checks=checks, vantage=vantage, contact=self._vantages.contact if vantage else "")
 
     # --- hard state --------------------------------------------------------------------------------------------------
 
@@ -328,6 +335,7 @@ class ControlPlane:
     def _replace_inventory(self, inventory: Inventory) -> None:
         before, self._inventory = self._inventory, inventory
         self._inventory_count += 1
+        self._asked = assign(inventory, self._vantages.targets)
         same_graph = (
             tuple(before.data_centers) == tuple(inventory.data_centers)
             and before.transports == inventory.transports

@@ -54,6 +54,7 @@ from router.core.messages import (
 from router.core.model import Micros, NodeId
 from router.core.plane import ControlPlane
 from router.core.tables import View
+from router.core.vantage import Vantages
 from router.jobs import JOBS, Job
 from router.outbox import Outbox, OutboxOptions
 from router.runtime import moves, saved
@@ -100,6 +101,7 @@ class RuntimeOptions:
     ended_kept_us: int = 7 * 86_400 * 1_000_000  # ended sessions and their trails are forgotten after so long
     patience_us: int = 60_000_000  # after a start no lease expires for so long: its holder must be heard first
     practice: Calendar = field(default_factory=Calendar)  # of drains
+    vantages: Vantages = field(default_factory=Vantages)
     move_lease_us: int = 10_000_000  # a moved session must arrive at its new edge within this, or goes back
     webhooks: OutboxOptions = field(default_factory=OutboxOptions)
 
@@ -132,7 +134,7 @@ class Runtime:
         self.counts = RuntimeCounts()
         self._solver = solver
         self._clock = clock or system_clock()
-        self._plane = ControlPlane(calendar=self.options.practice)
+        self._plane = ControlPlane(calendar=self.options.practice, vantages=self.options.vantages)
         self._inbox: deque[Input] = deque()
         self._handling = False
         self._ready = False
