@@ -68,6 +68,15 @@ def line(
     return bool(ratio >= bound)
 
 
+def seeds_of(text: str) -> range:
+    """Seeds of ``A-B`` (both in it), ``A:B`` (without B) or ``A``. Raises :class:`ValueError`."""
+    first, colon, end = text.partition(":")
+    if colon:
+        return range(int(first), int(end))
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
 def progress(text: str) -> None:
     """Tell a waiting person what is being measured."""
     print(text, file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 """Blame: seeded faults in a world that is not the localiser's model, and what it said of them; hours of noise.
 
-``make bench NAME=blame``, or ``python -m bench.blame [--seeds A:B] [--noise-s N] [--scenario FILE.yaml]``. What is
+``make bench NAME=blame``, or ``python -m bench.blame [--seeds A-B] [--noise-s N] [--scenario FILE.yaml]``. What is
 measured, how to read the lines and how to write a scenario: ``docs/reference/benchmarks.md``.
 """
 

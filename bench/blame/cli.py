@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench._case import line, progress
+from bench._case import line, progress, seeds_of
 from bench.blame.drive import TAIL_S, WARM_S, drive
 from bench.blame.faults import ScenarioError, draw_faults, read_scenario
 from bench.blame.score import Score
@@ -99,15 +99,10 @@ def run_scenario(path: Path) -> bool:
     return all(one.is_right for one in found) and not score.wrong_drains
 
 
-def _range(text: str) -> range:
-    first, _, end = text.partition(":")
-    return range(int(first), int(end)) if end else range(int(first), int(first) + 1)
-
-
 def cli(argv: Sequence[str] | None = None) -> int:
     """Run what the command line asks for: 0 when every bound was met, 1 when not, 2 on wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m bench.blame")
-    parser.add_argument("--seeds", type=_range, help="A:B, worlds with one fault or two each; no hold-out, no noise")
+    parser.add_argument("--seeds", type=seeds_of, help="A-B, worlds with one fault or two each; no hold-out, no noise")
     parser.add_argument("--noise-s", type=float, help="seconds without any fault; alone: only these")
     parser.add_argument(
         "--scenario", type=Path, action="append", help="a file that says what breaks, see benchmarks.md"

@@ -6,12 +6,13 @@ import multiprocessing
 import os
 from collections.abc import Iterable, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from bench._case import NO_BOUND, line, progress
 from bench.canary.climb import Outcome, climb
-from bench.canary.users import Defect
+from bench.canary.users import Defect, read_defect
 from router.core.model import RampState
 
 SEEDS = range(200)
@@ -45,8 +46,15 @@ def run(seeds: Iterable[int] = SEEDS, only: str = "", processes: int | None = No
     return met
 
 
-def _climb(seed: int, defect: Defect | None = None, factor: float = 1.0) -> Outcome:
-    return climb(seed, defect, rate_of(seed) * factor)
+def run_scenario(path: Path, seeds: Iterable[int], processes: int | None = None) -> bool:
+    """A defect from a file. Raises :class:`ScenarioError`."""
+    (defect, rate), chosen = read_defect(path), list(seeds)
+    with multiprocessing.get_context("spawn").Pool(processes or os.cpu_count() or 1) as pool:
+        return _bad(defect, chosen, pool.map(partial(_climb, defect=defect, rate_per_s=rate), chosen, 4))
+
+
+def _climb(seed: int, defect: Defect | None = None, factor: float = 1.0, rate_per_s: float = 0.0) -> Outcome:
+    return climb(seed, defect, (rate_per_s or rate_of(seed)) * factor)
 
 
 def _bad(defect: Defect, seeds: Sequence[int], found: Sequence[Outcome]) -> bool:

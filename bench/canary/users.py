@@ -7,8 +7,10 @@ wrong. All numbers of a run come from its seed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from router.core.dial import positions_of
@@ -31,6 +33,34 @@ class Defect:
     setup_failures: float = 0.0
     relayed_only: bool = False  # only what goes over a relay fails
     robots: bool = True
+
+
+class ScenarioError(ValueError):
+    """A scenario file that is not as documented."""
+
+
+_FIELDS = {"rtt_ms": 1.0, "loss_pct": 10_000.0, "setup_failures_pct": 0.01}  # by what a Defect has in place of each
+
+
+def read_defect(path: Path) -> tuple[Defect, float]:
+    """What a file says is wrong, and its sessions a second (0: drawn). Raises :class:`ScenarioError`."""
+    told = yaml.safe_load(path.read_text())
+    if not isinstance(told, dict) or (
+        more := sorted(set(told) - {"name", "rate_per_s", "relayed_only", "robots", *_FIELDS})
+    ):
+        unknown = f"no field {more[0]}" if isinstance(told, dict) else "a mapping is expected"
+        raise ScenarioError(
+            f"{path}: {unknown}; there are name, rate_per_s, relayed_only, robots, {', '.join(_FIELDS)}"
+        )
+    try:
+        rtt, loss, fails = (float(told.get(name, 0)) * factor for name, factor in _FIELDS.items())
+        rate = float(told.get("rate_per_s", 0))
+    except (TypeError, ValueError) as error:
+        raise ScenarioError(f"{path}: {error}") from None
+    if min(rtt, loss, fails, rate) < 0 or fails > 1:
+        raise ScenarioError(f"{path}: numbers are from 0 on, shares up to 100 %")
+    flags = {name: bool(told.get(name, default)) for name, default in (("relayed_only", False), ("robots", True))}
+    return Defect(str(told.get("name", path.stem)), rtt, int(loss), fails, **flags), rate
 
 
 @dataclass(frozen=True, eq=False)

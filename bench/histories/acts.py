@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.histories import place
+from bench.histories import climbs, place
 from bench.histories.history import History, Operation
 from bench.histories.place import STRICT
 from router.core import drain as drains
@@ -284,6 +284,7 @@ def tick(h: History) -> None:
     for drain in sorted(h.rows.drains.values(), key=lambda d: d.id):
         for effect in drive(h.view, drain, h.now):
             carry_out(h, effect)
+    climbs.look(h)
 
 
 def second(h: History) -> None:
@@ -413,6 +414,7 @@ OPERATIONS = (
     Operation("undo", 2, lambda h: step_drain(h, "undo")), Operation("tick", 9, second), Operation("intent", 2, intent),
     Operation("move_one", 2, move_one),
     Operation("capacity", 1, capacity), Operation("dial", 1, dial), Operation("health", 3, health),
+    Operation("begin_ramp", 2, climbs.begin), Operation("push_ramp", 7, climbs.push),
     Operation("solve", 2, solve), Operation("restart", 1, restart), Operation("outage", 1, outage),
 )  # fmt: skip
 MIXES = (0.2, 1.0, 1.0, 4.0)  # swarm testing (Groce et al., ISSTA 2012): histories that differ reach more states
@@ -435,6 +437,7 @@ def finish(h: History) -> None:
     _arrive(h, 1.0)
     h.rules.restarted(h.view, h.again())
     goes_on = [d.id for d in h.rows.drains.values() for e in drive(h.view, d, h.now) if isinstance(e, FinishDrain)]
+    climbs.calm(h)
     h.rules.ended(h.view, h.rows, h.now, goes_on)
 
 
@@ -451,5 +454,16 @@ def play(seed: int, operations: int) -> History:
     weights = [operation.weight * h.random.choice(MIXES) for operation in OPERATIONS]
     for operation in h.random.choices(OPERATIONS, weights, k=operations):
         h.play(operation)
+    finish(h)
+    return h
+
+
+def replay(seed: int, names: list[str]) -> History:
+    """A history of named operations. Raises :class:`ValueError` for a name that there is not."""
+    known, h = {operation.name: operation for operation in OPERATIONS}, History(seed)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no operation {name}; there are {', '.join(known)}")
+        h.play(known[name])
     finish(h)
     return h

@@ -9,11 +9,13 @@ from typing import Any
 
 from router.core import drain, pools
 from router.core.drain import states
+from router.core.ramp import life
 
 TABLES: Mapping[str, tuple[Any, str]] = {
     "sessions": (pools, "SESSION_TRANSITIONS"),
     "agents": (pools, "AGENT_TRANSITIONS"),
     "drains": (states, "TRANSITIONS"),
+    "ramps": (life, "TRANSITIONS"),
 }
 Taken = dict[str, Counter[tuple[str, str]]]
 
@@ -48,7 +50,10 @@ def counted() -> Iterator[Taken]:
 
 def missing(taken: Taken) -> list[str]:
     """Transitions of the tables that nobody took."""
-    tables = {"sessions": pools.SESSION_TRANSITIONS, "agents": pools.AGENT_TRANSITIONS, "drains": drain.TRANSITIONS}
+    tables: Mapping[str, Mapping[Any, Any]] = {
+        "sessions": pools.SESSION_TRANSITIONS, "agents": pools.AGENT_TRANSITIONS, "drains": drain.TRANSITIONS,
+        "ramps": life.TRANSITIONS,
+    }  # fmt: skip
     return [
         f"{name}: {state.value} {event}"
         for name, table in tables.items()

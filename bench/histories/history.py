@@ -17,6 +17,7 @@ from router.core.errors import Unavailable
 from router.core.messages import (
     Change,
     DrainChanged,
+    RampChanged,
     ResourcesChanged,
     SessionsChanged,
 )
@@ -32,6 +33,7 @@ from router.core.model import (
     Session,
     SessionState,
 )
+from router.core.ramp import RampBook
 from router.core.tables import Dial, View
 from router.sim.rows import Rows
 
@@ -58,6 +60,7 @@ class History:
         self.count = 0
         self.sessions = 0
         self.moves = 0
+        self.book = RampBook()
         self.dials: dict[DataCenterId, Dial] = {}
         self.rules = Rules()
         self.done: Counter[str] = Counter()
@@ -75,13 +78,14 @@ class History:
 
     def _written(self) -> tuple[object, ...]:
         view = self.view
-        return view.counters, view.drains, view.inventory, len(self.rows.sessions), len(self.rows.agents)
+        return view.counters, view.drains, view.ramps, view.inventory, len(self.rows.sessions), len(self.rows.agents)
 
     # --- the View ----------------------------------------------------------------------------------------------------
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Let the View follow what was written, as the core does: by differences."""
         counters, drained, inventory = self.view.counters, dict(self.view.drains), self.view.inventory
+        ramped = dict(self.view.ramps)
         for change in changes:
             match change:
                 case SessionsChanged():
@@ -92,6 +96,9 @@ class History:
                     )
                 case DrainChanged():
                     drained[change.drain.id] = change.drain
+                case RampChanged():
+                    ramped[change.ramp.id] = change.ramp
+                    self.book.put(change.ramp, self.now)
                 case ResourcesChanged():
                     centers = {r.id: r for r in change.upserts if isinstance(r, DataCenter)}
                     nodes = {r.id: r for r in change.upserts if isinstance(r, Node)}
@@ -101,13 +108,15 @@ class History:
                         nodes=dict(sorted({**inventory.nodes, **nodes}.items())),
                     )
         if changes:
-            self.view = replace(self.view, now=self.now, counters=counters, drains=drained, inventory=inventory)
-        if any(isinstance(change, DrainChanged) for change in changes):
+            self.view = replace(
+                self.view, now=self.now, counters=counters, drains=drained, ramps=ramped, inventory=inventory
+            )
+        if any(not isinstance(change, SessionsChanged) for change in changes):
             self.turn_dials()
 
     def turn_dials(self) -> None:
         """Dials follow drains and ramps."""
-        self.view = replace(self.view, dials=dials_of(self.view, self.dials))
+        self.view = replace(self.view, dials=dials_of(self.view, self.dials, self.book))
 
     def again(self) -> View:
         """The View that a control plane would have that starts from the rows now; measurements as they are."""
@@ -116,9 +125,13 @@ class History:
             inventory=replace(self.rows.inventory),
             counters=self.rows.counters(),
             drains=dict(self.rows.drains),
+            ramps=dict(self.rows.ramps),
             health=tuple(self.view.health),
         )
-        return replace(fresh, dials=dials_of(fresh, self.dials))
+        book = RampBook()
+        for ramp in self.rows.ramps.values():
+            book.put(ramp, self.now)
+        return replace(fresh, dials=dials_of(fresh, self.dials, book))
 
     # --- choices -----------------------------------------------------------------------------------------------------
 
@@ -157,9 +170,9 @@ class History:
         return decision
 
 
-def dials_of(view: View, ramps: Mapping[DataCenterId, Dial]) -> Mapping[DataCenterId, Dial]:
-    """Dials of drains and of ramps together."""
-    return composed(drains.dials(view.drains.values()), sorted(ramps.items()))
+def dials_of(view: View, more: Mapping[DataCenterId, Dial], book: RampBook) -> Mapping[DataCenterId, Dial]:
+    """Dials of drains, of ramps, and those that histories turn by themselves, together."""
+    return composed(drains.dials(view.drains.values()), book.claims(view.inventory), sorted(more.items()))
 
 
 def _added(held: Mapping[object, int], difference: Mapping[object, int]) -> Mapping[object, int]:

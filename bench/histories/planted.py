@@ -17,7 +17,10 @@ from bench.histories.acts import play
 from router.core import drain, pools
 from router.core.drain import states
 from router.core.errors import InputRejected
-from router.core.model import AgentState, DrainState, Intent, SessionState
+from router.core.model import AgentState, DrainState, Intent, RampState, SessionState
+from router.core.ramp import book as climbing
+from router.core.ramp import life
+from router.core.tables import Dial
 from router.sim import rows
 
 placing: Any = import_module("router.core.steering.place")  # the package gives the function of that name
@@ -179,13 +182,31 @@ def _paused_drains_cannot_go_on() -> list[Patch]:
     return [(states, "TRANSITIONS", table)]
 
 
+def _rolled_back_keeps_its_users() -> list[Patch]:
+    """A ramp that was rolled back turns no dial."""
+    honest = climbing._dial
+
+    def dial(ramp: Any, evidence: Any) -> Any:
+        return Dial(1_000_000, "all") if ramp.state is RampState.ROLLED_BACK else honest(ramp, evidence)
+
+    return [(climbing, "_dial", dial)]
+
+
+def _a_climb_skips_rungs() -> list[Patch]:
+    """Who passes a rung gets everybody."""
+    honest = life._share
+    return [
+        (life, "_share", lambda ramp, event, state: 1_000_000 if event == "rung_passed" else honest(ramp, event, state))
+    ]
+
+
 PLANTED: Mapping[str, Callable[[], list[Patch]]] = {
     function.__name__.removeprefix("_"): function
     for function in (
         _panic_picks_drained, _dials_are_ignored, _placement_wavers, _preflight_accepts_all, _undo_leaves_targets,
         _drain_never_ends, _drained_too_early, _overlaps_are_allowed, _drains_keep_serving, _stale_tokens_pass,
         _busy_agents_are_deleted, _agents_are_freed_early, _a_leak_of_agents, _counters_drift, _moves_never_end,
-        _generation_starts_anew, _paused_drains_cannot_go_on,
+        _generation_starts_anew, _paused_drains_cannot_go_on, _rolled_back_keeps_its_users, _a_climb_skips_rungs,
     )
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from router.core import drain as drains
 from router.core import steering
-from router.core.dial import identity, position_ppm
+from router.core.dial import WHOLE_PPM, identity, position_ppm
 from router.core.errors import TendrilError
 from router.core.model import (
     Agent,
@@ -20,11 +20,14 @@ from router.core.model import (
     DrainState,
     Intent,
     Micros,
+    Ramp,
+    RampState,
     Role,
     SessionId,
     SessionState,
 )
 from router.core.pools import STANDINGS
+from router.core.ramp import RUNGS_PPM
 from router.core.tables import DrainProgress, Health, View
 from router.sim.rows import Rows
 
@@ -147,6 +150,29 @@ class Rules:
                 self.want(not view.counters.sessions.get(dc), f"{dc} is drained and has sessions")
                 self.want(centers[dc].intent in OUT, f"{dc} is drained and {centers[dc].intent.value}")
 
+    # --- ramps -------------------------------------------------------------------------------------------------------
+
+    def climbed(self, view: View, before: Ramp, after: Ramp) -> None:
+        """Who has not earned users takes none; one rung at a time; who has passed serves."""
+        dial = view.dials.get(after.data_center)
+        takes = WHOLE_PPM if dial is None else dial.share_ppm
+        users = (RampState.CANARY, RampState.SERVING, RampState.WITHDRAWN, RampState.PAUSED)
+        self.want(
+            after.state in users or not takes, f"{after.data_center} is {after.state.value} and takes {takes} ppm"
+        )
+        if after.open:
+            self.want(takes <= after.share_ppm, f"{after.data_center} takes {takes} of {after.share_ppm} ppm")
+        if before.state is RampState.CANARY and after.state is RampState.CANARY:
+            next_up = min((rung for rung in RUNGS_PPM if rung > before.share_ppm), default=0)
+            self.want(after.share_ppm == next_up, f"from {before.share_ppm} to {after.share_ppm} ppm in a step")
+        if after.state is RampState.PAUSED:
+            self.want(after.share_ppm == before.share_ppm, "a pause changed the share")
+        if after.state is RampState.ROLLED_BACK:
+            waits = after.retry_at is None or after.retry_at > after.since
+            self.want(waits, "the next attempt begins at once")
+        served = view.inventory.data_centers[after.data_center].intent is not Intent.CANARY
+        self.want(after.state is not RampState.SERVING or served, f"{after.data_center} has passed and is a canary")
+
     # --- agents ------------------------------------------------------------------------------------------------------
 
     def killed(self, agent: Agent, rows: Rows) -> None:
@@ -165,6 +191,7 @@ class Rules:
         """Rows say the same as the View that followed their differences."""
         self.want(before.counters == after.counters, "counters of the View and of the rows differ")
         self.want(before.drains == after.drains, "drains of the View and of the rows differ")
+        self.want(before.ramps == after.ramps, "ramps of the View and of the rows differ")
         self.want(before.dials == after.dials, "dials of the View and of the rows differ")
         self.want(before.inventory.data_centers == after.inventory.data_centers, "inventories differ")
 

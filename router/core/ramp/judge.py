@@ -33,6 +33,7 @@ RUNG_US = 600_000_000
 RUNG_PATIENCE_US = 7_200_000_000
 RETURN_PATIENCE_US = 1_200_000_000  # it has served everybody before; where nobody comes, nobody is exposed
 FIRST_PATIENCE_US = 86_400_000_000  # at 1 %: so that who has 50 users an hour is judged before it takes 5 % of them
+LONG_PATIENCE_US = 259_200_000_000  # after three days a rung of some users a day has shown what it can
 SHADOW_US = 600_000_000
 SHADOW_SAMPLES = 100  # per link: a loss of 3 % would have shown
 SHADOW_PATIENCE_US = 86_400_000_000
@@ -270,7 +271,7 @@ def _canary(ramp: Ramp, evidence: Evidence, now: Micros) -> Outlook:
         hours = patience_us / 3_600_000_000
         text = f"{RUNG_SESSIONS} sessions on this rung, {seen.settled} were there, or {hours:g} h"
         return Outlook(waits=(evidence.harm if seen.settled >= RUNG_SESSIONS else text,))
-    if last or evidence.compared >= FEW_SESSIONS or few:
+    if last or few or evidence.compared >= FEW_SESSIONS or passed_us >= LONG_PATIENCE_US:
         return Outlook("rung_passed", f"by time: only {told}; about {expected} on the next rung")
     text = f"{FEW_SESSIONS} sessions to compare, {evidence.compared} were there: the next rung would expose {expected}"
     return Outlook(waits=(text,))

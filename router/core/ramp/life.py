@@ -61,17 +61,17 @@ def step(
     ramp = view.ramps.get(id)
     if ramp is None:
         raise InputRejected("unknown_ramp", f"there is no ramp {id}", field="id")
-    named = _named(ramp, event)
-    state = TRANSITIONS.get((ramp.state, named))
+    name = named(ramp, event)
+    state = TRANSITIONS.get((ramp.state, name))
     if state is None:
         raise InputRejected("bad_transition", f"a ramp that is {ramp.state.value} cannot {event}", field="state")
     after = replace(
         ramp,
         state=state,
-        share_ppm=_share(ramp, named, state),
+        share_ppm=_share(ramp, name, state),
         reason=reason,
         since=now,
-        attempt=ramp.attempt + (1 if named.startswith("retry") else 0),
+        attempt=ramp.attempt + (1 if name.startswith("retry") else 0),
         exposed=ramp.exposed if exposed is None else exposed,
         paused_from=ramp.state if state is RampState.PAUSED else None,
         retry_at=_retry_at(ramp, now) if state is RampState.ROLLED_BACK else None,
@@ -80,7 +80,7 @@ def step(
     return after, _intents(view, after)
 
 
-def _named(ramp: Ramp, event: str) -> str:
+def named(ramp: Ramp, event: str) -> str:
     """The event of the table behind what is called the same whatever the state."""
     if event == "resume" and ramp.paused_from is not None:
         return f"resume_{ramp.paused_from.value}"
