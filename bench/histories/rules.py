@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from router.core import drain as drains
 from router.core import steering
 from router.core.dial import WHOLE_PPM, identity, position_ppm
+from router.core.drain.book import Outcome
 from router.core.errors import TendrilError
 from router.core.model import (
     Agent,
@@ -198,6 +199,11 @@ class Rules:
     def ended(self, view: View, rows: Rows, now: Micros, goes_on: Sequence[DrainId]) -> None:
         """Nothing is stuck (``goes_on``: drains that the next tick ends), and the books balance."""
         book = drains.DrainBook()
+        for dc in view.inventory.data_centers:  # as the shell tells of a round of moves
+            waiting = [session.id for session in rows.movable(dc, 10_000)]
+            refused = sum(id in self._left for id in waiting)
+            if refused:
+                book.note_move(dc, Outcome(0, refused, len(waiting)))
         book.measure(view, now)
         for drain in rows.drains.values():
             if drain.id not in goes_on or drain.nodes:

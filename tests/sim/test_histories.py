@@ -22,6 +22,11 @@ def test_random_histories_break_no_rule_and_take_every_transition() -> None:
     assert missing(played.taken) == []
 
 
+@pytest.mark.parametrize("seed", [1_021_434, 1_040_951])  # drains that cut agents and find no other edge
+def test_histories_that_once_broke_a_rule_keep_it(seed: int) -> None:
+    assert some(seed, 1, OPERATIONS).broken == []
+
+
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_noticed(bug: str) -> None:
     assert caught(bug, PLANTED_HISTORIES, OPERATIONS) is not None
