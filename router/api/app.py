@@ -31,6 +31,7 @@ from router.api import (
     operations,
     pools,
     problems,
+    prometheus,
     ramps,
     resources,
     resumes,
@@ -74,6 +75,7 @@ GROUPS: tuple[APIRouter, ...] = (
     webhooks.endpoints,
     sign_in.endpoints,
     events.endpoints,
+    prometheus.endpoints,
     operations.endpoints,
 )
 # Each adds its hot paths, with a state of their own per app.

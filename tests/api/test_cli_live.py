@@ -251,3 +251,15 @@ async def test_refusals_name_code_and_field(
     told = await tendril.refused(*arguments)
     assert f"  code: {code}\n" in told
     assert field is None or f"  field: {field}\n" in told
+
+
+async def test_what_if_shows_routes_sessions_room_and_what_is_predicted(tendril: Terminal) -> None:
+    new = "id=vultr-lhr,provider=vultr,region=london,sessions=50,at=51.5/-0.1,roles=edge+hub"
+    shown = await tendril("simulate", "--remove", "provider=gcp", "--remove", "linode-fra:oracle-sin", "--add", new)
+    assert shown.startswith("0 of 0 sessions would move; ") and "rules would be broken" not in shown.splitlines()[0]
+    assert "room per region" in shown and "vultr-lhr at 51.5, -0.1 (the question): predicted, one way" in shown
+    found = await tendril.json("simulate", "--remove", "data_center=gcp-ams", "--named", "0")
+    assert found["removed"] == {"data_centers": ["gcp-ams"], "nodes": [], "links": []}
+    assert "selector_matches_nothing" in await tendril.refused("simulate", "--remove", "provider=nobody")
+    for wrong in ((), ("--add", "id=x"), ("--add", "id=x,provider=x,region=x,at=here")):
+        assert (await tendril.try_("simulate", *wrong)).exit_code == 2

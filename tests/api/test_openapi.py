@@ -59,6 +59,7 @@ CONTRACT: dict[str, set[str]] = {
     "/v1/drains/{id}": {"get"},
     **{f"/v1/drains/{{id}}/{verb}": {"post"} for verb in ("pause", "resume", "undo")},
     "/v1/simulations": {"post"},
+    "/v1/prometheus/targets": {"get"},
     "/v1/ramps": {"get", "post"},
     "/v1/ramps/{id}": {"get"},
     **{f"/v1/ramps/{{id}}/{verb}": {"post"} for verb in ("advance", "pause", "resume", "roll-back", "robots")},
