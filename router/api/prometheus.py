@@ -36,5 +36,6 @@ def _address(request: Request) -> str:
     told = _HOST.fullmatch(request.headers.get("host", ""))
     if told is not None and int(told[2] or 1) in range(1, 65_536):
         return f"{told[1]}:{told[2] or USUAL_PORTS.get(request.url.scheme, 80)}"
-    host, port = request.scope.get("server") or ("127.0.0.1", USUAL_PORTS["http"])
+    host, port = request.scope.get("server") or ("127.0.0.1", None)
+    host, port = (host, port) if port else ("127.0.0.1", USUAL_PORTS["http"])  # without one it is a Unix socket
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
