@@ -211,6 +211,7 @@ class ControlPlane:
                 clients=self._clients.table,
                 blame=self._blame.blame,
                 outcomes=self._blame.table,
+                moved=self._blame.moved,
                 flows=self._load.flows,
                 demand=self._demand.current,
                 progress=self._drain_book.progress,
@@ -568,6 +569,7 @@ class ControlPlane:
     def _moved(self, event: Moved) -> list[Effect]:
         # The counters have followed each move's commit; the count in here was read beside them and may be older.
         place = event.data_center if event.node is None else event.node
+        self._blame.note_moved(self._inventory, event)
         if not self._drain_book.note_move(place, Outcome(event.moved, event.failed, event.remaining)):
             return []
         text = f"{event.moved} moved, {event.failed} could not, {event.remaining} remain"

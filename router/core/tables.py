@@ -30,7 +30,7 @@ from router.core.model import (
     RampId,
     TrafficClass,
 )
-from router.core.verdicts import Blame
+from router.core.verdicts import Blame, Component
 
 if TYPE_CHECKING:
     from router.core.blame.outcomes import OutcomeCount, OutcomeKey
@@ -300,6 +300,7 @@ class View:
     clients: ClientTable | None = None  # what was measured of client networks; None: nothing yet
     outcomes: Mapping[OutcomeKey, OutcomeCount] = field(default_factory=dict)  # of sessions, faded, see core.blame
     blame: Blame = field(default_factory=Blame)  # who is at fault
+    moved: Mapping[Component, int] = field(default_factory=dict)  # sessions moved off what is blamed, meanwhile
     flows: Mapping[Flow, int] = field(default_factory=dict)  # live sessions with an agent
     demand: Demand = field(default_factory=Demand)
     progress: Mapping[DrainId, DrainProgress] = field(default_factory=dict)  # of the drains under way

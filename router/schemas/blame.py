@@ -47,6 +47,7 @@ class VerdictAnswer(Answer):
     evidence: VerdictEvidence
     alternatives: list[AlternativeAnswer]
     sessions: int | None = Field(description="live sessions on it now; null where sessions are not counted")
+    sessions_moved: int = Field(description="moved off it since it is blamed, by this control plane since its start")
     text: str
 
 
@@ -115,15 +116,20 @@ def verdict_json(view: View, verdict: Verdict, now: int) -> dict[str, object]:
             for a in verdict.alternatives
         ],
         "sessions": sessions,
-        "text": f"{verdict.text} {_outlook(view.blame, verdict, sessions)}",
+        "sessions_moved": view.moved.get(verdict.component, 0),
+        "text": f"{verdict.text} {_outlook(view, verdict, sessions)}",
     }
 
 
-def _outlook(blame: Blame, verdict: Verdict, sessions: int | None) -> str:
-    """How many it touches, and whether anybody must do anything."""
-    touched = "" if sessions is None else f"{sessions} sessions are on it; "
-    if blame.frozen:
-        return f"{touched}automation is frozen: {blame.frozen_reason}."
+def _outlook(view: View, verdict: Verdict, sessions: int | None) -> str:
+    """How many it touches, how many were brought away, and whether anybody must do anything."""
+    moved = view.moved.get(verdict.component, 0)
+    touched = f"{moved} sessions moved; " if moved else ""
+    touched += "" if sessions is None else f"{sessions} sessions are on it; "
+    if view.blame.frozen:
+        return f"{touched}automation is frozen: {view.blame.frozen_reason}."
+    if moved and not sessions:
+        return f"{touched}nothing to do."
     if not verdict.is_sure:
         return f"{touched}probes are being sent to make sure."
     return f"{touched}{_ADVICE[verdict.action]}."

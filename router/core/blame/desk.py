@@ -8,10 +8,11 @@ import numpy as np
 
 from probes.wire import ProbeReport
 from router.core.blame.book import BlameBook
+from router.core.blame.moved import MovedBook
 from router.core.blame.outcomes import OutcomeBook, OutcomeCount, OutcomeKey
-from router.core.messages import Effect, Judged, JudgeFailed, JudgeFault, Observed, Record
+from router.core.messages import Effect, Judged, JudgeFailed, JudgeFault, Moved, Observed, Record
 from router.core.model import DataCenterId, Event, Inventory, Micros, NodeId
-from router.core.verdicts import Blame, Verdict
+from router.core.verdicts import Blame, Component, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,7 @@ class BlameDesk:
     def __init__(self, inventory: Inventory) -> None:
         self.book = BlameBook(inventory)
         self.outcomes = OutcomeBook()
+        self._moved = MovedBook()
         self._forgot_at: Micros = 0
         self._failure = ""
         self._table: Mapping[OutcomeKey, OutcomeCount] = {}
@@ -50,6 +52,15 @@ class BlameDesk:
     def wanted(self) -> tuple[tuple[DataCenterId, DataCenterId], ...]:
         """Pairs of data centers whose probes would tell two suspects apart."""
         return self.book.wanted
+
+    @property
+    def moved(self) -> Mapping[Component, int]:
+        """Sessions that were moved off each blamed component since it is blamed."""
+        return self._moved.counts
+
+    def note_moved(self, inventory: Inventory, event: Moved) -> None:
+        """Take in how a round of moves went."""
+        self._moved.note(self.blame, inventory, event)
 
     def reported(self, report: ProbeReport, now: Micros) -> None:
         """Take in one probe report; rows of several transports to one peer are counted together."""
@@ -82,14 +93,15 @@ class BlameDesk:
         was = self.book.current.frozen
         began, ended = self.book.settle(event.judgement, now, frozen)
         effects: list[Effect] = [_told(now, "blame.began", verdict) for verdict in began]
-        effects += [_told(now, "blame.ended", verdict) for verdict in ended]
+        effects += [_told(now, "blame.ended", verdict, self.moved.get(verdict.component, 0)) for verdict in ended]
+        self._moved.keep(self.blame)
         if self.book.current.frozen != was:
             kind, text = ("blame.frozen", self.book.current.frozen_reason) if not was else ("blame.thawed", "all well")
             effects.append(_record(now, kind, "control-plane", text))
         return effects
 
 
-def _told(now: Micros, kind: str, verdict: Verdict) -> Effect:
+def _told(now: Micros, kind: str, verdict: Verdict, moved: int = 0) -> Effect:
     found = verdict.evidence
     detail: dict[str, str | int | float | bool | None] = {
         "confidence_ppm": verdict.confidence_ppm,
@@ -99,6 +111,7 @@ def _told(now: Micros, kind: str, verdict: Verdict) -> Effect:
         "loss_ppm": found.loss_ppm,
         "failed_ppm": found.failed_ppm,
         "seconds": (now - verdict.since) // 1_000_000,
+        "sessions_moved": moved,
     }
     return Record(Event(now, kind, verdict.component.name, reason=verdict.text, detail=detail))
 

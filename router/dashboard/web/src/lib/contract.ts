@@ -550,6 +550,7 @@ export type VerdictAnswer = {
   evidence: VerdictEvidence
   alternatives: AlternativeAnswer[]
   sessions: number | null
+  sessions_moved: number
   text: string
 }
 
