@@ -121,7 +121,7 @@ def _place(desk: Desk, pulses: Pulses, session: Session, body: ResumeBody) -> tu
     named = [DataCenterId(dc) for dc in body.unreachable if DataCenterId(dc) in view.inventory.data_centers]
     reasons = ["resumed by its user"]
     if named:
-        from_unreachable(desk.runtime, body.client.core(), named)
+        from_unreachable(desk.runtime, body.client.core(), named, session)
         reasons.append(f"its user could not reach {', '.join(named)}")
     wanted = PlaceRequest(
         client=desk.runtime.addresses.located(body.client.core()),

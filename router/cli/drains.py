@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,7 +60,7 @@ def drain(
     if output is Format.JSON:
         show.as_json(plan)
     else:
-        _print_plan(plan)
+        _print_plan(plan, str(body["mode"]), bool(force))
     if plan["refusals"] and not force:
         for refusal in plan["refusals"]:
             typer.echo(f"tendril: {show.refusal(refusal)}", err=True)
@@ -70,7 +70,7 @@ def drain(
             drain_progress.follow(client, plan["drain"]["id"])
 
 
-def _print_plan(plan: Mapping[str, Any]) -> None:
+def _print_plan(plan: Mapping[str, Any], mode: str, force: bool) -> None:
     left, agents = plan["sessions"], plan["agents"]
     nothing = {"held": 0, "idle": 0, "cut": 0}
     lines = [
@@ -85,18 +85,31 @@ def _print_plan(plan: Mapping[str, Any]) -> None:
         moves = ([shift["from"], shift["to"], shift["sessions"]] for shift in plan["shifts"])
         show.console().print(show.table(("from", "to", ">sessions"), moves, title="where sessions go"))
     show.facts(_outlook(plan))
+    typer.echo(f"a {mode} drain would go like this:" if plan["drain"] is None else f"a {mode} drain goes like this:")
     for stage in plan["timeline"]:
-        typer.echo(f"  +{show.age(1000 * stage['after_s']):>8}  {stage['what']}")
+        at = "at once" if stage["after_s"] == 0 else f"+{show.age(1000 * stage['after_s'])}"
+        typer.echo(f"  {at:>9}  {stage['what']}")
     for note in plan["notes"]:
         typer.echo(f"note: {note}")
     started = plan["drain"]
-    typer.echo("dry run: nothing was changed" if started is None else f"drain {started['id']}: {started['state']}")
+    if started is not None:
+        typer.echo(f"drain {started['id']}: {started['state']}")
+        return
+    typer.echo(f"dry run: nothing was changed; {_verdict(plan['refusals'], force)}")
+
+
+def _verdict(refusals: Sequence[Mapping[str, Any]], force: bool) -> str:
+    """What the rules say of a plan."""
+    rules = ", ".join(dict.fromkeys(refusal["rule"] for refusal in refusals))
+    if not rules:
+        return "no rule refuses this plan"
+    return f"--force would override {rules}" if force else f"without --force it is refused by {rules}"
 
 
 def _outlook(plan: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     free, growth = plan["headroom"], plan["delay_growth_p95_ms"]
     yield "sessions to move", plan["sessions_to_move"]
-    yield "routes through", plan["routes_through"]
+    yield "routes that relay over them", plan["routes_through"]
     yield "expected sessions", f"{plan['forecast']['sessions']} ({plan['forecast']['basis']})"
     yield "headroom now", _percent(free["now_pct"])
     yield "headroom after", _percent(free["after_pct"])

@@ -87,10 +87,11 @@ async def _from_heartbeat(
         await runtime.submit(Observed(tuple(outcomes)))
 
 
-def from_unreachable(runtime: Runtime, client: Client, edges: Sequence[DataCenterId]) -> None:
-    """A user could not reach these edges."""
+def from_unreachable(runtime: Runtime, client: Client, edges: Sequence[DataCenterId], session: Session) -> None:
+    """A user could not reach these edges; of the one its session is placed at, the machine is known."""
     group = group_of(runtime, client)
-    runtime.post(Observed(tuple(Outcome(edge, None, group, setup_failed=1) for edge in edges)))
+    at = {session.edge: session.edge_node}
+    runtime.post(Observed(tuple(Outcome(edge, at.get(edge), group, setup_failed=1) for edge in edges)))
 
 
 def from_expired(runtime: Runtime, ended: Iterable[Session]) -> None:

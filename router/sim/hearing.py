@@ -26,9 +26,9 @@ def attached(sim: Simulation, node: NodeId, session: SessionId) -> None:
     _say(sim, [replace(outcome_of(sim.plane.view, _group(row.client), row, node), setup_ok=1)])
 
 
-def named(sim: Simulation, client: Client, edge: DataCenterId) -> None:
-    """A user names an edge that did not answer."""
-    _say(sim, [Outcome(edge, None, _group(client), setup_failed=1)])
+def named(sim: Simulation, client: Client, edge: DataCenterId, node: NodeId | None) -> None:
+    """A user names an edge that did not answer, and its session says which machine of it that was."""
+    _say(sim, [Outcome(edge, node, _group(client), setup_failed=1)])
 
 
 def beat(sim: Simulation, node: NodeId, users: list[User]) -> None:

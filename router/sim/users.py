@@ -245,7 +245,7 @@ class Users:
         nodes = self._sim.world.inventory.nodes_by_data_center[edge]
         if self.dark(edge) or not nodes or (user.edge is None and self._sim.faults.isolated(edge)):
             self.counts["edges_unreachable"] += 1
-            hearing.named(self._sim, user.home.client, edge)
+            hearing.named(self._sim, user.home.client, edge, row.edge_node)
             user.avoid = (edge,)
             if user.edge is None and user.away_since is None:
                 self._go_away(user)
@@ -388,7 +388,7 @@ class Users:
         limit_s = NOTICED_S if user.failing or self.dark(user.edge) else STALLED_S
         if now - user.silent_since >= limit_s * 1e6:
             if limit_s == NOTICED_S:
-                hearing.named(self._sim, user.home.client, user.edge)
+                hearing.named(self._sim, user.home.client, user.edge, user.node)
             self._go_away(user)
 
     def _hears(self, user: User, way: dict[tuple[DataCenterId, DataCenterId], bool]) -> bool:

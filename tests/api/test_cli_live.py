@@ -160,7 +160,9 @@ async def test_a_session_nobody_can_take_is_refused_with_what_was_tried(tendril:
 
 async def test_a_drain_is_planned_started_and_undone(tendril: Terminal) -> None:
     target = "data_center=gcp-ams"
-    assert "dry run: nothing was changed" in await tendril("drain", target, "--dry-run")
+    plan = await tendril("drain", target, "--hard", "--dry-run")
+    assert "a hard drain would go like this:" in plan
+    assert "dry run: nothing was changed; no rule refuses this plan" in plan
     assert await tendril("drains") == "none\n"
     started = await tendril.json("drain", target, "--hard", "--reason", "works", "--deadline", "10m")
     for _ in range(200):

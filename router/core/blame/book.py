@@ -18,6 +18,7 @@ from router.core.blame.components import Atlas, signature
 from router.core.blame.evidence import Weighed, evidence_of, weigh
 from router.core.blame.infer import Case, Finding, Judgement
 from router.core.blame.outcomes import Outcome
+from router.core.blame.setups import LIVES_US, Setups
 from router.core.blame.words import ACTIONS, sentence
 from router.core.model import DataCenterId, Inventory, Micros, NodeId
 from router.core.tables import I64
@@ -67,6 +68,7 @@ class BlameBook:
         self._inventory = inventory
         self._atlas = Atlas(inventory)
         self._cells = Cells()
+        self._setups = tuple(map(Setups, LIVES_US))
         self._groups: dict[str, int] = {}
         self._began_at: Micros = 0
         self._pairs: dict[tuple[NodeId, tuple[str, ...]], tuple[I64, I64]] = {}
@@ -126,6 +128,9 @@ class BlameBook:
 
     def observe_outcomes(self, outcomes: Iterable[Outcome], now: Micros) -> None:
         """Count what became of sessions."""
+        outcomes = tuple(outcomes)
+        for span in self._setups:
+            span.observe(outcomes, now)
         self._began_at = self._began_at or now
         rows, n, b = [], [], []
         for one in outcomes:
@@ -219,10 +224,8 @@ class BlameBook:
         before = {v.component: v for v in self.current.verdicts}
         after: dict[Component, Verdict] = {}
         if not reason:
-            for finding in judgement.findings:
-                verdict = self._verdict(
-                    finding, weigh(judgement.case, finding, judgement.findings, self._lately), before, now
-                )
+            for finding, weighed in self._weighed(judgement, now):
+                verdict = self._verdict(finding, weighed, before, now)
                 if verdict is not None:
                     after[verdict.component] = verdict
         for name, old in before.items():
@@ -236,6 +239,27 @@ class BlameBook:
         self.wanted = () if reason else self._splitting(judgement)
         began = [v for v in order if v.component not in before]
         return began, [old for name, old in before.items() if name not in after]
+
+    def _weighed(self, judgement: Judgement, now: Micros) -> Iterable[tuple[Finding, Weighed]]:
+        """What the cover found, and places whose set-ups fail where it is less sure of them or of what is near."""
+        found = {
+            finding.number: (finding, weigh(judgement.case, finding, judgement.findings, self._lately))
+            for finding in judgement.findings
+        }
+        for gray in (one for span in self._setups for one in span.gray(self._atlas, now)):
+            number = self._atlas.components.number.get(gray.component)
+            if number is None:
+                continue
+            rivals = [i for i in found if i == number or self._is_part(i, number) or self._is_part(number, i)]
+            if all(found[i][1].confidence < gray.confidence for i in rivals):
+                for i in rivals:
+                    del found[i]  # it is the same trouble, seen less sharply
+                finding = Finding(gray.component, gray.confidence, (), number, 0)
+                found[number] = finding, Weighed(gray.evidence, gray.confidence, is_watched=True)
+        return found.values()
+
+    def _is_part(self, part: int, whole: int) -> bool:
+        return part in self._atlas.components.children.get(whole, ())
 
     def _remember(self, judgement: Judgement) -> None:
         """Keep in mind what was bad everywhere: heard once it lasts, and forgotten slowly, for it comes in waves."""

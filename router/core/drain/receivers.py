@@ -27,6 +27,7 @@ class Spread:
     shifts: tuple[Shift, ...] = ()
     flows: Mapping[Flow, int] | None = None  # of all sessions with an agent, afterwards
     homeless: int = 0  # sessions that no edge has a place for
+    why: str = ""  # of the first of them
     growth_p95_us: int | None = None
 
 
@@ -48,14 +49,14 @@ def spread(view: View, targets: Collection[DataCenterId], world: View | None = N
     without, live = _without(world or view, targets), {**view.counters.sessions}
     handful = -(-total // HANDFULS)
     moved: dict[tuple[DataCenterId, DataCenterId], int] = {}
-    flows, growth, homeless, number = {**view.flows}, list[tuple[int, int]](), 0, 0
+    flows, growth, homeless, number, why = {**view.flows}, list[tuple[int, int]](), 0, 0, ""
     for group, before in zip(groups, ways, strict=True):
         for start in range(0, group.sessions, handful):
             size, number = min(handful, group.sessions - start), number + 1
             scene = replace(without, counters=replace(view.counters, sessions=live))
             found = _receiver(scene, group, f"{group.edge}|{group.hub}|{number}")
-            if found is None:
-                homeless += size
+            if isinstance(found, str):
+                homeless, why = homeless + size, why or f"those of {group.edge}: {found}"
                 continue
             to, way_us = found
             live = {**live, to: live.get(to, 0) + size, group.edge: live.get(group.edge, 0) - size}
@@ -64,7 +65,7 @@ def spread(view: View, targets: Collection[DataCenterId], world: View | None = N
             if before is not None:
                 growth.append((max(0, way_us - before) // 2, size))
     shifts = tuple(Shift(source, to, n) for (source, to), n in sorted(moved.items()))
-    return Spread(shifts, {flow: n for flow, n in sorted(flows.items()) if n > 0}, homeless, _p95(growth))
+    return Spread(shifts, {flow: n for flow, n in sorted(flows.items()) if n > 0}, homeless, why, _p95(growth))
 
 
 def _groups(view: View, targets: Collection[DataCenterId]) -> Iterator[_Group]:
@@ -92,18 +93,20 @@ def _client(view: View, edge: DataCenterId) -> Client:
     return Client(latitude=place.latitude, longitude=place.longitude)
 
 
-def _receiver(view: View, group: _Group, seed: str) -> tuple[DataCenterId, int] | None:
-    """The edge that a handful goes to and its whole way; ``None`` where none has a place."""
+def _receiver(view: View, group: _Group, seed: str) -> tuple[DataCenterId, int] | str:
+    """The edge that a handful goes to and its whole way, or why none takes it."""
     request = steering.PlaceRequest(
         _client(view, group.edge), group.traffic_class, seed=seed, agent_data_center=group.hub, exclude=(group.edge,)
     )
     found = steering.place(view, request, view.now)
     if isinstance(found, steering.Refused):
-        return None
+        return found.reason
     first = found.edges[0]
     limit = view.inventory.data_centers[first.data_center].capacity_sessions
     if limit and view.counters.sessions.get(first.data_center, 0) >= limit:
-        return None  # placement would rather overfill an edge than refuse; a plan must not
+        return (
+            f"{first.data_center} is the best and is full"  # placement would rather overfill an edge; a plan must not
+        )
     return first.data_center, first.total_us
 
 

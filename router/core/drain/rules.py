@@ -88,7 +88,8 @@ def _places(missing: int) -> str:
 
 def _homeless(moved: Spread) -> Iterator[Refusal]:
     if moved.homeless:
-        text = f"{moved.homeless} sessions would find no edge with a free place and a path to their agent"
+        who = "1 session" if moved.homeless == 1 else f"{moved.homeless} sessions"
+        text = f"{who} would find no edge with a free place and a path to the agent; {moved.why}"
         cure = f"{_places(moved.homeless)}; edges that nobody reaches an agent from do not count"
         yield Refusal("no_place", text, moved.homeless, 0, "force", moved.homeless, cure)
 
