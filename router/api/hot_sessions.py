@@ -27,7 +27,8 @@ from router.core.model import ID_PATTERN, Leg, Session, SessionId
 from router.core.solve import RouteAnswer
 from router.core.steering import RankedEdge, Refused
 from router.core.tables import View
-from router.schemas.sessions import PlaceBody, ResumeBody, session_ends_json, summary_json, ways_json
+from router.schemas.session_text import EdgeTexts, tail
+from router.schemas.sessions import PlaceBody, ResumeBody, summary_json, ways_json
 from router.schemas.units import known_ms
 
 SESSION = re.compile(rf"/v1/sessions/({ID_PATTERN[1:-1]})")
@@ -102,6 +103,7 @@ class HotSessions:
 
     def __init__(self) -> None:
         self._texts = WayTexts()
+        self._edges = EdgeTexts()
 
     async def start(self, asked: Asked) -> Answered | Response | None:
         """``POST /v1/sessions``."""
@@ -160,19 +162,22 @@ class HotSessions:
         ranked: Sequence[RankedEdge] = (), position: int | None = None, legs: Sequence[Leg] = (),
     ) -> Answered:  # fmt: skip
         view = desk.runtime.view
-        head, tail = session_ends_json(
+        head = self._edges.head(
             session,
             view.inventory,
             agent_address=address,
             generation=view.generation,
-            grace_s=desk.settings.user_grace_s,
-            token=token,
             ranked=ranked,
-            position=position,
-            legs=[summary_json(leg) for leg in legs],
         )
         ways = self._texts.text(view, session, desk.now)
-        return Answered(f"{dump(head)[:-1]},{ways},{dump(tail)[1:]}".encode(), status)
+        end = tail(
+            session,
+            grace_s=desk.settings.user_grace_s,
+            token=token,
+            legs=[summary_json(leg) for leg in legs],
+            position=position,
+        )
+        return Answered(f"{{{head},{ways},{end}}}".encode(), status)
 
 
 def _body(text: bytes | None, form: type[Form]) -> Form | None:

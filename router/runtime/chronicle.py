@@ -73,8 +73,9 @@ class Chronicle:
 
     async def show(self) -> None:
         """Bring what is new in the database to the stream."""
-        after = self._shown
-        found = await self._read(lambda store: store.events(after_id=after, limit=CATCH_UP))
+        # While nobody listens only the newest number is of interest: whoever comes then is told from there on.
+        after, most = self._shown, CATCH_UP if self._hub.readers else 1
+        found = await self._read(lambda store: store.events(after_id=after, limit=most))
         for number, event in reversed(found):
             if number > self._shown:  # somebody else may have shown it while we were reading
                 self._shown = number

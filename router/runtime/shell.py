@@ -297,7 +297,7 @@ class Runtime:
         done = await self._in(self._writer, lambda: fn(self.store))
         if done.changes:
             self.post(Committed(done.changes))
-            if frees_agents(done.changes):
+            if done.waiting and frees_agents(done.changes):
                 self._spawn(self.waiting.deal_soon())
         if not self._chronicle.showing:
             self._spawn(self._show_commits())

@@ -14,7 +14,7 @@ Errors: ``unknown_agent``, ``unknown_pool``, ``fenced`` (limit = the current epo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
@@ -69,7 +69,12 @@ def pool_of(connection: Connection, id: PoolId) -> Pool:
 
 
 def _pools(connection: Connection, ids: Iterable[PoolId]) -> dict[PoolId, Pool]:
-    return {pool.id: pool for pool in map(_pool, _POOLS(connection, sorted(set(ids))).mappings())}
+    return pools_in(_POOLS(connection, sorted(set(ids))).mappings())
+
+
+def pools_in(rows: Iterable[object]) -> dict[PoolId, Pool]:
+    """Pools by their ids, from their rows."""
+    return {pool.id: pool for pool in map(_pool, rows)}
 
 
 def _pool(row: object) -> Pool:
@@ -151,8 +156,12 @@ def write(connection: Connection, changed: Sequence[tuple[Agent, Agent]], tally:
         tally.agent(before, after)
     rows = (row_of(after) for before, after in changed if before != after)
     bulk.update(connection, agents, [{name: row[name] for name in _STEPPED} for row in rows])
-    told = [after for before, after in changed if after.state in _TOLD and before.state is not after.state]
-    events.append(connection, [_gone(agent, now) for agent in told])
+    events.append(connection, told(changed, now))
+
+
+def told(changed: Iterable[tuple[Agent, Agent]], now: Micros) -> list[Event]:
+    """What the trail says of agents (before, after): who is gone for good."""
+    return [_gone(a, now) for before, a in changed if a.state in _TOLD and before.state is not a.state]
 
 
 def _gone(agent: Agent, now: Micros) -> Event:
@@ -164,13 +173,19 @@ def _gone(agent: Agent, now: Micros) -> Event:
 
 def free(connection: Connection, ended: Sequence[Session], tally: Tally, now: Micros) -> None:
     """Give back the places of agents whose sessions ended; lost ones stay lost, but hold nothing to come back to."""
-    places = Counter(session.agent for session in ended if session.agent is not None)
-    if not places:
+    ids = sorted({session.agent for session in ended if session.agent is not None})
+    if not ids:
         return
-    found = [read_agent(row) for row in _HOLDING(connection, sorted(places)).mappings()]
-    of_pools = _pools(connection, (agent.pool for agent in found))
-    freed = ((agent, max(0, agent.held - places[agent.id])) for agent in found)
-    write(connection, [(a, life.freed(a, held, of_pools[a.pool], now)) for a, held in freed], tally, now)
+    found = [read_agent(row) for row in _HOLDING(connection, ids).mappings()]
+    write(connection, freed(found, ended, _pools(connection, (agent.pool for agent in found)), now), tally, now)
+
+
+def freed(
+    found: Iterable[Agent], ended: Sequence[Session], of_pools: Mapping[PoolId, Pool], now: Micros
+) -> list[tuple[Agent, Agent]]:
+    """Agents before and after they gave back the places of these sessions."""
+    places = Counter(session.agent for session in ended)
+    return [(a, life.freed(a, max(0, a.held - places[a.id]), of_pools[a.pool], now)) for a in found]
 
 
 def attached(connection: Connection, ids: Iterable[str], now: Micros) -> None:

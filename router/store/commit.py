@@ -23,10 +23,15 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Commit(Generic[T_co]):
-    """A durable write: its result, and the changes to put into the inbox."""
+    """A durable write: its result, and the changes to put into the inbox.
+
+    ``waiting`` is false if nobody waited for the agents that it made free; whoever came just then is seen to a second
+    later.
+    """
 
     result: T_co
     changes: tuple[Change, ...] = ()
+    waiting: bool = True
 
 
 class Tally:

@@ -17,6 +17,7 @@ constraint of the database refuses and no check of ours saw coming.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -26,6 +27,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
+    DisconnectionError,
     IntegrityError,
     InterfaceError,
     InternalError,
@@ -42,6 +44,13 @@ ATTEMPTS = 4  # of one write that loses races; each needs another writer to comm
 BUSY_TIMEOUT_S = 5  # how long to wait for another process's write before saying "unavailable"
 POOL_SIZE = 8  # connections kept; as many again may be opened under load
 _RACES = {"40001", "40P01", "55P03"}  # serialisation failure, deadlock, lock not available
+PINGED_AFTER_S = 1.0  # a connection that was not used for so long is asked whether it still stands
+# Group commits run the same few statements thousands of times over tables that turn over within seconds, far ahead of
+# any statistics. The right plan is known: nested loops over indexes.
+_BATCHES = (
+    " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+    " -c jit=off"
+)
 _SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -62,6 +71,7 @@ class Database:
         self._reader = self.engine.execution_options(**snapshot)
         self._writer = self.engine.execution_options(tendril_write=True)
         self._snapshot_writer = self._writer.execution_options(**snapshot)
+        self._batcher = self._writer if self.sqlite else _postgres_engine(parsed, _BATCHES)
         self._queue = threading.Lock() if self.sqlite else nullcontext()
 
     def read(self, fn: Callable[[Connection], T]) -> T:
@@ -69,12 +79,13 @@ class Database:
         with _translated(), self._reader.connect() as connection:
             return fn(connection)
 
-    def write(self, fn: Callable[[Connection], T], *, snapshot: bool = False) -> T:
+    def write(self, fn: Callable[[Connection], T], *, snapshot: bool = False, batch: bool = False) -> T:
         """Run ``fn`` in one transaction, whole or not at all; again if it lost a race.
 
-        With ``snapshot`` all its statements see the database as of the first one, on PostgreSQL too.
+        With ``snapshot`` all its statements see the database as of the first one, on PostgreSQL too; with ``batch`` it
+        gets a connection whose statements are planned once and always by index.
         """
-        engine = self._snapshot_writer if snapshot else self._writer
+        engine = self._batcher if batch else self._snapshot_writer if snapshot else self._writer
         with _translated():
             for _ in range(ATTEMPTS - 1):
                 try:
@@ -91,6 +102,7 @@ class Database:
     def close(self) -> None:
         """Close every connection that is not in use."""
         self.engine.dispose()
+        self._batcher.dispose()
 
 
 def _sqlite_engine(url: URL) -> Engine:
@@ -114,16 +126,31 @@ def _sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def _postgres_engine(url: URL) -> Engine:
-    options = f"-c lock_timeout={BUSY_TIMEOUT_S}s -c statement_timeout=30s"
-    return create_engine(
+def _postgres_engine(url: URL, more: str = "") -> Engine:
+    options = f"-c lock_timeout={BUSY_TIMEOUT_S}s -c statement_timeout=30s{more}"
+    engine = create_engine(
         url,
         pool_size=POOL_SIZE,
         max_overflow=POOL_SIZE,
         pool_timeout=BUSY_TIMEOUT_S,
-        pool_pre_ping=True,
         connect_args={"options": options, "connect_timeout": BUSY_TIMEOUT_S, "application_name": "tendril"},
     )
+
+    @event.listens_for(engine, "checkout")
+    def ping(driver: Any, record: Any, _proxy: object) -> None:
+        # A connection that was good a moment ago is not asked again: that costs as much as a short statement.
+        if time.monotonic() - record.info.get("good_at", 0.0) > PINGED_AFTER_S:
+            try:
+                if not engine.dialect.do_ping(driver):
+                    raise DisconnectionError
+            except engine.dialect.loaded_dbapi.Error as error:
+                raise DisconnectionError from error
+
+    @event.listens_for(engine, "checkin")
+    def note(_driver: object, record: Any) -> None:
+        record.info["good_at"] = time.monotonic()
+
+    return engine
 
 
 def _lost_race(error: DBAPIError) -> bool:

@@ -33,15 +33,17 @@ _MESSAGES = """
     INSERT INTO outbox (webhook, event, subject, created_at, attempts, next_at, last_error)
     SELECT w.id, e.id, e.subject, e.at, 0, e.at, '' FROM webhooks AS w CROSS JOIN {events} AS e WHERE
 """
-_COLUMNS = "at, kind, subject, actor, reason, detail"
-_POSTGRES = (
-    f"WITH told AS (INSERT INTO events ({_COLUMNS}) SELECT {_COLUMNS} FROM"
-    " json_populate_recordset(NULL::events, %s::json) RETURNING id, at, kind, subject)"
+COLUMNS = ("at", "kind", "subject", "actor", "reason", "detail")
+_COLUMNS = ", ".join(COLUMNS)
+POSTGRES = (
+    f"told AS (INSERT INTO events ({_COLUMNS}) SELECT {_COLUMNS} FROM"
+    " json_populate_recordset(NULL::events, %(events)s::json) RETURNING id, at, kind, subject)"
     + _MESSAGES.format(events="told")
     + _WANTS.format(none="w.events = '[]'::jsonb", kinds="jsonb_array_elements_text(w.events) AS wanted")
 )
+"""What writes events and messages there: the last part of a statement that begins with WITH."""
 # SQLite has one writer, so what was inserted last has the last numbers.
-_SQLITE = _MESSAGES.format(events="(SELECT * FROM events WHERE id > (SELECT max(id) FROM events) - ?)") + _WANTS.format(
+SQLITE = _MESSAGES.format(events="(SELECT * FROM events WHERE id > (SELECT max(id) FROM events) - ?)") + _WANTS.format(
     none="json_array_length(w.events) = 0", kinds="json_each(w.events) AS wanted"
 ).replace("%%", "%")
 
@@ -52,10 +54,10 @@ def append(connection: Connection, new: Sequence[Event]) -> None:
         return
     rows = [row_of(event) for event in new]
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(_POSTGRES, (json.dumps(rows, check_circular=False),))
+        connection.exec_driver_sql(f"WITH {POSTGRES}", {"events": json.dumps(rows, check_circular=False)})
         return
     bulk.insert(connection, events, rows)
-    connection.exec_driver_sql(_SQLITE, (len(rows),))
+    connection.exec_driver_sql(SQLITE, (len(rows),))
 
 
 def find(

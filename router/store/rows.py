@@ -77,6 +77,8 @@ _DRAIN_DECODE: Mapping[str, Callable[[Any], Any]] = {
     "nodes": tuple,
     "receivers": tuple,
 }
+_RAMP_DECODE = {"kind": RampKind, "state": RampState, "paused_from": _optional(RampState)}
+_AS_STORED: Mapping[str, Callable[[Any], Any]] = {}
 _AGENT_DECODE = {**_DECODE, "state": AgentState}
 _CLIENT_FIELDS = tuple(field.name for field in fields(Client))
 
@@ -103,6 +105,21 @@ def session_row(session: Session) -> dict[str, Any]:
     row.update({f"client_{name}": getattr(session.client, name) for name in _CLIENT_FIELDS})
     row["constraints"] = _encode(session.constraints)
     return row
+
+
+def started_row(session: Session) -> dict[str, Any]:
+    """Columns of a session that begins; those that are left out are empty until it has lived."""
+    client, wishes = session.client, session.constraints
+    return {
+        "id": session.id, "state": session.state.value, "traffic_class": session.traffic_class.value,
+        "client_prefix": client.prefix, "client_asn": client.asn, "client_country": client.country,
+        "client_latitude": client.latitude, "client_longitude": client.longitude, "edge": session.edge,
+        "edge_node": session.edge_node, "edges": session.edges, "epoch": session.epoch,
+        "created_at": session.created_at, "lease_expires_at": session.lease_expires_at, "pool": session.pool,
+        "agent": session.agent, "agent_data_center": session.agent_data_center,
+        "constraints": _NO_WISHES_ROW if wishes == _NO_WISHES else _encode(wishes),
+        "metadata": _sorted(session.metadata), "reasons": session.reasons, "agent_epoch": session.agent_epoch,
+    }  # fmt: skip
 
 
 def read_session(row: Row) -> Session:
@@ -153,7 +170,7 @@ def ramp_row(ramp: Ramp) -> dict[str, Any]:
 
 def read_ramp(row: Row) -> Ramp:
     """The ramp in a row."""
-    return _decode(Ramp, row, {"kind": RampKind, "state": RampState, "paused_from": _optional(RampState)})
+    return _decode(Ramp, row, _RAMP_DECODE)
 
 
 def read_event(row: Row) -> Event:
@@ -163,7 +180,7 @@ def read_event(row: Row) -> Event:
 
 def read_key(row: Row) -> Key:
     """The key in a row."""
-    return _decode(Key, row, {})
+    return _decode(Key, row, _AS_STORED)
 
 
 def _encode(value: Any) -> dict[str, Any]:
@@ -183,6 +200,8 @@ def _fields(cls: type[Any]) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any,
 _FIELDS: dict[type[Any], tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]] = {}
 
 
+_NO_WISHES = Constraints()
+_NO_WISHES_ROW = {field.name: getattr(_NO_WISHES, field.name) for field in fields(Constraints)}
 _AS_IT_IS = frozenset((str, int, float, bool, bytes, type(None)))
 
 
@@ -199,4 +218,11 @@ def _plain(value: Any) -> Any:
 
 
 def _decode(cls: type[T], row: Row, decode: Mapping[str, Callable[[Any], Any]]) -> T:
-    return cls(**{name: decode[name](row[name]) if name in decode else row[name] for name in _fields(cls)[0]})
+    known = _DECODERS.get((cls, id(decode)))
+    if known is None:
+        known = _DECODERS[cls, id(decode)] = tuple((name, decode.get(name)) for name in _fields(cls)[0])
+    return cls(*[row[name] if read is None else read(row[name]) for name, read in known])
+
+
+# By the identity of the mapping of decoders: there are a few, and they live as long as this module.
+_DECODERS: dict[tuple[type[Any], int], tuple[tuple[str, Callable[[Any], Any] | None], ...]] = {}

@@ -13,7 +13,6 @@ Errors: ``unknown_session``, ``session_ended``, ``bad_transition``, ``fenced`` (
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, select, update
@@ -94,31 +93,8 @@ def start(
     return Commit(outcome, done.changes)
 
 
-def exchange(
-    connection: Connection, starts: Sequence[takes.Start], ends: Sequence[takes.End], now: Micros
-) -> Commit[takes.Exchanged]:
-    """End sessions, then start others, all in one transaction; each request has an answer of its own."""
-    tally = Tally()
-    ended: dict[str, Session] = {}
-    joined: list[SessionId] = []
-    for reason in sorted({end.reason for end in ends}):
-        which = sorted({end.id for end in ends if end.reason == reason})
-        done = end_where(connection, which, reason, now, tally, with_legs=joined)
-        ended |= {session.id: session for session in done}
-    others = sorted({end.id for end in ends} - set(ended))
-    before = {} if not others else {s.id: s for s in _of_ids(connection, others)}
-    answers: list[takes.Outcome] = [
-        ended.get(end.id) or before.get(end.id) or rebinds.unknown_session(end.id) for end in ends
-    ]
-    started: Commit[tuple[takes.Outcome, ...]] = takes.start_many(connection, starts, now) if starts else Commit(())
-    addresses = takes.addresses(connection, (*started.result, *answers))
-    joined.extend(others)
-    of_ended = legs.of_sessions(connection, joined) if joined else {}
-    found = takes.Exchanged(started.result, tuple(answers), addresses, of_ended)
-    return Commit(found, tally.changes() + started.changes)
-
-
-def _of_ids(connection: Connection, ids: Sequence[str]) -> list[Session]:
+def of_ids(connection: Connection, ids: Sequence[str]) -> list[Session]:
+    """Return sessions by their ids; those that are not there are left out."""
     query = select(sessions, HOLDER_UNTIL).where(sessions.c.id.in_(ids))
     return [read_session(row) for row in connection.execute(query).mappings()]
 
@@ -173,7 +149,7 @@ def roll_back(connection: Connection, now: Micros) -> Commit[tuple[Session, ...]
     """Take back moves that nobody followed in time, where the old node still has the user."""
     changes: tuple[Change, ...] = ()
     back = []
-    for table, find in ((sessions, _of_ids), (legs.table, _legs_of_ids)):
+    for table, find in ((sessions, of_ids), (legs.table, _legs_of_ids)):
         late = (table.c.moved_from.is_not(None), table.c.held_by.is_not(None), table.c.lease_expires_at <= now)
         which = select(*([table.c.id] if table is sessions else [table.c.session, table.c.id]))
         which = which.where(*late, table.c.state == SessionState.MOVING).limit(ROLLED_BACK_AT_ONCE)
@@ -211,12 +187,8 @@ def end_where(
     tally: Tally,
     *,
     told: NodeId | None = None,
-    with_legs: list[SessionId] | None = None,
 ) -> tuple[Session, ...]:
-    """End the live sessions that match, or have these ids; nodes must let go, except ``told``, which said so.
-
-    Those that had further legs are added to ``with_legs``.
-    """
+    """End the live sessions that match, or have these ids; nodes must let go, except ``told``, which said so."""
     if isinstance(which, ColumnElement):
         rows = connection.execute(_ending(which), {"at": now, "why": reason}).mappings()
     else:
@@ -228,13 +200,20 @@ def end_where(
         chunk = ended[start : start + _CHUNK]
         agents.free(connection, chunk, tally, now)
         departures.note_ends(connection, chunk, now, told)
-        ids = [session.id for session in chunk]
-        if joined := _LEGS(connection, ids).scalars().all():
-            legs.end_where(connection, legs.table.c.session.in_(joined), "session_ended", now, tally)
-            if with_legs is not None:
-                with_legs.extend(joined)
-    events.append(connection, [replace(_event(session, "ended", now, {}), reason=reason) for session in ended])
+        end_legs(connection, [session.id for session in chunk], now, tally)
+    events.append(connection, [ended_event(session, now) for session in ended])
     return ended
+
+
+def end_legs(connection: Connection, ended: Sequence[SessionId], now: Micros, tally: Tally) -> None:
+    """The further legs of sessions end with them."""
+    if joined := _LEGS(connection, ended).scalars().all():
+        legs.end_where(connection, legs.table.c.session.in_(joined), "session_ended", now, tally)
+
+
+def ended_event(session: Session, now: Micros) -> Event:
+    """The last event of a session's life."""
+    return Event(now, "session.ended", session.id, reason=session.end_reason or "", detail={})
 
 
 def release_agent(

@@ -48,6 +48,7 @@ from router.store import (
     departures,
     drains,
     events,
+    exchange,
     heartbeats,
     history,
     join_tokens,
@@ -213,7 +214,7 @@ class Store:
 
     def exchange(self, starts: Sequence[Start], ends: Sequence[End], now: Micros) -> Commit[Exchanged]:
         """End and start many sessions in one transaction; each has an answer of its own, see ``store.takes``."""
-        return self._write(lambda c: sessions.exchange(c, starts, ends, now))
+        return self._write(lambda c: exchange.exchange(c, starts, ends, now), batch=True)
 
     def replayed(self, idempotency_key: str, request_hash: bytes, now: Micros) -> Commit[Session | None]:
         """Return the session that this very request has started before, if it has."""

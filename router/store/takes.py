@@ -127,7 +127,7 @@ def start_many(connection: Connection, starts: Sequence[Start], now: Micros) -> 
     queued = [i for i in fresh if starts[i].queue_until is not None and i not in taken and outcomes[i] is None]
     started = [i for i in fresh if starts[i].session.pool is None or i in taken or i in queued]
     for i in started:
-        outcomes[i] = _bound(starts[i].session, taken.get(i)) if i not in queued else _queued(starts[i])
+        outcomes[i] = bound(starts[i].session, taken.get(i)) if i not in queued else _queued(starts[i])
     _write(connection, starts, outcomes, started, tally, now)
     later = [i for i, first in repeated if not isinstance(outcomes[first], Session)]  # their key is still free
     for i, first in repeated:
@@ -322,7 +322,8 @@ def bound_to(agent: Agent, session: str, now: Micros) -> Agent:
     )
 
 
-def _bound(session: Session, agent: Agent | None) -> Session:
+def bound(session: Session, agent: Agent | None) -> Session:
+    """A session with the agent that was taken for it."""
     if agent is None:
         return session
     return replace(session, agent=agent.id, agent_data_center=agent.data_center, agent_epoch=agent.epoch)

@@ -21,6 +21,7 @@ from router.core.policy import forbids
 from router.core.tables import I64, U8, U64, Bool, Context, Dial, Health, RouteTable, View
 
 T = TypeVar("T")
+MOST_ORDERS = 10_000  # orders of hubs that are kept: some for each edge and set of hubs with free agents
 ROLE, INTENT, EXCLUDE, POLICY, DOWN, CAPACITY, UNMEASURED, SHUT, DIAL = range(1, 10)
 """Filters in the order in which they are asked; 0: none of them objects."""
 RULES = ("", "role", "intent", "exclude", "policy", "health", "capacity", "health", "dial", "dial")
@@ -64,6 +65,7 @@ class Known:
     places: Places
     state: U8
     ways: dict[tuple[Context, tuple[int, ...]], Ways] = field(default_factory=dict)
+    orders: dict[tuple[Context, int, tuple[int, ...]], tuple[DataCenterId, ...]] = field(default_factory=dict)
     there: dict[Context, I64] = field(default_factory=dict)
     far: dict[PolicyId | None, Bool] = field(default_factory=dict)
 
@@ -88,6 +90,19 @@ class Known:
         found = self.ways.get((context, hubs))
         if found is None:
             found = self.ways[context, hubs] = _ways(self.cost(context), hubs)
+        return found
+
+    def order(self, context: Context, edge: int, hubs: tuple[int, ...]) -> tuple[DataCenterId, ...]:
+        """Hubs from best to worst as seen from an edge, those that it reaches."""
+        found = self.orders.get((context, edge, hubs))
+        if found is None:
+            cost, at = self.cost(context), np.array(hubs)
+            ways = cost[edge, at] + cost[at, edge]
+            order = np.argsort(ways, kind="stable")
+            names = self.places.names[at[order[ways[order] < UNREACHABLE]]]
+            if len(self.orders) >= MOST_ORDERS:
+                self.orders.clear()
+            found = self.orders[context, edge, hubs] = tuple(names.tolist())
         return found
 
 

@@ -152,7 +152,8 @@ def _choose(scene: _Scene, fit: I64, hubs: tuple[int, ...] | None) -> Placement 
             )
         order = within
     ranked = _prefer_sticky(scene, _spread(scene, order, total), total)[:RANKED]
-    edges = tuple(_ranked(scene, i, int(hub[i]), int(total[i]), hubs is not None) for i in ranked)
+    cost = None if hubs is None else scene.known.cost(scene.context)
+    edges = tuple(_ranked(scene, i, hub.item(i), total.item(i), cost) for i in ranked)
     return Placement(
         edges,
         _hub_order(scene, ranked[0], hubs),
@@ -319,15 +320,14 @@ def _prefer_sticky(scene: _Scene, listed: list[int], total: I64) -> list[int]:
     return [held, *(i for i in listed if i != held)]
 
 
-def _ranked(scene: _Scene, i: int, hub: int, total: int, routed: bool) -> RankedEdge:
-    places, access = scene.places, scene.access
-    leg, dc = int(access.one_way_us[i]), places.ids[i]
+def _ranked(scene: _Scene, i: int, hub: int, total: int, cost: I64 | None) -> RankedEdge:
+    places, access = scene.known.places, scene.access
+    leg, dc = access.one_way_us.item(i), places.ids[i]
     provenance = access.provenance_of(i)
     text = "access unknown" if leg == UNKNOWN else f"access {2 * leg / 1000:.1f} ms ({provenance})"
     forward = backward = far = None
-    if routed:
-        cost, far = scene.known.cost(scene.context), places.ids[hub]
-        forward, backward = int(cost[i, hub]), int(cost[hub, i])
+    if cost is not None:
+        forward, backward, far = cost.item(i, hub), cost.item(hub, i), places.ids[hub]
         text += f" + route to {far} {(forward + backward) / 1000:.1f} ms"
     reason = f"{dc}: {text} = {total / 1000:.1f} ms round trip"
     return RankedEdge(dc, places.node[i], places.url[i], far, leg, provenance, forward, backward, total, reason)
@@ -335,12 +335,7 @@ def _ranked(scene: _Scene, i: int, hub: int, total: int, routed: bool) -> Ranked
 
 def _hub_order(scene: _Scene, chosen: int, hubs: tuple[int, ...] | None) -> tuple[DataCenterId, ...]:
     """Hubs from best to worst as seen from the chosen edge, for the store to take an agent from."""
-    if hubs is None:
-        return ()
-    cost, at = scene.known.cost(scene.context), np.array(hubs)
-    ways = cost[chosen, at] + cost[at, chosen]
-    order = np.argsort(ways, kind="stable")
-    return tuple(scene.places.names[at[order[ways[order] < UNREACHABLE]]].tolist())
+    return () if hubs is None else scene.known.order(scene.context, chosen, hubs)
 
 
 def _reasons(scene: _Scene, edges: tuple[RankedEdge, ...]) -> tuple[str, ...]:
