@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import sys
 from collections.abc import Sequence
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 from bench._case import line, progress, seeds_of
-from bench.blame.drive import TAIL_S, WARM_S, drive
+from bench.blame.drive import TAIL_S, WARM_S, Told, drive
 from bench.blame.faults import ScenarioError, draw_faults, read_scenario
 from bench.blame.score import Score
 from bench.blame.world import make_world
@@ -21,29 +24,44 @@ RIGHT_PCT, MEDIAN_S = 95.0, 6.0  # goal D7
 BLAMEIT_PCT = 100.0  # BlameIt's own report: 88 of 88 incidents, each confirmed by people (SIGCOMM 2019)
 
 
-def run(seeds: range = SEEDS, hold_out: range = HOLD_OUT, noise_s: float = NOISE_S, log: Path | None = None) -> bool:
-    """Faults of both ranges of seeds, then noise; whether every bound was met."""
+def run(
+    seeds: range = SEEDS,
+    hold_out: range = HOLD_OUT,
+    noise_s: float = NOISE_S,
+    log: Path | None = None,
+    processes: int | None = None,
+) -> bool:
+    """Faults of both ranges of seeds, and noise; whether every bound was met."""
     met = True
-    for name, some in (("faults", seeds), ("hold-out faults", hold_out)):
-        if len(some):
-            met &= _faults(name, some, log)
-    if noise_s:
-        met &= _noise(noise_s)
+    with multiprocessing.get_context("spawn").Pool(processes or os.cpu_count() or 1) as pool:
+        calm = pool.apply_async(_calm, (noise_s,)) if noise_s else None  # the longest of all
+        for name, some in (("faults", seeds), ("hold-out faults", hold_out)):
+            if len(some):
+                met &= _faults(pool, name, some, log)
+        if calm is not None:
+            progress(f"noise: {noise_s:.0f} s without a fault, with an evening of congestion")
+            met &= _noise(calm.get(), noise_s)
     return met
 
 
-def _faults(name: str, seeds: range, log: Path | None) -> bool:
-    score, until_s = Score(), WARM_S + TAIL_S + 2
-    rows = []
-    for seed in seeds:
-        world = make_world(seed)
-        told = drive(world, draw_faults(world, WARM_S, TAIL_S), until_s)
-        rows += [one.row() for one in score.add(seed, told, until_s)]
-        if len(rows) % 10 < 2:
+def _driven(seed: int) -> Told:
+    world = make_world(seed)
+    return drive(world, draw_faults(world, WARM_S, TAIL_S), WARM_S + TAIL_S + 2)
+
+
+def _calm(noise_s: float) -> Told:
+    return drive(make_world(NOISE_SEED), (), noise_s, evening=True)
+
+
+def _faults(pool: Pool, name: str, seeds: range, log: Path | None) -> bool:
+    score = Score()
+    for seed, told in zip(seeds, pool.imap(_driven, seeds), strict=True):
+        rows = [one.row() for one in score.add(seed, told, WARM_S + TAIL_S + 2)]
+        if seed % 10 == 9:
             progress(f"{name}: seed {seed}, {score.right} of {len(score.faults)} right")
-    if log is not None:
-        with log.open("a") as out:
-            out.writelines(json.dumps({"case": name} | row) + "\n" for row in rows)
+        if log is not None:
+            with log.open("a") as out:
+                out.writelines(json.dumps({"case": name} | row) + "\n" for row in rows)
     return _lines(name, seeds, score)
 
 
@@ -72,10 +90,9 @@ def _lines(name: str, seeds: range, score: Score) -> bool:
     )  # fmt: skip
 
 
-def _noise(noise_s: float) -> bool:
-    progress(f"noise: {noise_s:.0f} s without a fault, with an evening of congestion")
-    score, world = Score(), make_world(NOISE_SEED)
-    score.add(NOISE_SEED, drive(world, (), noise_s, evening=True), noise_s)
+def _noise(told: Told, noise_s: float) -> bool:
+    score = Score()
+    score.add(NOISE_SEED, told, noise_s)
     return line(
         "blame", "noise: wrong data-center drains", score.wrong_drains + 1, 1.0, "none at all", "drains + 1", "D7", 1.0,
         seconds=noise_s, wrong_drains=score.wrong_drains, sure_of_others=dict(score.extra),
@@ -108,6 +125,7 @@ def cli(argv: Sequence[str] | None = None) -> int:
         "--scenario", type=Path, action="append", help="a file that says what breaks, see benchmarks.md"
     )
     parser.add_argument("--log", type=Path, help="append one JSON line per fault to this file")
+    parser.add_argument("--processes", type=int, help="as many at once (all processors)")
     args = parser.parse_args(argv)
     try:
         if args.scenario:
@@ -117,6 +135,6 @@ def cli(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if args.seeds is None and args.noise_s is None:
-        return 0 if run(log=args.log) else 1
+        return 0 if run(log=args.log, processes=args.processes) else 1
     nothing = range(0)
-    return 0 if run(args.seeds or nothing, nothing, args.noise_s or 0.0, args.log) else 1
+    return 0 if run(args.seeds or nothing, nothing, args.noise_s or 0.0, args.log, args.processes) else 1

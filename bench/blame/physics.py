@@ -178,6 +178,7 @@ class Physics:
         node_dead = np.bincount(groups.node, dead, len(world.nodes)) >= 0.97 * np.maximum(
             1, np.bincount(groups.node, minlength=len(world.nodes))
         )
+        told: list[Outcome] = []
         for g in np.flatnonzero(turn & (count + tries > 0)).tolist():
             node = int(groups.node[g])
             relays = () if groups.relay[g] < 0 else (world.dcs[groups.relay[g]],)
@@ -185,18 +186,17 @@ class Physics:
             where, who = world.dcs[edge[g]], world.isps[groups.isp[g]]
             if dead[g] and node_dead[node]:
                 if failed[g]:  # nobody hears the node; its people say so when they come back elsewhere
-                    told = Outcome(where, None, who, None, setup_failed=int(failed[g]))
-                    self.late_people.append((now_s + float(rng.uniform(0.5, 3)), told))
+                    late = Outcome(where, None, who, None, setup_failed=int(failed[g]))
+                    self.late_people.append((now_s + float(rng.uniform(0.5, 3)), late))
                 continue
             if rng.random() < 0.01:
                 continue
-            one = Outcome(
+            told.append(Outcome(
                 where, world.nodes[node], who, hub, relays, "",
                 int(tries[g] - failed[g]), int(failed[g]), int(count[g] - bad[g]), int(bad[g]),
-            )  # fmt: skip
-            book.observe_outcomes((one,), round(now_s * 1e6))
-        for _, one in [item for item in self.late_people if item[0] <= now_s]:
-            book.observe_outcomes((one,), round(now_s * 1e6))
+            ))  # fmt: skip
+        told += [one for at_s, one in self.late_people if at_s <= now_s]
+        book.observe_outcomes(told, round(now_s * 1e6))
         self.late_people = [item for item in self.late_people if item[0] > now_s]
         self._come_and_go(share)
 

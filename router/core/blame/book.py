@@ -35,6 +35,7 @@ from router.core.verdicts import (
 )
 
 LEASE_US = 30_000_000
+FADE = 80  # per cent of its confidence that a verdict keeps when a judgement, one a second, does not find it again
 LEAVE_US = 6_000_000  # three windows: as long as it takes to act
 ABSORB_US = 600_000_000  # a way or a client network that stays bad for so long is what is usual now
 SETTLE_US = 32_000_000  # after a start nothing is blamed: there is no baseline to be worse than
@@ -229,8 +230,9 @@ class BlameBook:
                 if verdict is not None:
                     after[verdict.component] = verdict
         for name, old in before.items():
-            if name not in after and self._stays(judgement.case, old, now):
-                after[name] = replace(old, windows=0 if not reason else old.windows)
+            kept = None if name in after else self._kept(judgement.case, old, now)
+            if kept is not None:
+                after[name] = old if reason else kept
         for name in [name for name in self._since if name not in after]:
             for times in (self._since, self._sure_since, self._found_at):
                 times.pop(name, None)
@@ -295,10 +297,8 @@ class BlameBook:
         if sure < LIKELY_PPM or expires <= now:
             return None
         self._found_at[name] = now
-        if sure >= SURE_PPM:
+        if sure >= SURE_PPM:  # a fault that comes and goes is the same one while its verdict lasts
             self._sure_since.setdefault(name, now)
-        else:
-            self._sure_since.pop(name, None)
         windows = self._windows(name, evidence.newest_at, before)
         return Verdict(
             component=name,
@@ -319,15 +319,17 @@ class BlameBook:
         known = before[name].windows if name in before else 0
         return max(known, 1 + max(0, heard_at - self._sure_since[name]) // WINDOW_US)
 
-    def _stays(self, case: Case, old: Verdict, now: Micros) -> bool:
-        """Whether a verdict that was not found again is kept for a while."""
+    def _kept(self, case: Case, old: Verdict, now: Micros) -> Verdict | None:
+        """What stays of a verdict that was not found again: as it is without evidence, else less each time."""
         if now >= old.expires_at:
-            return False
+            return None
         number = self._atlas.components.number.get(old.component)
         if number is None:
-            return False
+            return None
         _, watched = evidence_of(case, Finding(old.component, 0.0, (), number, 0))
-        return not watched or now - self._found_at.get(old.component, now) < LEAVE_US
+        if not watched:
+            return replace(old, windows=0)
+        return _faded(old) if now - self._found_at.get(old.component, now) < LEAVE_US else None
 
     # --- probes that would tell --------------------------------------------------------------------------------------
 
@@ -358,6 +360,12 @@ class BlameBook:
             return [] if place is None else [atlas.data_centers[place.data_center]]
         number = atlas.components.number.get(name)
         return [dc for dc, place in atlas.places.items() if number in place.whole]
+
+
+def _faded(old: Verdict) -> Verdict:
+    """A verdict that was not found again: it stays for a while, believed less each time."""
+    sure = max(LIKELY_PPM, old.confidence_ppm * FADE // 100)
+    return replace(old, windows=0, confidence_ppm=sure, action=Action.WATCH)
 
 
 _SPANS = ("short", "long")

@@ -13,7 +13,7 @@ SHARES = {  # of all faults; how often each kind was the cause in the incidents 
     ComponentKind.PROVIDER_REGION: 0.10,
     ComponentKind.PROVIDER: 0.05,
     ComponentKind.TARGET: 0.15,
-    ComponentKind.TRANSIT: 0.20,
+    ComponentKind.TRANSIT: 0.20,  # one half peerings, one half ways between data centers
     ComponentKind.CLIENT_ISP: 0.10,
     ComponentKind.PROBER: 0.05,
 }

@@ -25,7 +25,12 @@ from router.core.verdicts import LIKELY_PPM, Component, ComponentKind
 
 HIT_SHARES = np.array([0.6, 0.97])  # of the cells that cross a faulty component: how many it hits
 RARE = -4.0  # log odds that something is wrong at any moment, before anything was observed
-SERVICE, NETWORK = float(np.log(0.45)), float(np.log(0.55))  # of faults of machines and places
+SERVICE = {  # of faults of machines and places, how many are of what runs there alone: probes are answered all the same
+    ComponentKind.NODE: 0.45,
+    ComponentKind.EDGE_REGION: 0.15,
+    ComponentKind.PROVIDER_REGION: 0.10,
+    ComponentKind.PROVIDER: 0.10,
+}
 MILD = 2  # severities below this number may be too mild for sessions to notice
 MOST_PICKS = 8
 TEMPER = 1.6  # the cells are not as independent as the sum presumes: nats that count as one
@@ -138,10 +143,11 @@ class _Board:
         total = sessions.copy()
         for i, name in enumerate(self.case.names):
             if name.kind in _MACHINES:
-                total[i] = np.logaddexp(network[i] + NETWORK, served[i] + SERVICE)
+                service = SERVICE[name.kind]
+                total[i] = np.logaddexp(network[i] + np.log1p(-service), served[i] + np.log(service))
             elif name.kind is ComponentKind.PROBER:
                 total[i] = probes[i]
-            elif name.kind is ComponentKind.TRANSIT and ">" in name.id:
+            elif _is_way(name):
                 total[i] = network[i]
         return total + self.prior, probe, session, near
 
@@ -320,15 +326,23 @@ def _settled(given: tuple[_Pick, ...], picks: list[_Pick]) -> list[int]:
 
 
 def _is_fleeting(name: Component) -> bool:
-    return name.kind is ComponentKind.PROBER or (name.kind is ComponentKind.TRANSIT and ">" in name.id)
+    return name.kind is ComponentKind.PROBER or _is_way(name)
 
 
 def _priors(case: Case) -> F64:
     """Log odds of each component before anything was observed: of its kind, shared by all of that kind."""
-    of_kind: dict[ComponentKind, int] = {}
-    for name in case.names:
-        of_kind[name.kind] = of_kind.get(name.kind, 0) + 1
-    return np.array([RARE + np.log(SHARES[name.kind] / of_kind[name.kind]) for name in case.names])
+    ways = np.array([_is_way(name) for name in case.names], np.bool_)
+    kinds = np.array([list(SHARES).index(name.kind) for name in case.names])
+    peerings = (kinds == list(SHARES).index(ComponentKind.TRANSIT)) & ~ways
+    share = np.array(list(SHARES.values()))[kinds] * np.where(ways | peerings, 0.5, 1.0)
+    alike = np.bincount(kinds + len(SHARES) * ways)[kinds + len(SHARES) * ways]
+    found: F64 = RARE + np.log(share / alike)
+    return found
+
+
+def _is_way(name: Component) -> bool:
+    """Whether it is a way between two data centers; the other kind of transit is a peering."""
+    return name.kind is ComponentKind.TRANSIT and ">" in name.id
 
 
 def _sorted(component: I64, row: I64) -> tuple[I64, I64, I64]:

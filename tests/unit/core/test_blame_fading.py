@@ -1,0 +1,32 @@
+"""Verdicts that are not found again, and priors of what a client network's trouble may be."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from router.core.blame.book import _faded
+from router.core.blame.infer import _priors
+from router.core.verdicts import LIKELY_PPM, Action, Component, ComponentKind, Evidence, Verdict
+
+PEERING = Component(ComponentKind.TRANSIT, "as1/gcp")
+EDGE = Component(ComponentKind.EDGE_REGION, "gcp-fra")
+
+
+def priors(*names: Component) -> dict[Component, float]:
+    return dict(zip(names, _priors(SimpleNamespace(names=names)).tolist(), strict=True))  # type: ignore[arg-type]
+
+
+def test_a_verdict_that_is_not_found_again_is_believed_less_and_not_acted_on() -> None:
+    sure = Verdict(EDGE, 950_000, 0, 5, Evidence(3, 3, 2, 0, 0, 0, 0, ()), (), Action.DRAIN_DATA_CENTER, 10, "")
+    once = _faded(sure)
+    assert (once.confidence_ppm, once.windows, once.action, once.is_sure) == (760_000, 0, Action.WATCH, False)
+    assert _faded(_faded(_faded(once))).confidence_ppm == LIKELY_PPM
+
+
+def test_the_number_of_ways_does_not_make_peerings_less_likely() -> None:
+    ways = [Component(ComponentKind.TRANSIT, f"a{i}>b{i}") for i in range(400)]
+    few, many = priors(PEERING, EDGE, ways[0]), priors(PEERING, EDGE, *ways)
+    assert few[PEERING] == many[PEERING]
+    assert np.isclose(few[ways[0]] - many[ways[0]], np.log(400))
