@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from router.core.errors import InputRejected
-from router.core.model import Agent, AgentId, DataCenterId, NodeId, PoolId, Session, SessionId
+from router.core.model import Agent, AgentId, AgentState, DataCenterId, NodeId, Pool, PoolId, Session, SessionId
 from router.runtime.turnstile import Turnstile
 from router.store import Store
 from router.store.commit import Commit
@@ -187,3 +187,37 @@ def test_takers_at_the_same_time_never_share_an_agent(world: World, url: str, ag
         assert len(taken) == len(set(taken)) == agents
     counted = world.store.counters()
     assert sum(counted.busy.values()) == len(taken)
+
+
+def test_a_batch_says_whether_somebody_waits_for_the_agents_that_it_frees(world: World) -> None:
+    world.seed(agents=1)
+    said: list[bool] = []
+
+    def tell(starts: list[Start], ends: tuple[str, ...] = ()) -> None:
+        def write() -> Commit[Exchanged]:
+            done = world.store.exchange(starts, [End(SessionId(id), "test") for id in ends], world.now)
+            said.append(done.waiting)
+            return done
+
+        world.do(write)
+
+    tell([asked(world, "s-0")])
+    tell([replace(asked(world, "s-1"), queue_until=NOW + 30_000_000)])
+    tell([], ("s-0",))
+    tell([], ("s-1",))
+    tell([asked(world, "s-2")])
+    tell([], ("s-2",))
+    del said[3]  # of s-1 itself, which waits before this and not after it
+    assert said == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize("room", [1, 2])
+def test_an_agent_that_must_finish_up_is_not_taken_by_the_batch_that_frees_it(world: World, room: int) -> None:
+    world.seed(agents=0)
+    world.apply(Pool(PoolId("tutors"), wrap_s=5))
+    with_room(world, "w-0", room)
+    exchange(world, [asked(world, "s-0")])
+    found = exchange(world, [asked(world, "s-1")], ("s-0",))
+    assert codes(found.ended) == ["w-0"] and codes(found.started) == ["none"]
+    agent = world.store.agent(AgentId("w-0"))
+    assert agent is not None and agent.state is AgentState.WRAPPING and agent.held == 0 and agent.session is None
