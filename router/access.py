@@ -72,6 +72,17 @@ class SessionToken:
     expires_at: Micros
 
 
+def join_token_text(secret: bytes, data_center: str, seed: bytes) -> str:
+    """The text of a join token; the same seed gives the same text."""
+    mac = hmac.digest(secret, b"join-token|" + data_center.encode() + b"|" + seed, "sha256")
+    return f"tj_{data_center}_{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+
+
+def join_token_hash(text: str) -> bytes:
+    """What is kept of a join token's text."""
+    return hashlib.blake2b(text.encode(), digest_size=32).digest()
+
+
 def mint_key(scope: str, name: str, now: Micros) -> tuple[Key, str]:
     """Make a new key: its record, and the text that is shown once. Raises ``scope_invalid``."""
     check_scope(scope)

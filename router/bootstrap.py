@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -21,6 +21,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
+from router import purchasing as purchases
 from router.access import Key, adopt_key, mint_key
 from router.addresses import AddressBook
 from router.api import create_app
@@ -30,6 +31,7 @@ from router.api.repeats import Connection
 from router.core.errors import Unavailable
 from router.outbox import OutboxOptions
 from router.runtime import Runtime, RuntimeOptions, system_clock
+from router.runtime.clouds import Clouds
 from router.settings import Settings
 from router.solver import Simulations, Solver
 from router.store import Store
@@ -68,6 +70,7 @@ class App:
 
 def build(settings: Settings) -> App:
     """Put a control plane together; nothing runs and nothing is written yet, besides the state folder."""
+    purchasing = purchases.load(settings)
     addresses = AddressBook(settings.asn_file, settings.location_file)
     vantages = read_vantages(settings.vantage_file, settings.vantage_contact)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
@@ -87,8 +90,11 @@ def build(settings: Settings) -> App:
             settings.webhook_timeout_s, settings.webhook_networks, settings.webhook_disable_after_h * 3_600_000_000
         ),
     )
+    if purchasing is not None:
+        options = replace(options, buying=purchasing.buying)
     store = Store(settings.database)
-    runtime = Runtime(store, Solver(), options, system_clock())
+    clouds = None if purchasing is None else Clouds(purchasing)
+    runtime = Runtime(store, Solver(), options, system_clock(), clouds)
     runtime.addresses = addresses
     simulations = Simulations()
     http = create_app(runtime, settings, simulations.ask)

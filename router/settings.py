@@ -109,6 +109,24 @@ class Settings(BaseSettings):
         default=48, ge=1, le=720, description="How long a webhook may take nothing before it is disabled"
     )
 
+    capacity_file: Path | None = Field(
+        default=None,
+        description="YAML of the machines that may be bought, where and on which terms. Empty: nothing is bought",
+    )
+    capacity_dry_run: bool = Field(
+        default=True, description="Plan purchases and show them, but buy and release nothing"
+    )
+    capacity_budget_usd_per_hour: float = Field(
+        default=10, ge=0, le=1_000_000, description="What all bought machines together may cost an hour"
+    )
+    capacity_max_machines: int = Field(default=10, ge=0, le=100_000, description="How many may be bought at once")
+    capacity_cold_start_s: int = Field(
+        default=90,
+        ge=5,
+        le=3_600,
+        description="How long it takes from an order until the agents of a machine are ready",
+    )
+
     asn_file: Path | None = Field(
         default=None, description="CSV of address ranges, `start,end,asn` (may be .gz): whose network an address is of"
     )

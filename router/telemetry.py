@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -140,6 +141,16 @@ class Delivering(Protocol):
     def counts(self) -> Deliveries: ...
 
 
+class Buying(Protocol):
+    """What is counted about bought machines."""
+
+    @property
+    def refusals(self) -> Mapping[tuple[str, str], int]: ...
+
+    @property
+    def reaped(self) -> int: ...
+
+
 class Observed(Protocol):
     """What the collector looks at: the runtime, without importing it."""
 
@@ -157,6 +168,9 @@ class Observed(Protocol):
 
     @property
     def outbox(self) -> Delivering: ...
+
+    @property
+    def machines(self) -> Buying: ...
 
     def now(self) -> Micros: ...
 
@@ -213,6 +227,7 @@ class ViewCollector(Collector):
         yield _held_back(view.routes)
         yield _refused(view.refused)
         yield from _blame(view)
+        yield from _capacity(view, self._observed.machines)
         yield from self._shell(view, now)
 
     def _data_centers(self, view: View) -> Iterator[Metric]:
@@ -326,6 +341,45 @@ def _blame(view: View) -> Iterator[Metric]:
     yield family
     text = "1 while everything is bad everywhere at once and automation keeps its hands off"
     yield GaugeMetricFamily("tendril_blame_frozen", text, int(view.blame.frozen))
+
+
+def _capacity(view: View, machines: Buying) -> Iterator[Metric]:
+    """What pools lack, what was bought, and what providers said; labels are names out of the purchasing file."""
+    board = view.capacity
+    sums: dict[str, dict[str, float]] = {name: {} for name in _PER_POOL}
+    for place in board.places if board is not None else ():
+        for name, value in zip(_PER_POOL, (place.forecast, place.buffer, place.missing), strict=True):
+            sums[name][place.pool] = sums[name].get(place.pool, 0) + value
+    for name, text in _PER_POOL.items():
+        family = GaugeMetricFamily(f"tendril_capacity_{name}", text, labels=["pool"])
+        for pool, value in sorted(sums[name].items()):
+            family.add_metric([pool], value)
+        yield family
+    spent = 0 if board is None else board.spent_uusd_h
+    yield GaugeMetricFamily(
+        "tendril_capacity_usd_per_hour", "What all bought machines together cost an hour", spent / 1e6
+    )
+    launches = GaugeMetricFamily("tendril_launches", "Machines that were bought", labels=["provider", "state"])
+    counted = Counter((one.provider, one.state.value) for one in view.launches.values())
+    for (provider, state), count in sorted(counted.items()):
+        launches.add_metric([provider, state], count)
+    yield launches
+    refusals = CounterMetricFamily(
+        "tendril_launch_refusals", "Launches that a provider refused", labels=["provider", "kind"]
+    )
+    for (provider, kind), count in sorted(machines.refusals.items()):
+        refusals.add_metric([provider, kind], count)
+    yield refusals
+    yield CounterMetricFamily(
+        "tendril_machines_reaped", "Machines whose launch nobody wanted any more, deleted", machines.reaped
+    )
+
+
+_PER_POOL = {
+    "forecast": "Sessions to expect within a cold start",
+    "buffer": "Idle places of agents that should be there",
+    "missing": "Places of agents that are missing",
+}
 
 
 def _refused(refused: Mapping[str, int]) -> Metric:

@@ -13,6 +13,7 @@ class OwnCloud:
 
     def __init__(self, count: int, token: str = "a-token", region: str = "cellar", size: str = "r1") -> None:
         self._token = token
+        self._scripts: dict[str, str] = {}
         self._rows = {f"{region}-{i:04}": _row(f"{region}-{i:04}", region, size, i) for i in range(count)}
 
     def creates(self, request: Request) -> bool:
@@ -51,11 +52,16 @@ class OwnCloud:
         self._rows[machine_id] |= {"power": "on", "tags": tags, "name": "held"}
         return machine_id
 
+    def script(self, machine_id: str) -> str:
+        """Return the start-up script that a machine was switched on with."""
+        return self._scripts[machine_id]
+
     def _power(self, row: dict[str, Any], body: Mapping[str, Any]) -> Reply:
         holder = row["tags"].get("launch")
         if holder not in (None, body["launch"]):
             return _error(409, "somebody else holds this machine")
         if body["power"] == "on":
+            self._scripts[row["id"]] = str(body.get("user_data", ""))
             row |= {"power": "on", "tags": dict(body["tags"]), "name": body["name"]}
         else:
             row |= {"power": "off", "tags": {}, "name": row["id"]}

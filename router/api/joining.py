@@ -7,9 +7,6 @@ else.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import re
 import secrets
 
@@ -17,7 +14,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from probes.wire import encode
-from router.access import AGENT_PREFIX, JoinToken, mint_key
+from router.access import AGENT_PREFIX, JoinToken, join_token_hash, join_token_text, mint_key
 from router.api.gate import OPERATOR, VIEWER, Endpoint, actor_of, key_of, runtime_of
 from router.api.node_keys import with_keys
 from router.api.reply import IdempotencyKey, PathId, empty, listing, reply
@@ -36,15 +33,6 @@ from router.schemas.units import known_rfc3339, rfc3339
 
 endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["nodes"])
 _TOKEN = re.compile(r"tj_([a-z0-9][a-z0-9-]{0,62})_[A-Za-z0-9_-]{43}")
-
-
-def _hash(token: str) -> bytes:
-    return hashlib.blake2b(token.encode(), digest_size=32).digest()
-
-
-def _text(secret: bytes, data_center: str, seed: bytes) -> str:
-    mac = hmac.digest(secret, b"join-token|" + data_center.encode() + b"|" + seed, "sha256")
-    return f"tj_{data_center}_{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
 
 
 def _known(request: Request, id: str) -> DataCenterId:
@@ -78,10 +66,12 @@ async def create_join_token(
     name = None if idempotency_key is None else f"{key_of(request).id}:{idempotency_key}"
     seed, now = secrets.token_bytes(32), runtime.now()
     expires_at = now + body.expires_in_s * 1_000_000
-    wanted = JoinToken(_hash(_text(runtime.secret, id, seed)), data_center, now, expires_at, seed=seed)
+    wanted = JoinToken(
+        join_token_hash(join_token_text(runtime.secret, id, seed)), data_center, now, expires_at, seed=seed
+    )
     made = await runtime.commit(lambda store: store.add_join_token(wanted, name, actor=actor))
     assert made.seed is not None, "an unused token of a name has its seed"
-    return reply(_shown(made, now) | {"token": _text(runtime.secret, id, made.seed)}, 201)
+    return reply(_shown(made, now) | {"token": join_token_text(runtime.secret, id, made.seed)}, 201)
 
 
 @endpoints.get("/data-centers/{id}/join-tokens", response_model=JoinTokenList, dependencies=[Depends(VIEWER)])
@@ -116,7 +106,7 @@ async def join(request: Request, body: JoinBody) -> Response:
         raise InputRejected("token_unknown", "this is not a join token of this control plane", field="token")
     node = body.node.core(DataCenterId(found[1]))
     key, text = mint_key(f"{AGENT_PREFIX}{node.id}", f"node {node.id}", runtime.now())
-    await runtime.commit(lambda store: store.redeem_join_token(_hash(body.token), node, key, runtime.now()))
+    await runtime.commit(lambda store: store.redeem_join_token(join_token_hash(body.token), node, key, runtime.now()))
     runtime.keys.replace(key)
     plan = encode(with_keys(runtime.plan(node.id), runtime.secret))
     return reply({"node": node.id, "data_center": node.data_center, "key": text, "plan": plan}, 201)

@@ -11,16 +11,15 @@ from router.api.gate import MEDIA, OPERATOR, VIEWER, Endpoint, actor_of, runtime
 from router.api.reply import After, Limit, PathId, listing, page, reply
 from router.core.model import Agent, AgentId, AgentState, PoolId, SessionId
 from router.runtime import Runtime
+from router.schemas.capacity import CapacityList, capacity_json
 from router.schemas.pools import (
     AgentAnswer,
     AgentBody,
     AgentList,
     BeatBody,
-    CapacityList,
     RegisteredAnswer,
     ReleaseBody,
     agent_json,
-    capacity_json,
 )
 
 endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["pools"])
@@ -106,7 +105,7 @@ async def _cordon(request: Request, pool: str, id: str, on: bool) -> Response:
 
 @endpoints.get("/capacity", response_model=CapacityList, dependencies=[Depends(VIEWER)])
 async def capacity(request: Request) -> Response:
-    """Show per pool and data center how many places are idle, busy and coming, and how many sessions wait."""
+    """Show per pool how many places are idle, busy, coming and expected to be needed, and what is bought and why."""
     runtime = runtime_of(request)
     places, queued = await runtime.read(lambda store: (store.agent_places(), store.queue_lengths()))
-    return listing(capacity_json(runtime.view.inventory, places, queued), None)
+    return reply(capacity_json(runtime.view, places, queued))

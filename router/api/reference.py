@@ -81,8 +81,8 @@ else from the environment (`{PREFIX}` and its name in capitals, such as `{PREFIX
 METRICS_HEAD = """# Metrics
 
 Generated from the collector by `python -m router.api.reference docs/reference`. `GET /metrics` needs no key. Everything
-is read from the view at scrape time. Labels are `data_center` and `reason`, whose values are below, so the number of
-series grows with the fleet and never with users, sessions or paths; NaN stands for "not known yet".
+is read from the view at scrape time. Labels are `data_center`, `pool`, `provider` and words of fixed lists: the number
+of series grows with the fleet and never with users, sessions or paths; NaN stands for "not known yet".
 
 | metric | type | label | meaning |
 |---|---|---|---|
@@ -117,7 +117,15 @@ METRICS_TAIL = """
 | `network_forgotten` | a client network that was heard longest ago, when there were too many |
 | `clock` | the delays of a row that the offsets known of the two clocks make impossible; its round trip still counts |
 """
-WITH_REASON = ("tendril_routes_held_back", "tendril_evidence_refused")
+OTHER_LABELS = {
+    "tendril_routes_held_back": "`reason`",
+    "tendril_evidence_refused": "`reason`",
+    "tendril_capacity_forecast": "`pool`",
+    "tendril_capacity_buffer": "`pool`",
+    "tendril_capacity_missing": "`pool`",
+    "tendril_launches": "`provider`, `state`",
+    "tendril_launch_refusals": "`provider`, `kind`",
+}
 
 
 def http_api() -> str:
@@ -179,12 +187,15 @@ class _Nothing:
     delivered = 0
     failed = 0
     given_up = 0
+    reaped = 0
 
     def __init__(self) -> None:
         self.view = ControlPlane().view
         self.counts = self
         self.turnstile = self
         self.outbox = self
+        self.machines = self
+        self.refusals: dict[tuple[str, str], int] = {}
 
     def now(self) -> int:
         """The beginning of time."""
@@ -202,7 +213,7 @@ def metrics_page() -> str:
     for metric in metrics_of(_Nothing()):
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         per_data_center = metric.name.startswith(("tendril_data_center_", "tendril_sessions_"))
-        label = "`data_center`" if per_data_center else "`reason`" if metric.name in WITH_REASON else "–"
+        label = "`data_center`" if per_data_center else OTHER_LABELS.get(metric.name, "–")
         rows.append(f"| `{name}` | {metric.type} | {label} | {metric.documentation} |\n")
     return METRICS_HEAD + "".join(rows) + METRICS_TAIL
 

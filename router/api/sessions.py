@@ -289,6 +289,8 @@ async def started(desk: Desk, caller: Key, body: PlaceBody, idempotency_key: str
             return waits
     # The world may have changed since the first try; what that one got is still the answer.
     again = await _replayed(runtime, key, fingerprint)
+    if again is None and wanted.pool is not None and refused.code == "no_idle_agent":
+        runtime.machines.unserved(wanted)
     return refused if again is None else Started(again, await desk.address_of(again))
 
 

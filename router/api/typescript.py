@@ -110,7 +110,19 @@ def object_of(schema: Schema, indent: str) -> str:
     flat = "{ " + "; ".join(rows) + " }"
     if len(indent) + len(flat) <= WIDTH and "\n" not in flat:
         return flat
-    return "{\n" + "".join(f"{inner}{row}\n" for row in rows) + indent + "}"
+    return "{\n" + "".join(f"{inner}{line}\n" for line in filled(rows, WIDTH - len(inner))) + indent + "}"
+
+
+def filled(rows: Sequence[str], width: int) -> list[str]:
+    """As many fields on a line as fit; one of several lines stands alone."""
+    lines: list[str] = []
+    for row in rows:
+        last = lines[-1] if lines else ""
+        if last and "\n" not in last + row and len(last) + len(row) + 2 <= width:
+            lines[-1] = f"{last}; {row}"
+        else:
+            lines.append(row)
+    return lines
 
 
 def main(arguments: Sequence[str]) -> int:

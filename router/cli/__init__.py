@@ -15,7 +15,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from router.cli import answers, drains, fleet, keys, operate, ramps, sessions, show, simulate, webhooks, whatif
+from router.cli import (
+    answers,
+    capacity,
+    drains,
+    fleet,
+    keys,
+    operate,
+    ramps,
+    sessions,
+    show,
+    simulate,
+    webhooks,
+    whatif,
+)
 from router.core.errors import TendrilError
 
 _ELSEWHERE = {
@@ -24,7 +37,7 @@ _ELSEWHERE = {
 }
 _PANELS = {
     "Answers": (answers,),
-    "Operations": (drains, ramps, whatif),
+    "Operations": (drains, ramps, whatif, capacity),
     "Sessions": (sessions,),
     "Intent": (fleet,),
     "Control plane": (operate, keys, webhooks),

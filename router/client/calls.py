@@ -249,6 +249,10 @@ class Client:
         """Return per pool how many places of agents are idle, busy and warming, and how many sessions wait."""
         return self.pages("/v1/capacity")
 
+    def capacity_report(self) -> Json:
+        """Return the same with what may be bought (``buying``) and what was (``launches``)."""
+        return self.call("GET", "/v1/capacity")
+
     def register_agent(self, pool: str, body: Json) -> Json:
         """Register an agent, or find the lease it still has."""
         return self.call("POST", f"/v1/pools/{_id(pool)}/agents", body=body)

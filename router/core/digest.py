@@ -7,7 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from router.core.messages import Effect, FitClients, JudgeFault, KeepHistory, MakeSurvey, Record, RoutesPublished, Solve
+from router.core.messages import (
+    Effect,
+    FitClients,
+    JudgeFault,
+    KeepHistory,
+    MakeSurvey,
+    Optimise,
+    Record,
+    RoutesPublished,
+    Solve,
+)
 from router.core.tables import View
 
 
@@ -31,6 +41,9 @@ def fold(digest: bytes, effects: Sequence[Effect], view: View) -> bytes:
                 for row in effect.bucket.rows():
                     for name in sorted(row.columns):
                         h.update(name.encode() + row.columns[name])
+            case Optimise():
+                h.update(f"{effect.shopping.number} {effect.shopping.pool}".encode())
+                _arrays(h, effect.shopping.asked.linear.cost, effect.shopping.asked.linear.bound)
             case Record():
                 event = effect.event
                 h.update(f"{event.at} {event.kind} {event.subject} {event.reason}".encode())

@@ -35,8 +35,12 @@ from router.core.tables import RouteTable
 if TYPE_CHECKING:
     from router.core.blame.infer import Case, Judgement
     from router.core.blame.outcomes import Outcome
+    from router.core.capacity.desk import Shopping
+    from router.core.capacity.linear import Solution
+    from router.core.capacity.machines import Launch, LaunchId, NodeStock
     from router.core.clients.tomography import Census, Tomography
     from router.core.drain.plan import DrainRequest
+    from router.core.pools import Places
     from router.core.rollup import ClosedBucket
     from router.core.solve.question import Answer, Question
     from router.core.survey import Survey, Window
@@ -59,6 +63,7 @@ class SessionsChanged:
     sessions: Mapping[DataCenterId, int] = field(default_factory=dict)
     idle: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)
     busy: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)
+    began: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)  # sessions, by pool and edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,14 @@ class RampChanged:
     ramp: Ramp
 
 
-Change = ResourcesChanged | SessionsChanged | DrainChanged | RampChanged
+@dataclass(frozen=True, slots=True)
+class LaunchChanged:
+    """A launch as it now is in the database."""
+
+    launch: Launch
+
+
+Change = ResourcesChanged | SessionsChanged | DrainChanged | RampChanged | LaunchChanged
 
 # --- inputs ----------------------------------------------------------------------------------------------------------
 
@@ -91,6 +103,7 @@ class Booted:
     last_table: RouteTable | None = None
     flows: Mapping[Flow, int] = field(default_factory=dict)
     ramps: tuple[Ramp, ...] = ()
+    launches: tuple[Launch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +260,40 @@ class Climbed:
 
 
 @dataclass(frozen=True, slots=True)
+class StockTaken:
+    """Agents as the database has them, who waits for one, and who found none since the last count."""
+
+    places: tuple[Places, ...]
+    queued: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)  # by pool and edge
+    unserved: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)
+    nodes: Mapping[NodeId, NodeStock] = field(default_factory=dict)  # agents on machines that were bought
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """What providers say of offers: the price of a machine, and how many more we may have; absent: not told."""
+
+    price_uusd_h: Mapping[tuple[str, DataCenterId, str], int] = field(default_factory=dict)
+    free: Mapping[tuple[str, DataCenterId, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Optimised:
+    """A worker solved a programme of where to buy; dropped if nobody waits for it."""
+
+    number: int
+    solution: Solution
+
+
+@dataclass(frozen=True, slots=True)
+class OptimiseFailed:
+    """A worker could not solve it; the next best offers are taken instead."""
+
+    number: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A periodic job is due; the names are those of ``router.jobs``."""
 
@@ -270,6 +317,10 @@ Input = (
     | SolveFailed
     | Moved
     | Climbed
+    | StockTaken
+    | Priced
+    | Optimised
+    | OptimiseFailed
     | Tick
 )
 
@@ -381,6 +432,37 @@ class AdvanceRamp:
 
 
 @dataclass(frozen=True, slots=True)
+class Optimise:
+    """Solve a programme of where to buy off the event loop; answer with ``Optimised`` or ``OptimiseFailed``."""
+
+    shopping: Shopping
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceLaunches:
+    """Machines are to be bought: commit them under ids of their own; nobody is asked before that."""
+
+    drafts: tuple[Launch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DriveLaunch:
+    """Ask the provider what the state of a launch asks for: to launch, how it is, to take it back."""
+
+    launch: Launch
+
+
+@dataclass(frozen=True, slots=True)
+class StepLaunch:
+    """A step of ``capacity.machines.TRANSITIONS`` that needs no provider: decide on it again and commit."""
+
+    launch: LaunchId
+    revision: int
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class KeepHistory:
     """Add up what a closed time bucket counted, off the event loop, and keep its rows."""
 
@@ -455,6 +537,10 @@ Effect = (
     | AdvanceDrain
     | OpenRamp
     | AdvanceRamp
+    | Optimise
+    | AnnounceLaunches
+    | DriveLaunch
+    | StepLaunch
     | KeepHistory
     | AppendRouteChanges
     | PlansChanged

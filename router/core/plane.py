@@ -20,8 +20,11 @@ from router.core.attention import Attention, Pairs, attention, differs, is_due
 from router.core.blame import Case
 from router.core.blame.desk import BlameDesk
 from router.core.brake import Brake
+from router.core.capacity import Buying
+from router.core.capacity.desk import CapacityDesk, Shopping
 from router.core.checkpoint import copied
-from router.core.clients import Census, ClientBook
+from router.core.clients import Census
+from router.core.clients.desk import ClientDesk
 from router.core.demand import DemandBook
 from router.core.drain import Calendar, DrainBook, Outcome, dials, on_tick
 from router.core.errors import InputRejected
@@ -40,15 +43,18 @@ from router.core.messages import (
     CountersLoaded,
     DrainChanged,
     Effect,
-    FitClients,
     Input,
     Judged,
     JudgeFailed,
     KeepHistory,
+    LaunchChanged,
     MakeSurvey,
     Moved,
     Observed,
+    Optimised,
+    OptimiseFailed,
     PlansChanged,
+    Priced,
     RampChanged,
     Record,
     Reported,
@@ -58,6 +64,7 @@ from router.core.messages import (
     Solve,
     Solved,
     SolveFailed,
+    StockTaken,
     Surveyed,
     SurveyFailed,
     Tick,
@@ -98,7 +105,11 @@ class ControlPlane:
     """All mutable state of the core; private to it."""
 
     def __init__(
-        self, damping: Damping | None = None, calendar: Calendar | None = None, vantages: Vantages | None = None
+        self,
+        damping: Damping | None = None,
+        calendar: Calendar | None = None,
+        vantages: Vantages | None = None,
+        buying: Buying | None = None,
     ) -> None:
         self._now: Micros = 0
         self._epoch = 0
@@ -143,9 +154,8 @@ class ControlPlane:
         self._suspected: Pairs = ()  # at that time
         self._fresh: dict[int, tuple[FreshRow, ...]] = {}
         self._refused: dict[str, int] = {}
-        self._clients = ClientBook()
-        self._census: Census | None = None  # what the outstanding fit is made of
-        self._census_count = 0
+        self._clients = ClientDesk()
+        self._capacity = CapacityDesk(buying)
         self._blame = BlameDesk(self._inventory)
 
     # --- the contract with the shell ---------------------------------------------------------------------------------
@@ -160,10 +170,12 @@ class ControlPlane:
             case Tick():
                 return self._tick(event.job)
             case Beaconed() | ClientsFitted() | ClientsFitFailed():
-                return self._about_clients(event)
+                return self._clients.take(event, self._inventory, self._now)
+            case StockTaken() | Priced() | Optimised() | OptimiseFailed():
+                return self._capacity.take(event, self._inventory, self._links, self._now)
             case Surveyed() | SurveyFailed() | Solved() | SolveFailed():
                 return self._answered(event)
-            case Observed() | Climbed():
+            case Observed() | Climbed() | Moved():
                 return self._saw(event)
             case Judged() | JudgeFailed():
                 return self._blame.answered(event, self._unreliable, self._now) + self._attend()
@@ -174,14 +186,14 @@ class ControlPlane:
                 if event.flows is not None:
                     self._load.count(event.flows)
                 return []
-            case Moved():
-                return self._moved(event)
             case Booted():
                 return self._booted(event)
             case _:
                 assert_never(event)
 
-    def _saw(self, event: Observed | Climbed) -> list[Effect]:
+    def _saw(self, event: Observed | Climbed | Moved) -> list[Effect]:
+        if isinstance(event, Moved):
+            return self._moved(event)
         if isinstance(event, Observed):
             self._blame.observed(event, self._now)
         else:
@@ -208,7 +220,9 @@ class ControlPlane:
                 climbs=self._ramps.climbs(),
                 dials=self._ramps.turned(self._drain_dials, self._inventory),
                 fresh=dict(self._fresh),
-                clients=self._clients.table,
+                clients=self._clients.book.table,
+                capacity=self._capacity.board,
+                launches=self._capacity.launches,
                 blame=self._blame.blame,
                 outcomes=self._blame.table,
                 moved=self._blame.moved,
@@ -216,7 +230,7 @@ class ControlPlane:
                 demand=self._demand.current,
                 progress=self._drain_book.progress,
                 bad_at=dict(self._drain_book.bad_at),
-                refused={**self._estimator.refused, **self._clients.refused, **self._refused},
+                refused={**self._estimator.refused, **self._clients.book.refused, **self._refused},
             )
         return self._view
 
@@ -242,7 +256,12 @@ class ControlPlane:
     @property
     def pending_census(self) -> Census | None:
         """What the outstanding ``FitClients`` is about."""
-        return self._census
+        return self._clients.pending
+
+    @property
+    def pending_shopping(self) -> Shopping | None:
+        """What the outstanding ``Optimise`` is about."""
+        return self._capacity.pending
 
     @property
     def pending_case(self) -> Case | None:
@@ -279,6 +298,7 @@ class ControlPlane:
         self._drain_dials = tuple(dials(event.drains))
         for ramp in event.ramps:
             self._ramps.put(ramp, self._now)
+        self._capacity.booted(event.launches)
         if event.last_table is not None:
             # The saved table may be some generations behind what was served last: its old number would go back.
             self._table = replace(event.last_table, generation=self._next_generation())
@@ -294,6 +314,7 @@ class ControlPlane:
                     effects += self._resources(change)
                 case SessionsChanged():
                     self._demand.count(change.sessions)
+                    self._capacity.count(change.began)
                     self._counters = Counters(
                         sessions=_added(self._counters.sessions, change.sessions),
                         idle=_added(self._counters.idle, change.idle),
@@ -304,6 +325,8 @@ class ControlPlane:
                     self._drain_dials = tuple(dials(self._drains.values()))
                 case RampChanged():
                     effects += self._climbed(change.ramp)
+                case LaunchChanged():
+                    effects += self._capacity.put(change.launch, self._now)
                 case _:
                     assert_never(change)
         return effects
@@ -395,7 +418,7 @@ class ControlPlane:
             case "rollup":
                 return self._roll_up()
             case "clients":
-                return self._want_census()
+                return self._clients.tick(self._inventory, self._now)
             case _:
                 raise ValueError(f"the core knows no job {job}")
 
@@ -438,28 +461,6 @@ class ControlPlane:
         self._window = None
         told, self._failure = self._failure, event.error
         return [] if told == event.error else [self._record("survey.failed", "control-plane", event.error)]
-
-    def _want_census(self) -> list[Effect]:
-        """Learn from all client networks, if there is anything new and the last lesson is over."""
-        if self._census is not None or self._clients.taken == self._clients.learned:
-            return []
-        self._census_count += 1
-        self._clients.learned = self._clients.taken
-        self._census = Census(self._census_count, self._now, self._clients.table, self._inventory)
-        return [FitClients(self._census)]
-
-    def _about_clients(self, event: Beaconed | ClientsFitted | ClientsFitFailed) -> list[Effect]:
-        if isinstance(event, Beaconed):
-            self._clients.observe(event.beacons, self._inventory, self._now)
-            return []
-        number = event.model.number if isinstance(event, ClientsFitted) else event.number
-        if self._census is None or number != self._census.number:
-            return []
-        self._census = None
-        if isinstance(event, ClientsFitted):
-            self._clients.adopt(event.model)
-            return []
-        return [self._record("clients.failed", "control-plane", event.error)]
 
     def _judge_health(self) -> list[Effect]:
         was_frozen = self._health.frozen

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,16 +22,19 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from probes.wire import ProbePlan
 from router.access import KeyRing
 from router.addresses import AddressBook
+from router.core.capacity import Buying
 from router.core.drain import Calendar
 from router.core.messages import (
     AdvanceDrain,
     AdvanceRamp,
+    AnnounceLaunches,
     AppendRouteChanges,
     Booted,
     Change,
     Committed,
     CountersLoaded,
     CutAgents,
+    DriveLaunch,
     Effect,
     FinishDrain,
     FitClients,
@@ -42,6 +45,7 @@ from router.core.messages import (
     MoveSessions,
     OpenDrain,
     OpenRamp,
+    Optimise,
     PlansChanged,
     Record,
     RoutesPublished,
@@ -49,6 +53,7 @@ from router.core.messages import (
     ShowDrains,
     Solve,
     Solved,
+    StepLaunch,
     Tick,
 )
 from router.core.model import Micros, NodeId
@@ -61,7 +66,9 @@ from router.runtime import moves, saved
 from router.runtime.arms import Arms
 from router.runtime.chronicle import Chronicle
 from router.runtime.climbs import Climbs
+from router.runtime.clouds import Clouds
 from router.runtime.gathered import rebindings, sightings
+from router.runtime.machines import Machines
 from router.runtime.recorder import FlightRecorder
 from router.runtime.recording import Recording
 from router.runtime.rounds import Rounds
@@ -104,6 +111,7 @@ class RuntimeOptions:
     vantages: Vantages = field(default_factory=Vantages)
     move_lease_us: int = 10_000_000  # a moved session must arrive at its new edge within this, or goes back
     webhooks: OutboxOptions = field(default_factory=OutboxOptions)
+    buying: Buying = field(default_factory=Buying)
 
 
 @dataclass(slots=True)
@@ -125,6 +133,7 @@ class Runtime:
         solver: Solver,
         options: RuntimeOptions | None = None,
         clock: Callable[[], Micros] | None = None,
+        clouds: Clouds | None = None,
     ) -> None:
         self.store = store
         self.options = options or RuntimeOptions()
@@ -134,7 +143,8 @@ class Runtime:
         self.counts = RuntimeCounts()
         self._solver = solver
         self._clock = clock or system_clock()
-        self._plane = ControlPlane(calendar=self.options.practice, vantages=self.options.vantages)
+        options = self.options
+        self._plane = ControlPlane(calendar=options.practice, vantages=options.vantages, buying=options.buying)
         self._inbox: deque[Input] = deque()
         self._handling = False
         self._ready = False
@@ -157,6 +167,8 @@ class Runtime:
         self.waiting = WaitingRoom(self)
         self.climbs = Climbs(self)
         self.arms = Arms(self)
+        self.machines = Machines(self, clouds)
+        self._clouds = clouds
         self.unmovable: dict[str, set[str]] = {}  # per data center: sessions that could not move, tried last
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
@@ -181,7 +193,12 @@ class Runtime:
             recorder = FlightRecorder(self.options.flight_folder, self.options.flight_bytes)
             self._recording = Recording(recorder, self._note_failure)
         self._ready = True
-        self.post(Booted(boot.epoch, boot.inventory, boot.counters, boot.drains, table, boot.flows, boot.ramps))
+        self.post(
+            Booted(
+                boot.epoch, boot.inventory, boot.counters, boot.drains, table, boot.flows, boot.ramps, boot.launches
+            )
+        )  # fmt: skip
+        self._spawn(self.machines.price())
         for job in JOBS:
             self._scheduler.add_job(
                 self._run_job, "interval", seconds=job.period_s, args=[job], coalesce=True, max_instances=1,
@@ -206,6 +223,8 @@ class Runtime:
         if self._recording is not None:
             await asyncio.to_thread(self._recording.close)
         self._solver.close()
+        if self._clouds is not None:
+            await asyncio.to_thread(self._clouds.close)
         self._writer.shutdown(wait=True)
         self._reader.shutdown(wait=True)
 
@@ -353,7 +372,7 @@ class Runtime:
 
     def _execute(self, effect: Effect) -> None:
         match effect:
-            case MakeSurvey() | FitClients() | JudgeFault() | Solve():
+            case MakeSurvey() | FitClients() | JudgeFault() | Solve() | Optimise():
                 self._spawn(self._work(effect))
             case RoutesPublished():
                 _wake_all(self._published)
@@ -370,6 +389,8 @@ class Runtime:
                 moves.carry_out(self, effect)
             case OpenRamp() | AdvanceRamp():
                 self.climbs.carry_out(effect)
+            case AnnounceLaunches() | DriveLaunch() | StepLaunch():
+                self.machines.carry_out(effect)
             case AppendRouteChanges():
                 self._spawn(self._write(lambda: self.store.append_route_changes(effect.changes)))
             case KeepHistory():
@@ -399,32 +420,37 @@ class Runtime:
         if job.core:
             self.post(Tick(job.name))
             return
-        match job.name:
-            case "counters":
-                # In the writer thread: whatever was committed before is in the inbox before.
-                counters = await self._write(self.store.counters)
-                flows = await self.read(lambda store: store.flows())
-                self.post(CountersLoaded(counters, flows))
-            case "agents":
-                if self.store.shared:
-                    await self.recount_agents()
-            case "expire":
-                await self.upkeep.run()
-            case "pools":
-                await self.waiting.tend()
-            case "webhooks":
-                await self.outbox.tend()
-            case "save_table":
-                await self._save_table()
-            case "forget_ended":
-                await self._forget_ended()
-            case "thin_history":
-                await self._write(lambda: self.store.thin_history(self.now() - HISTORY_KEPT_US))
-            case _:
-                raise ValueError(f"the shell knows no job {job.name}")
+        work: Mapping[str, Callable[[], Coroutine[object, object, object]]] = {
+            "counters": self._recount,
+            "agents": self._recount_shared,
+            "expire": self.upkeep.run,
+            "stock": self.machines.count,
+            "prices": self.machines.price,
+            "reap": self.machines.reap,
+            "pools": self.waiting.tend,
+            "webhooks": self.outbox.tend,
+            "save_table": self._save_table,
+            "forget_ended": self._forget_ended,
+            "thin_history": self._thin_history,
+        }
+        await work[job.name]()
+
+    async def _recount(self) -> None:
+        # In the writer thread: whatever was committed before is in the inbox before.
+        counters = await self._write(self.store.counters)
+        flows = await self.read(lambda store: store.flows())
+        self.post(CountersLoaded(counters, flows))
+
+    async def _recount_shared(self) -> None:
+        if self.store.shared:
+            await self.recount_agents()
+
+    async def _thin_history(self) -> None:
+        await self._write(lambda: self.store.thin_history(self.now() - HISTORY_KEPT_US))
 
     async def _forget_ended(self) -> None:
         before = self.now() - self.options.ended_kept_us
+        await self._write(lambda: self.store.launches.forget(before))
         while await self.commit(lambda store: store.forget_ended(before)):
             await asyncio.sleep(FORGET_PAUSE_S)
 

@@ -12,6 +12,9 @@ from router.core.messages import (
     JudgeFailed,
     JudgeFault,
     MakeSurvey,
+    Optimise,
+    Optimised,
+    OptimiseFailed,
     Solve,
     Solved,
     SolveFailed,
@@ -22,11 +25,12 @@ from router.solver import Solver
 
 log = structlog.get_logger("tendril.runtime")
 
-Work = MakeSurvey | FitClients | JudgeFault | Solve
-Outcome = Surveyed | SurveyFailed | ClientsFitted | ClientsFitFailed | Judged | JudgeFailed | Solved | SolveFailed
+Work = MakeSurvey | FitClients | JudgeFault | Solve | Optimise
+Done = Surveyed | ClientsFitted | Judged | Solved | Optimised
+Failed = SurveyFailed | ClientsFitFailed | JudgeFailed | SolveFailed | OptimiseFailed
 
 
-async def outcome_of(solver: Solver, work: Work) -> Outcome:
+async def outcome_of(solver: Solver, work: Work) -> Done | Failed:
     """Have it done off the event loop; never raises, since the core waits for one of the two."""
     try:
         return await _done(solver, work)
@@ -35,7 +39,7 @@ async def outcome_of(solver: Solver, work: Work) -> Outcome:
         return _failed(work, f"{type(error).__name__}: {error}")
 
 
-async def _done(solver: Solver, work: Work) -> Surveyed | ClientsFitted | Judged | Solved:
+async def _done(solver: Solver, work: Work) -> Done:
     match work:
         case MakeSurvey():
             return Surveyed(await solver.survey(work.window))
@@ -43,11 +47,14 @@ async def _done(solver: Solver, work: Work) -> Surveyed | ClientsFitted | Judged
             return ClientsFitted(await solver.fit_clients(work.census))
         case JudgeFault():
             return Judged(await solver.judge(work.case))
+        case Optimise():
+            shopping = work.shopping
+            return Optimised(shopping.number, await solver.optimise(shopping.asked.linear))
         case Solve():
             return Solved(await solver.solve(work.question))
 
 
-def _failed(work: Work, error: str) -> SurveyFailed | ClientsFitFailed | JudgeFailed | SolveFailed:
+def _failed(work: Work, error: str) -> Failed:
     match work:
         case MakeSurvey():
             return SurveyFailed(work.window.number, error)
@@ -55,5 +62,7 @@ def _failed(work: Work, error: str) -> SurveyFailed | ClientsFitFailed | JudgeFa
             return ClientsFitFailed(work.census.number, error)
         case JudgeFault():
             return JudgeFailed(work.case.number, error)
+        case Optimise():
+            return OptimiseFailed(work.shopping.number, error)
         case Solve():
             return SolveFailed(work.question.generation, error)

@@ -1,15 +1,13 @@
-"""Agents of pools that register natively, and how many of them there are."""
+"""Agents of pools that register natively."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from router.core.model import Agent, AgentId, AgentState, DataCenterId, Inventory, NodeId, PoolId, SessionId
-from router.core.pools import COMING, HOLDING, STANDINGS, Places
+from router.core.model import Agent, AgentId, AgentState, DataCenterId, NodeId, PoolId, SessionId
 from router.schemas.fields import Answer, Body, Epoch, Id
 from router.schemas.units import known_rfc3339, rfc3339
 
@@ -109,36 +107,6 @@ class AgentList(Answer):
     next: str | None
 
 
-class CapacityPlace(Answer):
-    """A pool's agents in one data center; places, not agents, are counted as idle and busy."""
-
-    data_center: str
-    provider: str | None
-    idle: int
-    busy: int
-    warming: int = Field(description="places of agents that come up or reset")
-    cordoned: int = Field(description="agents that take no more sessions")
-    states: dict[str, int] = Field(description="agents per state")
-
-
-class CapacityAnswer(Answer):
-    """How much of a pool there is."""
-
-    pool: str
-    idle: int
-    busy: int
-    warming: int
-    queued: int = Field(description="sessions that wait for an agent")
-    data_centers: list[CapacityPlace]
-
-
-class CapacityList(Answer):
-    """All pools in id order."""
-
-    items: list[CapacityAnswer]
-    next: str | None
-
-
 def agent_json(agent: Agent, leases: Leases) -> dict[str, object]:
     """Return the JSON form of an agent."""
     return {
@@ -159,37 +127,4 @@ def agent_json(agent: Agent, leases: Leases) -> dict[str, object]:
         "since": rfc3339(agent.since),
         "deadline_at": known_rfc3339(agent.deadline_at),
         "seen_at": rfc3339(agent.seen_at),
-    }
-
-
-def capacity_json(
-    inventory: Inventory, places: Sequence[Places], queued: Mapping[PoolId, int]
-) -> list[dict[str, object]]:
-    """Return the JSON form of all pools' capacity."""
-    found = []
-    for pool in inventory.pools:
-        by_place: dict[DataCenterId, list[Places]] = {}
-        for row in places:
-            if row.pool == pool:
-                by_place.setdefault(row.data_center, []).append(row)
-        rows = [_place_json(inventory, dc, there) for dc, there in sorted(by_place.items())]
-        sums = {name: sum(int(str(row[name])) for row in rows) for name in ("idle", "busy", "warming")}
-        found.append({"pool": pool, **sums, "queued": queued.get(pool, 0), "data_centers": rows})
-    return found
-
-
-def _place_json(inventory: Inventory, id: DataCenterId, rows: Sequence[Places]) -> dict[str, object]:
-    data_center = inventory.data_centers.get(id)
-    states: Counter[str] = Counter()
-    for row in rows:
-        states[row.state.value] += row.agents
-    free = (row.capacity - row.held for row in rows if STANDINGS[row.state].buffer and not row.cordoned)
-    return {
-        "data_center": id,
-        "provider": None if data_center is None else data_center.provider,
-        "idle": sum(free),
-        "busy": sum(row.held for row in rows if row.state in HOLDING),
-        "warming": sum(row.capacity for row in rows if row.state in COMING),
-        "cordoned": sum(row.agents for row in rows if row.cordoned),
-        "states": dict(sorted(states.items())),
     }

@@ -436,6 +436,8 @@ class Rows:
             self._live.pop(session.id, None)
         elif before is None:
             self._live[session.id] = None
+            if session.pool is not None:
+                tally.began[session.pool, session.edge] += 1
 
     def _end(self, session: Session, reason: str, now: Micros, tally: _Tally) -> None:
         if not session.state.live:
@@ -460,6 +462,7 @@ class _Tally:
         self._sessions: Counter[DataCenterId] = Counter()
         self._idle: Counter[tuple[PoolId, DataCenterId]] = Counter()
         self._busy: Counter[tuple[PoolId, DataCenterId]] = Counter()
+        self.began: Counter[tuple[PoolId, DataCenterId]] = Counter()
 
     def session(self, before: DataCenterId | None, after: DataCenterId | None) -> None:
         """A session's edge before and after; None while it does not live."""
@@ -489,5 +492,6 @@ class _Tally:
             {dc: n for dc, n in sorted(self._sessions.items()) if n},
             {place: n for place, n in sorted(self._idle.items()) if n},
             {place: n for place, n in sorted(self._busy.items()) if n},
+            dict(sorted(self.began.items())),
         )
-        return (change,) if change.sessions or change.idle or change.busy else ()
+        return (change,) if change.sessions or change.idle or change.busy or change.began else ()

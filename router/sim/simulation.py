@@ -14,11 +14,13 @@ from probes.wire import ProbeReport
 from router.core import drain as drains
 from router.core.digest import fold
 from router.core.messages import (
+    AnnounceLaunches,
     AppendRouteChanges,
     Booted,
     Change,
     ClientsFitted,
     Committed,
+    DriveLaunch,
     Effect,
     FitClients,
     Input,
@@ -26,6 +28,8 @@ from router.core.messages import (
     JudgeFault,
     KeepHistory,
     MakeSurvey,
+    Optimise,
+    Optimised,
     PlansChanged,
     Record,
     Reported,
@@ -34,6 +38,7 @@ from router.core.messages import (
     Solve,
     Solved,
     SolveFailed,
+    StepLaunch,
     Surveyed,
     Tick,
 )
@@ -43,6 +48,7 @@ from router.core.model import (
     DrainMode,
     Event,
     Micros,
+    PoolId,
     Selector,
     TrafficClass,
 )
@@ -51,6 +57,7 @@ from router.core.tables import DIRECT, Context, RouteTable
 from router.jobs import JOBS
 from router.sim.actions import Action, Operator
 from router.sim.agents import SimAgent
+from router.sim.clouds import Provision, SimClouds
 from router.sim.engine import START, Engine, stream
 from router.sim.faults import Fault, FaultPlayer, Kind
 from router.sim.invariants import Invariants
@@ -58,8 +65,9 @@ from router.sim.mail import Mail
 from router.sim.rows import Rows
 from router.sim.session_rules import SessionRules
 from router.sim.users import Crowd, Users
-from router.sim.wishes import Wishes
+from router.sim.wishes import COMMIT_US, Wishes
 from router.sim.world import World
+from router.solver import optimum
 
 SURVEY_US = 4_000  # how long the worker takes for a link table
 SAVE_US = 5_000_000  # between two saves of the route table
@@ -96,6 +104,7 @@ class Simulation:
         *,
         actions: tuple[Action, ...] = (),
         crowd: Crowd | None = None,
+        provision: Provision | None = None,
     ) -> None:
         self.world = world
         self.engine = Engine(START)
@@ -134,6 +143,7 @@ class Simulation:
         self.operator.plan(actions, START)
         self._start_agents(seed)
         self.engine.every(SAVE_US, self._save)
+        self.clouds = None if provision is None else SimClouds(self, provision)
         self.users = None if crowd is None else Users(self, crowd, seed)
 
     def _start_agents(self, seed: int) -> None:
@@ -184,6 +194,11 @@ class Simulation:
         if changes:
             self.world.inventory = self.rows.inventory
             self.submit(Committed(changes))
+
+    def note_unserved(self, pool: PoolId, edge: DataCenterId) -> None:
+        """A session found no agent; it is demand all the same."""
+        if self.clouds is not None:
+            self.clouds.unserved[pool, edge] = self.clouds.unserved.get((pool, edge), 0) + 1
 
     def drain(self, data_center: DataCenterId, mode: DrainMode = DrainMode.HARD) -> DrainId:
         """Open a drain as an operator would."""
@@ -249,6 +264,8 @@ class Simulation:
                 for id, agent in self.agents.items():
                     if id in self.rows.inventory.nodes:
                         agent.replace_plan(self.plane.plan(id, self.engine.now))
+            case Optimise() | AnnounceLaunches() | DriveLaunch() | StepLaunch():
+                self._about_capacity(effect)
             case ShowDrains() | KeepHistory() | AppendRouteChanges():
                 pass  # for people
             case _:
@@ -258,6 +275,14 @@ class Simulation:
     def _survey(self, effect: MakeSurvey) -> None:
         survey = effect.window.survey()
         self._later(SURVEY_US, lambda: self.submit(Surveyed(survey)))
+
+    def _about_capacity(self, effect: Optimise | AnnounceLaunches | DriveLaunch | StepLaunch) -> None:
+        if isinstance(effect, Optimise):
+            answer = Optimised(effect.shopping.number, optimum(effect.shopping.asked.linear))
+            self._later(SOLVE_US, lambda: self.submit(answer))
+        elif self.clouds is not None:
+            clouds = self.clouds
+            self._later(COMMIT_US, lambda: clouds.carry_out(effect))
 
     def _solve(self, effect: Solve) -> None:
         asked = effect.question.generation

@@ -226,6 +226,7 @@ class Users:
         written, changes = self.rows.start(session, decision.hubs)
         if written is None:
             self.counts["refused_no_idle_agent"] += 1
+            self._sim.note_unserved(POOL, best.data_center)
             self._forget(user)
             return False
         self._sim.commit(changes)

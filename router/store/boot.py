@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, insert, select, update
 
 from router.access import Key
+from router.core.capacity import Launch
 from router.core.model import Counters, Drain, Flow, Inventory, Ramp
-from router.store import drains, keys, ramps, resources, session_queries
+from router.store import drains, keys, launches, ramps, resources, session_queries
 from router.store.commit import count_all
 from router.store.tables import control_plane, saved_table
 
@@ -35,6 +36,7 @@ class BootState:
     table: bytes | None
     flows: Mapping[Flow, int]
     ramps: tuple[Ramp, ...] = ()
+    launches: tuple[Launch, ...] = ()
 
 
 def boot(connection: Connection) -> BootState:
@@ -54,6 +56,7 @@ def boot(connection: Connection) -> BootState:
         table=connection.execute(select(saved_table.c.body)).scalar(),
         flows=session_queries.flows(connection),
         ramps=ramps.every(connection),
+        launches=launches.every(connection),
     )
 
 

@@ -41,6 +41,7 @@ class Tally:
         self._sessions: Counter[DataCenterId] = Counter()
         self._idle: Counter[tuple[PoolId, DataCenterId]] = Counter()
         self._busy: Counter[tuple[PoolId, DataCenterId]] = Counter()
+        self._began: Counter[tuple[PoolId, DataCenterId]] = Counter()
 
     def session(self, before: DataCenterId | None, after: DataCenterId | None) -> None:
         """A session's edge before and after; None while it does not live."""
@@ -48,6 +49,11 @@ class Tally:
             self._sessions[before] -= 1
         if after is not None:
             self._sessions[after] += 1
+
+    def began(self, pool: PoolId | None, edge: DataCenterId) -> None:
+        """A session began that needs an agent, or waits for one."""
+        if pool is not None:
+            self._began[pool, edge] += 1
 
     def agent(self, before: Agent | None, after: Agent | None) -> None:
         """An agent's row before and after; None while there is none."""
@@ -63,8 +69,9 @@ class Tally:
             {dc: n for dc, n in sorted(self._sessions.items()) if n},
             {place: n for place, n in sorted(self._idle.items()) if n},
             {place: n for place, n in sorted(self._busy.items()) if n},
+            dict(sorted(self._began.items())),
         )
-        return (change,) if change.sessions or change.idle or change.busy else ()
+        return (change,) if change.sessions or change.idle or change.busy or change.began else ()
 
 
 def count_all(connection: Connection) -> Counters:

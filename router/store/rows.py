@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from sqlalchemy import RowMapping
 
 from router.access import Key
+from router.core.capacity import Launch, LaunchState
 from router.core.model import (
     KINDS,
     Agent,
@@ -171,6 +172,16 @@ def ramp_row(ramp: Ramp) -> dict[str, Any]:
 def read_ramp(row: Row) -> Ramp:
     """The ramp in a row."""
     return _decode(Ramp, row, _RAMP_DECODE)
+
+
+def launch_row(launch: Launch) -> dict[str, Any]:
+    """Columns of a launch."""
+    return _encode(launch)
+
+
+def read_launch(row: Row) -> Launch:
+    """The launch in a row."""
+    return _decode(Launch, row, {"state": LaunchState, "why": tuple})
 
 
 def read_event(row: Row) -> Event:

@@ -66,6 +66,7 @@ from router.store import (
 from router.store.commit import Commit, count_agents, count_all
 from router.store.engine import Database
 from router.store.heartbeats import Beat, Heard
+from router.store.launches import Launches
 from router.store.rebinds import Rebind, Rebound, Sighted
 from router.store.takes import End, Exchanged, Start
 from router.store.webhooks import Webhooks
@@ -79,6 +80,7 @@ class Store:
         self._read = self._database.read
         self._write = self._database.write
         self.webhooks = Webhooks(self._read, self._write)
+        self.launches = Launches(self._read, self._write)
 
     def upgrade(self) -> None:
         """Migrate to the newest version; nothing to do is fine."""

@@ -318,6 +318,33 @@ class RampColumns(TypedColumns):
     revision: Named[int] = Column(BigInteger)
 
 
+class LaunchColumns(TypedColumns):
+    """See :class:`router.core.capacity.machines.Launch`."""
+
+    id = Column(String, primary_key=True)
+    state: Named[str] = Column(String)
+    pool: Named[str] = Column(String)
+    need: Named[str] = Column(String)
+    provider: Named[str] = Column(String)
+    data_center: Named[str] = Column(String)
+    region: Named[str] = Column(String)
+    cloud_region: Named[str] = Column(String)
+    size: Named[str] = Column(String)
+    zone: Named[str | None] = Column(String)
+    agents: Named[int] = Column(Integer)
+    price_uusd_h: Named[int] = Column(BigInteger)
+    node: Named[str] = Column(String)
+    reason: Named[str] = Column(String)
+    why: Named[list[str]] = Column(Json)
+    created_at: Named[int] = Column(BigInteger)
+    since: Named[int] = Column(BigInteger)
+    machine: Named[str | None] = Column(String)
+    refusal: Named[str] = Column(String)
+    tries: Named[int] = Column(Integer)
+    finished_at: Named[int | None] = Column(BigInteger)
+    revision: Named[int] = Column(BigInteger)
+
+
 class DrainColumns(TypedColumns):
     """See :class:`router.core.model.Drain`."""
 
@@ -495,6 +522,12 @@ ramps = Table(
         unique=True,
         **_where("state <> 'serving' AND state <> 'withdrawn'"),
     ),
+)
+launches = Table(
+    "launches",
+    metadata,
+    LaunchColumns,
+    Index("ix_launches_finished_at", "finished_at", **_where("finished_at IS NOT NULL")),
 )
 keys = Table("keys", metadata, KeyColumns)
 join_tokens = Table("join_tokens", metadata, JoinTokenColumns)

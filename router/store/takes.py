@@ -369,6 +369,7 @@ def _write(
     bulk.insert(connection, idempotency, keys)
     for _, session in made:
         tally.session(None, session.edge)
+        tally.began(session.pool, session.edge)
     events.append(connection, [started_event(session, now) for _, session in made])
 
 

@@ -17,6 +17,7 @@ from router.core.tables import I64, Bool
 
 QUIET_S = 600  # what is wanted must have been less for so long; shorter sells what the next quarter of an hour needs
 MINUTES = QUIET_S // 60 + 1
+NEVER_QUIET = 1 << 40  # wanted of a place before it was known: nothing of it goes for ten minutes
 RULES = ("absolute", "share of busy", "arrivals during a cold start", "loss of a place")
 
 
@@ -84,6 +85,14 @@ class Quiet:
         self._most = np.zeros((MINUTES, places), np.int64)
         self._minute = -1
         self._since: Micros | None = None
+
+    def moved(self, sources: Sequence[int | None]) -> Quiet:
+        """The same memory with other columns; a place that is new has been quiet never."""
+        twin = Quiet(len(sources))
+        for i, place in enumerate(sources):
+            twin._most[:, i] = NEVER_QUIET if place is None else self._most[:, place]
+        twin._minute, twin._since = self._minute, self._since
+        return twin
 
     def wanted(self, rule: BufferRule, stock: Stock, arrivals: I64, now: Micros, reach: Bool | None = None) -> Want:
         """What to launch and what may go."""

@@ -13,6 +13,7 @@ Quantiles are those of a count whose variance is ``dispersion`` times its mean, 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -102,6 +103,24 @@ class ArrivalBook:
     def places(self) -> int:
         """How many places are counted."""
         return int(self.season.shape[1])
+
+    def moved(self, sources: Sequence[int | None]) -> ArrivalBook:
+        """The same book with other columns: each place is what was the numbered one, or new."""
+        twin = ArrivalBook(len(sources))
+        old = np.array([place for place in sources if place is not None], np.int64)
+        new = np.array([i for i, place in enumerate(sources) if place is not None], np.int64)
+
+        def column(of: F64, empty: float = 0.0) -> F64:
+            out = np.full((*of.shape[:-1], len(sources)), empty)
+            out[..., new] = of[..., old]
+            return out
+
+        twin.season, twin._taught = column(self.season), self._taught.copy()
+        twin._slot, twin._seen, twin._seen_s, twin._step = self._slot, column(self._seen), self._seen_s, self._step
+        twin._counts = deque((column(count) for count in self._counts), LEVEL_STEPS)
+        twin._lately, twin._now_count = column(self._lately), column(self._now_count)
+        twin._dispersion = column(self._dispersion, 1.0)
+        return twin
 
     def teach(self, day: F64) -> None:
         """Take in one whole day ``[slot, place]`` of a history, oldest day first."""

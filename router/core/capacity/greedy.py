@@ -23,15 +23,30 @@ class Cart:
 
     def machines(self, offer: Offer, count: int) -> int:
         """Put machines in, as many of them as quota and budget allow; how many it were."""
-        count = min(count, offer.quota - self._machines.get(offer.key, 0))
-        if self.market.terms.budget_uusd_h is not None and offer.price_uusd_h:
-            count = min(count, (self.market.terms.budget_uusd_h - self._cost_uusd_h) // offer.price_uusd_h)
+        count = min([count, offer.quota - self._machines.get(offer.key, 0), *self._left(offer)])
         if count <= 0:
             return 0
         self._machines[offer.key] = self._machines.get(offer.key, 0) + count
         self._free[offer.key] = self._free.get(offer.key, 0) + count * offer.agents
         self._cost_uusd_h += count * offer.price_uusd_h
         return count
+
+    def _left(self, offer: Offer) -> Iterator[int]:
+        """Machines of an offer that each cap still allows."""
+        terms, price = self.market.terms, offer.price_uusd_h
+        if terms.machines is not None:
+            yield terms.machines - sum(self._machines.values())
+        if terms.budget_uusd_h is not None and price:
+            yield (terms.budget_uusd_h - self._cost_uusd_h) // price
+        if offer.provider in terms.provider_uusd_h and price:
+            yield (terms.provider_uusd_h[offer.provider] - self._spent_with(offer.provider)) // price
+
+    def _spent_with(self, provider: str) -> int:
+        return sum(
+            self._machines[o.key] * o.price_uusd_h
+            for o in self.market.offers
+            if o.provider == provider and o.key in self._machines
+        )
 
     def give(self, need: RegionId, offer: Offer, agents: int) -> int:
         """Give agents that are in the cart to users of a region; how many it were."""
@@ -118,9 +133,9 @@ class Cart:
             return refused
         if bought >= offer.quota:
             return Rejected(offer, "quota", bought, offer.quota, "its quota is used up by this plan")
-        budget = market.terms.budget_uusd_h
-        if budget is not None and self._cost_uusd_h + offer.price_uusd_h > budget:
-            return Rejected(offer, "budget", self._cost_uusd_h + offer.price_uusd_h, budget, "it would pass the budget")
+        passed = self._passes(offer)
+        if passed is not None:
+            return passed
         if self._crowds(offer):
             share = 1_000_000 * (self._in_region(offer.region).get(offer.provider, 0) + offer.agents)
             of = max(1, sum(self._in_region(offer.region).values()) + offer.agents)
@@ -128,6 +143,19 @@ class Cart:
         mine, its = market.unit_uusd_h(need, taken), market.unit_uusd_h(need, offer)
         text = "micro-USD per agent and hour with delay and egress"
         return Rejected(offer, "dearer" if its >= mine else "whole_machines", its, mine, text)
+
+    def _passes(self, offer: Offer) -> Rejected | None:
+        """The cap that one more machine would pass."""
+        terms, many = self.market.terms, sum(self._machines.values())
+        if terms.machines is not None and many >= terms.machines:
+            return Rejected(offer, "machines", many, terms.machines, "no more machines may be bought")
+        cost = self._cost_uusd_h + offer.price_uusd_h
+        if terms.budget_uusd_h is not None and cost > terms.budget_uusd_h:
+            return Rejected(offer, "budget", cost, terms.budget_uusd_h, "it would pass the budget")
+        own, cap = self._spent_with(offer.provider) + offer.price_uusd_h, terms.provider_uusd_h.get(offer.provider)
+        if cap is not None and own > cap:
+            return Rejected(offer, "provider_budget", own, cap, "it would pass the budget of its provider")
+        return None
 
 
 def next_best(market: Market) -> Plan:

@@ -19,6 +19,9 @@ class Refusal(StrEnum):
     RATE_LIMITED = "rate_limited"  # everywhere
     AUTH_FAILED = "auth_failed"  # everywhere, until a person acts
     TRANSIENT = "transient"  # this place
+    REFUSED = "refused"  # this size, in this place: the request is wrong, and would be again
+    NOT_CONFIGURED = "not_configured"  # everywhere, until a person acts
+    NEVER_JOINED = "never_joined"  # this size, in this place: paid for, and of no use
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,9 @@ WAITS: Mapping[Refusal, Wait] = {
     Refusal.RATE_LIMITED: Wait(5, 300, "provider"),
     Refusal.AUTH_FAILED: Wait(3_600, 3_600, "provider"),
     Refusal.TRANSIENT: Wait(5, 300, "place"),
+    Refusal.REFUSED: Wait(3_600, 86_400, "offer"),
+    Refusal.NOT_CONFIGURED: Wait(3_600, 3_600, "provider"),
+    Refusal.NEVER_JOINED: Wait(600, 21_600, "offer"),
 }
 _Where = tuple[str, str, str]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from router.core.model import DataCenterId, Micros, RegionId
+from router.core.model import DataCenterId, Micros, PoolId, RegionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,9 @@ class Offer:
     agents: int = 1
     quota: int = 0  # machines that the provider still lets us have
     egress_uusd_gb: int = 0
+    cloud_region: str = ""  # what the provider calls the place
+    zone: str | None = None
+    pools: tuple[PoolId, ...] = ()  # whose agents it may run; none: of any pool
 
     @property
     def key(self) -> tuple[str, DataCenterId, str]:
@@ -42,6 +45,8 @@ class Terms:
     max_rtt_us: int = 100_000  # to an agent of another region; beyond it a session rather waits
     egress_mb_h: int = 30  # of one busy agent: voice both ways, 64 kbit/s
     survive_ppm: int = 0  # of a region's need, that is left with any one provider lost; 0: not asked
+    provider_uusd_h: Mapping[str, int] = field(default_factory=dict)  # caps of single providers
+    machines: int | None = None  # that may still be bought; None: no cap
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +59,7 @@ class Market:
     terms: Terms = field(default_factory=Terms)
     held: Mapping[RegionId, Mapping[str, int]] = field(default_factory=dict)
     blocked: Mapping[tuple[str, DataCenterId, str], str] = field(default_factory=dict)  # offer -> why not now
+    unusable: Mapping[tuple[str, DataCenterId, str], tuple[str, str]] = field(default_factory=dict)  # -> rule, text
 
     def delay_us(self, need: RegionId, offer: Offer) -> int | None:
         """Round trip that users of a region have to an offer beyond what is local."""
@@ -68,6 +74,9 @@ class Market:
     def refusal(self, need: RegionId, offer: Offer) -> Rejected | None:
         """Why an offer cannot serve a region at all."""
         delay = self.delay_us(need, offer)
+        if offer.key in self.unusable:
+            rule, text = self.unusable[offer.key]
+            return Rejected(offer, rule, 0, 0, text)
         if offer.key in self.blocked:
             return Rejected(offer, "back_off", 0, 0, self.blocked[offer.key])
         if offer.quota <= 0:
@@ -84,7 +93,7 @@ class Rejected:
     """An offer that was not taken: the rule, its number and its limit."""
 
     offer: Offer
-    rule: str  # back_off, quota, unknown_delay, delay, budget, diversity, dearer
+    rule: str  # one of RULES_OF_OFFERS
     number: int
     limit: int
     text: str = ""
@@ -112,6 +121,25 @@ class Plan:
     cost_uusd_h: int  # of the machines alone
     by: str  # "programme" or "next best": the second answers at once, and where no programme could be solved
     notes: tuple[str, ...] = ()
+
+
+RULES_OF_OFFERS: Mapping[str, str] = {
+    "unknown_data_center": "its data center is not in the inventory",
+    "wrong_provider": "its data center belongs to another provider",
+    "not_serving": "its data center takes no new sessions by its intent",
+    "price_unknown": "neither the settings nor the provider tell a price",
+    "other_pool": "it is not for agents of this pool",
+    "back_off": "its provider refused a short while ago",
+    "quota": "the provider, or the settings, let us have no more",
+    "unknown_delay": "nobody measured the delay between the regions",
+    "delay": "the users are too far away",
+    "machines": "`max_machines` are bought already",
+    "budget": "it would pass what may be spent an hour",
+    "provider_budget": "it would pass what may be spent an hour with this provider",
+    "diversity": "its provider would have more than its share of the region",
+    "dearer": "an agent there costs more, with delay and egress",
+    "whole_machines": "cheaper by the agent, but what is left needs a smaller machine, or went with one bought anyway",
+}
 
 
 @dataclass(frozen=True, slots=True)

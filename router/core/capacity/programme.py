@@ -62,6 +62,12 @@ def _quotas(build: Builder, market: Market, pairs: Sequence[tuple[RegionId, Offe
     if market.terms.budget_uusd_h is not None:
         prices = [(k, offer.price_uusd_h / offer.agents / 1e6) for k, (_, offer) in enumerate(pairs)]
         build.row("budget", market.terms.budget_uusd_h / 1e6, prices)
+    for provider, cap in sorted(market.terms.provider_uusd_h.items()):
+        own = [(k, o.price_uusd_h / o.agents / 1e6) for k, (_, o) in enumerate(pairs) if o.provider == provider]
+        if own:
+            build.row(f"budget of {provider}", cap / 1e6, own)
+    if market.terms.machines is not None:
+        build.row("machines", market.terms.machines, [(k, 1 / o.agents) for k, (_, o) in enumerate(pairs)])
 
 
 def _diversity(build: Builder, market: Market, pairs: Sequence[tuple[RegionId, Offer]], dearest: float) -> None:
