@@ -15,7 +15,7 @@ import base64
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from providers.azure_access import AzureAccess, Way
@@ -270,7 +270,10 @@ class Azure:
         return self._access.ask(operation, lambda: machines.get(group, machine_id, expand="instanceView"))
 
     def _seen(self, row: Any) -> Machine | None:
-        """Return a machine of a list; "failed" can also mean a machine that runs, so it is looked at."""
+        """Return a machine of a list; "failed" can also mean a machine that runs, so it is looked at.
+
+        Where that look fails the machine is called starting, which harms none: one such must not hide all others.
+        """
         machine = _machine(row)
         if machine.state is not State.FAILED:
             return machine
@@ -278,6 +281,8 @@ class Azure:
             return _machine(self._row("list", machine.id))
         except NotFound:
             return None
+        except CloudError:
+            return replace(machine, state=State.STARTING)
 
     def _addresses(self, row: Any) -> tuple[str, ...]:
         cards = row["properties"].get("networkProfile", {}).get("networkInterfaces") or ()

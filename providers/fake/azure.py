@@ -134,7 +134,9 @@ class AzureCloud:
         row = self._rows.get(name)
         if request.method == "DELETE":
             return self._delete(request, name) if row else Reply(204)
-        return Reply(200, row) if row else _error(404, "ResourceNotFound", f"The Resource '{name}' was not found.")
+        if row is None:
+            return _error(404, "ResourceNotFound", f"The Resource '{name}' was not found.")
+        return Reply(200, row if request.query.get("$expand") == "instanceView" else _unexpanded(row))
 
     def _create(self, request: Request, name: str) -> Reply:
         body = request.body
@@ -158,7 +160,7 @@ class AzureCloud:
             f"disk/{name}": (name, disk.get("deleteOption") == "Delete"),
         }
         self._rows[name] = _row(name, body)
-        return Reply(201, dict(self._rows[name]), self._begun(request, body["location"], name))
+        return Reply(201, _unexpanded(self._rows[name]), self._begun(request, body["location"], name))
 
     def _begun(self, request: Request, region: str, name: str) -> dict[str, str]:
         number = f"op{len(self._operations) + 1}"
@@ -197,7 +199,7 @@ class AzureCloud:
         return Reply(202, None, self._begun(request, "westeurope", name))
 
     def _list(self, request: Request) -> Reply:
-        rows = [r for _, r in sorted(self._rows.items())]
+        rows = [_unexpanded(r) for _, r in sorted(self._rows.items())]
         start = int(request.query.get("$skiptoken", "0"))
         page: dict[str, Any] = {"value": rows[start : start + _PAGE]}
         if start + _PAGE < len(rows):
@@ -233,6 +235,10 @@ def _row(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
             "instanceView": {"statuses": [status]},
         },
     }  # fmt: skip
+
+
+def _unexpanded(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "properties": {k: v for k, v in row["properties"].items() if k != "instanceView"}}
 
 
 def _error(status: int, code: str, text: str, headers: Mapping[str, str] | None = None) -> Reply:

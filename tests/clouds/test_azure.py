@@ -105,6 +105,15 @@ def test_a_running_machine_whose_change_failed_is_not_reaped(world: tuple[CloudP
     assert provider.get(machine.id).state is State.RUNNING
 
 
+def test_a_failed_machine_that_cannot_be_looked_at_hides_no_other(world: tuple[CloudProvider, FakeCloud]) -> None:
+    provider, fake = world
+    good, bad = provider.launch(order()), provider.launch(order("b"))
+    fake.cloud._rows[bad.id]["properties"]["provisioningState"] = "Failed"  # type: ignore[attr-defined]
+    fake.schedule = lambda request, creates: Fault.SERVER_ERROR if request.path.endswith(f"/{bad.id}") else None
+    states = {m.id: m.state for m in provider.list({"deployment": DEPLOYMENT})}
+    assert states == {good.id: State.RUNNING, bad.id: State.STARTING}
+
+
 def test_a_name_that_somebody_else_has_is_refused(world: tuple[CloudProvider, FakeCloud]) -> None:
     provider, fake = world
     CASES["azure"].theirs(fake.cloud, {"managed_by": "terraform"})
