@@ -42,10 +42,26 @@ inequality and a union bound this happens to less than 1 % of all climbs of a da
 | `setup_time` | the rank of the time until the node reports the user | {setup_time} |
 | `loss` | the rank of its loss | {loss} |
 | `setup` | whether it was set up | {setup} % failures, or {worse} times the upper end of the control arm's |
+| `setup_arm` | whose each failed set-up is, the canary's or the control arm's, by the sizes of the arms | 1.25 times the control arm's with 0.1 % added |
 | `drops` | whether its user was lost before its end | {drops} %, or {worse} times the control arm's |
 
-A session counts for what its node says in heartbeats (`rtt_ms`, `loss_pct`, events). Until 50 sessions are judged at most 20
-may be in flight that have shown nothing; then the dial goes to 0 until they have. Robots bet in the same way, against 1 %.
+A session counts for what its node says in heartbeats (`rtt_ms`, `loss_pct`, events). Robots bet in the same way, against 1 %.
+
+## How many it may meet
+
+Shares are of users by a hash, and hashes are uneven. So counts bound what a bad one can do, too; where one is reached, the dial
+goes to 0 until it allows more, and says why:
+
+| while | at most |
+|---|---|
+| fewer than 50 sessions of the rung are judged | 20 in flight that have shown nothing |
+| there is a doubt (e-value above 3, or more failed set-ups than promised) | 4 in flight that have shown nothing |
+| on the first rung | 0.8 % of the sessions of its catchment since the rung began (the control arm tells how many these are; 4 are free) |
+
+A rung is passed with 10 minutes, 200 judged sessions, no doubt, and failed set-ups bounded: the upper end of their interval is
+under 2.5 %, or 1.5 times the control arm's. Where too few users come, time passes it: after 24 h on the first rung, 2 h on
+others, if 50 sessions were compared or the next rung would meet at most 20 in that time, and after three days in any case. For a `return` 20 minutes are enough,
+and 10 if nobody came at all.
 
 A canary relays nobody else's traffic: a route serves all users, so a relay cannot take a share of them.
 """
