@@ -155,8 +155,9 @@ async def get_health(request: Request) -> Response:
 async def list_targets(request: Request, kind: TargetKind | None = None) -> Response:
     """Show three facts of every target: what was asked of it, what is measured, what fits."""
     runtime = runtime_of(request)
+    machines = await runtime.read(Store.on_nodes) if kind in (None, TargetKind.NODE) else {}
     view, now = runtime.view, runtime.now()
-    return listing([target_json(view, target, now) for target in targets(view, kind)], None)
+    return listing([target_json(view, target, now) for target in targets(view, machines, kind)], None)
 
 
 @endpoints.get("/flows", response_model=Flows, dependencies=[Depends(VIEWER)])

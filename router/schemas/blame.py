@@ -64,10 +64,10 @@ class TargetCapacity(Answer):
     """What fits."""
 
     sessions: int
-    capacity_sessions: int = Field(description="0: unlimited")
+    capacity_sessions: int = Field(description="0: none is declared; machines have none of their own")
     headroom_pct: float | None
-    agents_idle: int
-    agents_busy: int
+    agents_idle: int = Field(description="free places of agents")
+    agents_busy: int = Field(description="places of agents that hold a session")
 
 
 class TargetAnswer(Answer):

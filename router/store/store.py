@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection
 
 from router.access import JoinToken, Key
+from router.core.blame.facts import Fits
 from router.core.errors import InputRejected
 from router.core.messages import AppendHistory, RouteChange
 from router.core.model import (
@@ -54,6 +55,7 @@ from router.store import (
     join_tokens,
     keys,
     legs,
+    machines,
     migrate,
     queue,
     ramps,
@@ -359,6 +361,10 @@ class Store:
     def flows(self) -> Mapping[Flow, int]:
         """Count live sessions with an agent per edge, agent's data center and class."""
         return self._read(session_queries.flows)
+
+    def on_nodes(self) -> Mapping[NodeId, Fits]:
+        """Count live sessions, and places of agents, per machine."""
+        return self._read(machines.on_nodes)
 
     # --- waiting for agents ------------------------------------------------------------------------------------------
 

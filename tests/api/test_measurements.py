@@ -227,6 +227,17 @@ async def test_targets_show_three_facts_that_do_not_overwrite_each_other(world: 
     assert (place["intent"], place["health"]["state"], place["capacity"]) == ("cordoned", "up", before)
 
 
+async def test_a_machine_says_who_is_on_it(world: World) -> None:
+    agent = {"id": "ai-1", "data_center": "oracle-iad", "node": "oracle-iad-1", "address": "127.0.0.1:1", "capacity": 3}
+    await world.post("/v1/pools/tutors/agents", agent)
+    edge = (await world.session())["edge"]
+    found = {one["id"]: one["capacity"] for one in (await world.get("/v1/targets?kind=node"))["items"]}
+    assert set(found) == set(world.node_keys)
+    assert {name: fits["sessions"] for name, fits in found.items() if fits["sessions"]} == {edge["node"]: 1}
+    assert (found["oracle-iad-1"]["agents_idle"], found["oracle-iad-1"]["agents_busy"]) == (2, 1)
+    assert all(fits["headroom_pct"] is None and fits["capacity_sessions"] == 0 for fits in found.values())
+
+
 async def test_sessions_that_fail_on_one_edge_are_counted_and_nobody_is_blamed_without_a_baseline(world: World) -> None:
     node = next(iter(world.node_keys))
     totals = {"sessions": 5, "good": 3, "bad": 2, "setup_failures": 1}

@@ -6,11 +6,11 @@ is worked out of the View, so that the facts cannot disagree with what decisions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from router.core.model import DataCenter, DataCenterId, Micros, Node
+from router.core.model import DataCenter, DataCenterId, Micros, Node, NodeId
 from router.core.tables import DataCenterHealth, Health, View
 from router.core.verdicts import Component, ComponentKind, Verdict
 
@@ -40,12 +40,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Fits:
-    """The fact of capacity: live sessions and their limit (0: none), agents that are free and taken."""
+    """The fact of capacity: live sessions and their limit (0: none declared), free and taken places of agents."""
 
     sessions: int
     limit: int
     agents_idle: int
     agents_busy: int
+
+
+NOBODY = Fits(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,12 @@ _BLAMED_AS = {
 }
 
 
-def targets(view: View, kind: TargetKind | None = None) -> tuple[Target, ...]:
-    """All targets, or those of a kind, by kind and id."""
+def targets(view: View, machines: Mapping[NodeId, Fits], kind: TargetKind | None = None) -> tuple[Target, ...]:
+    """All targets, or those of a kind, by kind and id; ``machines``: who is where, which only the database knows."""
     places = list(view.inventory.data_centers.values())
     found: list[Target] = []
     if kind in (None, TargetKind.NODE):
-        found += [_node(view, node) for node in view.inventory.nodes.values()]
+        found += [_node(view, node, machines.get(node.id, NOBODY)) for node in view.inventory.nodes.values()]
     if kind in (None, TargetKind.DATA_CENTER):
         found += [_whole(view, TargetKind.DATA_CENTER, dc.id, [dc]) for dc in places]
     for wanted, name in ((TargetKind.PROVIDER_REGION, _cell_of), (TargetKind.PROVIDER, _provider_of)):
@@ -120,16 +123,14 @@ def _provider_of(dc: DataCenter) -> str:
     return str(dc.provider)
 
 
-def _node(view: View, node: Node) -> Target:
+def _node(view: View, node: Node, fits: Fits) -> Target:
     status = view.nodes.get(node.id)
     at = 0 if status is None else status.reported_at
     silent = at == 0 or view.now - at > NODE_SILENT_US
     verdict = _verdict(view, TargetKind.NODE, node.id)
     state = Health.DEGRADED if verdict is not None else Health.UNKNOWN if silent else Health.UP
     told = verdict.text if verdict is not None else "its probe agent is silent" if silent else "its probe agent reports"
-    return Target(
-        TargetKind.NODE, node.id, node.intent.value, Measured(state, told, at, verdict), Fits(0, 0, 0, 0)
-    )  # fmt: skip
+    return Target(TargetKind.NODE, node.id, node.intent.value, Measured(state, told, at, verdict), fits)
 
 
 def _whole(view: View, kind: TargetKind, id: str, members: Sequence[DataCenter]) -> Target:
