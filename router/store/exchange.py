@@ -116,6 +116,7 @@ def _start(work: _Work, starts: Sequence[Start]) -> None:
                 continue
         work.started[i] = session = takes.bound(session, agent)
         work.tally.session(None, session.edge)
+        work.tally.began(session.pool, session.edge)
         work.events.append(takes.started_event(session, work.now))
 
 

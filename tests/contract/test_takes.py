@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from router.core.errors import InputRejected
+from router.core.messages import SessionsChanged
 from router.core.model import Agent, AgentId, AgentState, DataCenterId, NodeId, Pool, PoolId, Session, SessionId
 from router.runtime.turnstile import Turnstile
 from router.store import Store
@@ -70,6 +71,15 @@ def test_ends_come_first_so_that_their_agents_can_be_taken_again(world: World) -
     assert isinstance(first, Session) and isinstance(again, Session) and first.agent_epoch > again.agent_epoch
     assert found.addresses == {"a-000": "127.2.0.9:7424"}
     assert codes(exchange(world, [], ("s-0",)).ended) == ["a-000"], "ending again changes nothing"
+
+
+def test_every_session_that_began_is_counted_although_as_many_ended_in_the_same_batch(world: World) -> None:
+    world.seed(agents=2)
+    exchange(world, [asked(world, "s-0"), asked(world, "s-1")])
+    ends = [End(SessionId("s-0"), "test"), End(SessionId("s-1"), "test")]
+    done = world.store.exchange([asked(world, "s-2"), asked(world, "s-3")], ends, world.now)
+    (change,) = [one for one in done.changes if isinstance(one, SessionsChanged)]
+    assert sum(change.began.values()) == 2 and not change.busy
 
 
 def test_a_second_choice_is_served_after_all_first_choices(world: World) -> None:
