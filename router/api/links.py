@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from router.api.gate import VIEWER, Endpoint, runtime_of
-from router.api.reply import PathFrom, PathTo, QueryFrom, QueryId, QueryTo, listing, reply
+from router.api.reply import PathFrom, PathTo, QueryFrom, QueryId, QueryTo, large, listing, reply
 from router.core.blame.facts import TargetKind, targets
 from router.core.errors import InputRejected
 from router.core.model import DEFAULT_TRANSPORT, DataCenterId, TrafficClass
@@ -78,7 +78,7 @@ async def list_links(
     cut, configured, estimates = wanted[:limit], configured_links(view.inventory), Estimates(view)
     items = [link_row(key, configured, estimates, now) for key in cut]
     next = _cursor(cut[-1]) if len(wanted) > limit else None
-    return reply({"generation": view.generation, "items": items, "next": next})
+    return await large(request, {"generation": view.generation, "items": items, "next": next})
 
 
 def _span(since: str | None, until: str | None, step_s: int, now: int) -> tuple[int, int]:
@@ -127,7 +127,7 @@ async def link_history(
 
     points, changes = await runtime.read(found)  # a day is thousands of rows: unpacked in the reader's thread
     head: dict[str, object] = {"from": source, "to": target, "transport": name, "step_s": step_s}
-    return reply(head | {"items": points, "route_changes": changes})
+    return await large(request, head | {"items": points, "route_changes": changes})
 
 
 @endpoints.get("/matrix", response_model=Matrix, dependencies=[Depends(VIEWER)])
@@ -140,7 +140,7 @@ async def get_matrix(
     runtime = runtime_of(request)
     name = transport or DEFAULT_TRANSPORT
     _known_transport(runtime.view, name)
-    return reply(matrix_json(runtime.view, name, runtime.now(), traffic_class))
+    return await large(request, matrix_json(runtime.view, name, runtime.now(), traffic_class))
 
 
 @endpoints.get("/health", response_model=HealthAnswer, dependencies=[Depends(VIEWER)])
@@ -148,7 +148,7 @@ async def get_health(request: Request) -> Response:
     """Show data centers, and regions x providers, with state, evidence, sessions and headroom."""
     runtime = runtime_of(request)
     now = runtime.now()
-    return reply(health_json(runtime.view, now, rfc3339(now)))
+    return await large(request, health_json(runtime.view, now, rfc3339(now)))
 
 
 @endpoints.get("/targets", response_model=TargetList, dependencies=[Depends(VIEWER)])

@@ -1,8 +1,8 @@
 """Writes the dashboard's types from the API's own description, so that neither can drift from the other.
 
-``python -m router.api.typescript [FILE]`` writes one TypeScript type per schema of ``/openapi.json`` that ``api.ts`` of
-the dashboard imports, and per schema those are made of. Only what the schemas of this API use is understood; anything
-else fails loudly.
+``python -m router.api.typescript [FOLDER]`` writes one TypeScript type per schema of ``/openapi.json`` that ``api.ts``
+of the dashboard imports, and, in a second file, per schema those are made of. Only what the schemas of this API use is
+understood; anything else fails loudly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from router.api.app import GROUPS, describe
 
 Schema = Mapping[str, Any]
 LIB = Path(__file__).parent.parent / "dashboard" / "web" / "src" / "lib"
-TARGET = LIB / "contract.ts"
+TARGET, PARTS = "contract.ts", "contract-parts"
 IMPORTED = re.compile(r"import type \{([^}]*)\} from './contract'")
 HEAD = "// Generated from /openapi.json by `python docs/generate.py`: do not edit.\n"
 PLAIN = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
@@ -26,14 +26,27 @@ WIDTH = 140  # characters; an object that fits stands on one line
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def page() -> str:
-    """All types that the dashboard needs, in the order of their names."""
+def pages() -> dict[str, str]:
+    """The two files by name: types that ``api.ts`` imports, and the parts those are made of."""
     schemas: Mapping[str, Schema] = describe(GROUPS)["components"]["schemas"]
     imported = IMPORTED.search((LIB / "api.ts").read_text(encoding="utf-8"))
     if imported is None:
         raise ValueError("api.ts imports nothing from ./contract")
-    needed = closure(schemas, [name.strip() for name in imported[1].split(",") if name.strip()])
-    return HEAD + "".join(declaration(name, schemas[name]) for name in sorted(needed))
+    asked = {name.strip() for name in imported[1].split(",") if name.strip()}
+    wholes, parts = sorted(asked), sorted(closure(schemas, sorted(asked)) - asked)
+    return {
+        TARGET: _file(schemas, wholes, parts, PARTS) + f"\nexport type * from './{PARTS}'\n",
+        f"{PARTS}.ts": _file(schemas, parts, wholes, TARGET.removesuffix(".ts")),
+    }
+
+
+def _file(schemas: Mapping[str, Schema], names: Sequence[str], others: Sequence[str], elsewhere: str) -> str:
+    """Declarations in the order of their names; of ``others`` those that they mention are imported."""
+    body = "".join(declaration(name, schemas[name]) for name in names)
+    mentioned = set(re.findall(r"\w+", body))
+    wanted = [identifier(name) for name in others if identifier(name) in mentioned]
+    rows = "".join(f"  {name},\n" for name in wanted)
+    return HEAD + (f"import type {{\n{rows}}} from './{elsewhere}'\n" if wanted else "") + body
 
 
 def closure(schemas: Mapping[str, Schema], names: Sequence[str]) -> set[str]:
@@ -126,11 +139,13 @@ def filled(rows: Sequence[str], width: int) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line: the file to write; the dashboard's own by default."""
+    """Command line: the folder to write to; the dashboard's own by default."""
     if len(arguments) > 1:
-        sys.stderr.write("usage: python -m router.api.typescript [FILE]\n")
+        sys.stderr.write("usage: python -m router.api.typescript [FOLDER]\n")
         return 2
-    (Path(arguments[0]) if arguments else TARGET).write_text(page(), encoding="utf-8")
+    folder = Path(arguments[0]) if arguments else LIB
+    for name, text in pages().items():
+        (folder / name).write_text(text, encoding="utf-8")
     return 0
 
 

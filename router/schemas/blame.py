@@ -48,7 +48,8 @@ class VerdictAnswer(Answer):
     alternatives: list[AlternativeAnswer]
     sessions: int | None = Field(description="live sessions on it now; null where sessions are not counted")
     sessions_moved: int = Field(description="moved off it since it is blamed, by this control plane since its start")
-    text: str
+    finding: str = Field(description="what is wrong, in a sentence")
+    text: str = Field(description="`finding`, how many it touches, and what follows from it")
 
 
 class TargetHealth(Answer):
@@ -117,6 +118,7 @@ def verdict_json(view: View, verdict: Verdict, now: int) -> dict[str, object]:
         ],
         "sessions": sessions,
         "sessions_moved": view.moved.get(verdict.component, 0),
+        "finding": verdict.text,
         "text": f"{verdict.text} {_outlook(view, verdict, sessions)}",
     }
 

@@ -182,7 +182,8 @@ class World:
         return {dc["id"]: dc["state"] for dc in data_centers}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -213,7 +214,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A control plane that knows its six data centers and how far apart they are."""
     folder = tmp_path_factory.mktemp("control-plane")
     _, key = mint_key("admin", "browser tests", 0)
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     env = os.environ | {
         "TENDRIL_DATABASE_URL": f"sqlite:///{folder / 'tendril.db'}",
@@ -226,7 +227,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         command = [sys.executable, "-m", "router", "serve"]
         server = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
         try:
-            wait_for(lambda: _is_ready(url, server, folder / "log"), "the control plane is ready")
+            wait_for(lambda: is_ready(url, server, folder / "log"), "the control plane is ready")
             reporter = Reporter(url, _populate(url, key))
             thread = threading.Thread(target=reporter.run, daemon=True)
             thread.start()
@@ -241,7 +242,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             server.wait(30)
 
 
-def _is_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> bool:
+def is_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> bool:
+    """Whether it answers; fails when its process has ended."""
     assert server.poll() is None, log.read_text()
     try:
         return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
@@ -309,26 +311,171 @@ def watch(world: World) -> Watch:
 OpenPage = Callable[..., Page]
 
 
-@pytest.fixture
-def open_page(world: World, browser: Browser, watch: Watch) -> Iterator[OpenPage]:
-    """Opens a hash route in a fresh, signed-in context; ``signed_in=False`` leaves the sign-in to the test."""
-    contexts: list[BrowserContext] = []
+@dataclass
+class Opener:
+    """Opens pages of one control plane, each in a fresh context; ``clock`` is an init script that sets theirs."""
 
-    def go(path: str = "#/", *, signed_in: bool = True, scheme: str = "dark", width: int = 1440, key: str = "") -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900},
+    browser: Browser
+    watch: Watch
+    url: str
+    sign_in: Callable[[str], str]
+    clock: str = ""
+    contexts: list[BrowserContext] = field(default_factory=list)
+
+    def __call__(
+        self,
+        path: str = "#/",
+        *,
+        signed_in: bool = True,
+        scheme: str = "dark",
+        width: int = 1440,
+        height: int = 900,
+        key: str = "",
+    ) -> Page:
+        """A page at a hash route; ``signed_in=False`` leaves the sign-in to the test."""
+        context = self.browser.new_context(
+            viewport={"width": width, "height": height},
             color_scheme="light" if scheme == "light" else "dark",
             reduced_motion="reduce",
         )
-        contexts.append(context)
-        watch.attach(context)
+        self.contexts.append(context)
+        self.watch.attach(context)
+        if self.clock:
+            context.add_init_script(self.clock)
         if signed_in:
-            context.add_cookies([{"name": COOKIE, "value": world.sign_in(key or world.key), "url": world.url}])
+            context.add_cookies([{"name": COOKIE, "value": self.sign_in(key), "url": self.url}])
         context.set_default_timeout(20_000)
         page = context.new_page()
-        page.goto(f"{world.url}/{path}")
+        page.goto(f"{self.url}/{path}")
         return page
 
-    yield go
-    for context in contexts:
-        context.close()
+    def close(self) -> None:
+        """Close all contexts."""
+        for context in self.contexts:
+            context.close()
+
+
+@pytest.fixture
+def open_page(world: World, browser: Browser, watch: Watch) -> Iterator[OpenPage]:
+    """Opens a hash route in a fresh, signed-in context."""
+    opener = Opener(browser, watch, world.url, lambda key: world.sign_in(key or world.key))
+    yield opener
+    opener.close()
+
+
+# --- a simulated world that stands still -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """URL and admin key of a control plane that serves one instant of a simulation; see ``frozen.py``."""
+    folder = tmp_path_factory.mktemp("frozen")
+    _, key = mint_key("admin", "frozen world", 0)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with (folder / "log").open("wb") as log:
+        command = [sys.executable, "-m", "tests.browser.frozen", str(port), str(folder), key]
+        server = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_for(lambda: is_ready(url, server, folder / "log"), "the frozen world is served", 5 * DEADLINE_S)
+            yield url, key
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+@pytest.fixture
+def open_frozen(frozen: tuple[str, str], browser: Browser) -> Iterator[OpenPage]:
+    """Opens a hash route of the frozen world, in a browser whose clock is that world's; nothing may go wrong."""
+
+    url, admin = frozen
+
+    def sign_in(key: str) -> str:
+        answer = httpx.post(f"{url}/v1/sign-in", json={"key": key or admin}, timeout=10)
+        answer.raise_for_status()
+        return answer.cookies[COOKIE]
+
+    headers = {"authorization": f"Bearer {admin}"}
+    now = httpx.get(f"{url}/v1/health", headers=headers, timeout=10).json()["now"]
+    clock = f"const at = Date.parse('{now}'); Date.now = () => at"
+    opener = Opener(browser, Watch(urlsplit(url).netloc), url, sign_in, clock)
+    yield opener
+    opener.close()
+    assert (opener.watch.errors, opener.watch.foreign) == ([], [])
+
+
+# --- a control plane with nothing in it ------------------------------------------------------------------------------
+
+
+@dataclass
+class Bare:
+    """A control plane with nothing in it, that can be killed and started again on the same port and database."""
+
+    folder: Path
+    port: int
+    key: str
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start, and wait until it is ready."""
+        env = os.environ | {
+            "TENDRIL_DATABASE_URL": f"sqlite:///{self.folder / 'tendril.db'}",
+            "TENDRIL_PORT": str(self.port),
+            "TENDRIL_ADMIN_KEY": self.key,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
+        log = self.folder / "log"
+        with log.open("ab") as out:
+            command = [sys.executable, "-m", "router", "serve"]
+            process = subprocess.Popen(command, cwd=self.folder, env=env, stdout=out, stderr=subprocess.STDOUT)
+        self.process = process
+        wait_for(lambda: is_ready(self.url, process, log), "the bare control plane is ready")
+
+    def kill(self) -> None:
+        """End it at once."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(30)
+
+    def call(self, method: str, path: str, body: object = None) -> dict[str, object]:
+        """One request with the admin key."""
+        headers = {"authorization": f"Bearer {self.key}"}
+        answer = httpx.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=20)
+        answer.raise_for_status()
+        found: dict[str, object] = answer.json() if answer.content else {}
+        return found
+
+    def sign_in(self, key: str) -> str:
+        """The cookie that a key is traded for."""
+        answer = httpx.post(f"{self.url}/v1/sign-in", json={"key": key or self.key}, timeout=20)
+        answer.raise_for_status()
+        return answer.cookies[COOKIE]
+
+    def put_data_center(self) -> None:
+        """The smallest fleet."""
+        self.call("PUT", "/v1/providers/own", {})
+        self.call("PUT", "/v1/regions/fra", {})
+        body = {"provider": "own", "region": "fra", "roles": ["edge"], "latitude": 50.1, "longitude": 8.7}
+        self.call("PUT", "/v1/data-centers/own-fra", body)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bare]:
+    _, key = mint_key("admin", "browser tests", 0)
+    made = Bare(tmp_path_factory.mktemp("bare"), free_port(), key)
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def open_bare(bare: Bare, browser: Browser) -> Iterator[OpenPage]:
+    opener = Opener(browser, Watch(urlsplit(bare.url).netloc), bare.url, bare.sign_in)
+    yield opener
+    opener.close()

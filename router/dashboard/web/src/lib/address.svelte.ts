@@ -10,12 +10,12 @@ export type Place =
   | { view: 'data-center'; id: string }
   | { view: 'route'; from: string; to: string; class: TrafficClass }
   | { view: 'link'; from: string; to: string }
-  | { view: 'provider' | 'drain' | 'session' | 'pool'; id: string }
+  | { view: 'provider' | 'region' | 'drain' | 'session' | 'pool'; id: string }
   | { view: Screen }
   | { view: 'nowhere'; path: string }
 
-const ONE = { providers: 'provider', drains: 'drain', sessions: 'session', pools: 'pool' } as const
-const MANY = { provider: 'providers', drain: 'drains', session: 'sessions', pool: 'pools', 'data-center': 'data-centers' } as const
+const ONE = { providers: 'provider', regions: 'region', drains: 'drain', sessions: 'session', pools: 'pool' } as const
+const MANY = { provider: 'providers', region: 'regions', drain: 'drains', session: 'sessions', pool: 'pools', 'data-center': 'data-centers' } as const
 
 function placeOf(path: string, params: URLSearchParams): Place {
   const [view = '', first, second] = path.split('/').map(decodeURIComponent)

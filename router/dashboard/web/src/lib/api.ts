@@ -18,10 +18,14 @@ import type {
   KeyList,
   LinkList,
   Matrix,
+  RampAnswer,
+  RampList,
   Route,
   SessionAnswer,
   SessionList,
   SignInAnswer,
+  SimulationAnswer,
+  SimulationBody,
   TrafficClass,
   VerdictAnswer,
   AgentList,
@@ -39,6 +43,8 @@ export type PathShown = NonNullable<Route['forward']>
 export type BackupShown = Route['backups']['forward'][number]
 
 export const TRAFFIC_CLASSES: readonly TrafficClass[] = ['voice', 'agent', 'video', 'bulk']
+
+export type RampVerb = 'pause' | 'resume' | 'advance' | 'roll-back'
 
 type Refusal = DrainPlanAnswer['refusals'][number]
 
@@ -64,8 +70,12 @@ async function problemOf(response: Response): Promise<Problem> {
   return new Problem(response.status, code, message, body)
 }
 
+const UNKNOWN_PATH = ['http_404', 'http_405', 'not_found', 'method_not_allowed']
+
 /** What to tell people when something failed. */
 export function said(error: unknown): string {
+  // An id that is unknown has a code of its own; a path that is unknown means another version of the control plane.
+  if (error instanceof Problem && UNKNOWN_PATH.includes(error.code)) return 'this control plane does not know that question: it is another version than this page; reload the page'
   if (error instanceof Problem) return error.status === 403 ? `Your key may not do this: ${error.message}` : error.message
   if (error instanceof TypeError) return 'the control plane does not answer'
   throw error
@@ -124,7 +134,11 @@ export const api = {
   drains: (): Promise<DrainList> => get('/v1/drains?limit=100'),
   drain: (one: string): Promise<DrainAnswer> => get(`/v1/drains/${id(one)}`),
   openDrain: (body: DrainBody): Promise<DrainPlanAnswer> => send('POST', '/v1/drains', body),
+  simulate: (body: SimulationBody): Promise<SimulationAnswer> => send('POST', '/v1/simulations', body),
   stepDrain: (one: string, verb: 'pause' | 'resume' | 'undo'): Promise<DrainAnswer> => send('POST', `/v1/drains/${id(one)}/${verb}`),
+  ramps: (): Promise<RampList> => get('/v1/ramps?limit=100'),
+  ramp: (one: string): Promise<RampAnswer> => get(`/v1/ramps/${id(one)}`),
+  stepRamp: (one: string, verb: RampVerb): Promise<RampAnswer> => send('POST', `/v1/ramps/${id(one)}/${verb}`),
   sessions: (filter: Record<string, string | undefined>): Promise<SessionList> => get(`/v1/sessions${query({ limit: 100, ...filter })}`),
   session: (one: string): Promise<SessionAnswer> => get(`/v1/sessions/${id(one)}`),
   sessionEvents: (one: string): Promise<EventList> => get(`/v1/sessions/${id(one)}/events?limit=200`),

@@ -85,35 +85,35 @@ const HOMESICK = 0.06
 /** Where each data center's mark goes: at home, or pushed aside until the middles of any two are `gap` pixels apart. */
 export function spread(homes: Map<string, Point>, gap: number): Map<string, Point> {
   const ids = [...homes.keys()]
-  const at = ids.map((id, i): [number, number] => {
-    const [x, y] = homes.get(id) ?? [0, 0]
-    // Two data centers in one city start a hair apart, each in its own direction, always the same one.
-    return [x + 0.01 * Math.cos(2.4 * i), y + 0.01 * Math.sin(2.4 * i)]
-  })
+  const n = ids.length
+  const home = new Float64Array(2 * n)
+  ids.forEach((id, i) => home.set(homes.get(id) ?? [0, 0], 2 * i))
+  // Two data centers in one city start a hair apart, each in its own direction, always the same one.
+  const at = home.map((value, k) => value + 0.01 * (k % 2 === 0 ? Math.cos(1.2 * k) : Math.sin(1.2 * (k - 1))))
   for (let round = 0; round < ROUNDS; round++) {
-    const home = round < ROUNDS - 25 ? HOMESICK : 0
-    for (let i = 0; i < at.length; i++) {
-      const a = at[i]
-      if (!a) continue
-      for (let j = i + 1; j < at.length; j++) {
-        const b = at[j]
-        if (!b) continue
-        const dx = b[0] - a[0]
-        const dy = b[1] - a[1]
-        const near = Math.hypot(dx, dy)
-        if (near >= gap || near === 0) continue
+    const pull = round < ROUNDS - 25 ? HOMESICK : 0
+    let touched = false
+    for (let i = 0; i < 2 * n; i += 2) {
+      for (let j = i + 2; j < 2 * n; j += 2) {
+        const dx = at[j]! - at[i]!
+        if (dx >= gap || dx <= -gap) continue
+        const dy = at[j + 1]! - at[i + 1]!
+        const square = dx * dx + dy * dy
+        if (square >= gap * gap || square === 0) continue
+        const near = Math.sqrt(square)
         const push = (gap - near) / near / 2
-        a[0] -= dx * push
-        a[1] -= dy * push
-        b[0] += dx * push
-        b[1] += dy * push
+        at[i]! -= dx * push
+        at[i + 1]! -= dy * push
+        at[j]! += dx * push
+        at[j + 1]! += dy * push
+        touched = true
       }
-      const [hx, hy] = homes.get(ids[i] ?? '') ?? a
-      a[0] += (hx - a[0]) * home
-      a[1] += (hy - a[1]) * home
+      at[i]! += (home[i]! - at[i]!) * pull
+      at[i + 1]! += (home[i + 1]! - at[i + 1]!) * pull
     }
+    if (!touched) break
   }
-  return new Map(ids.map((id, i) => [id, at[i] ?? [0, 0]]))
+  return new Map(ids.map((id, i): [string, Point] => [id, [at[2 * i] ?? 0, at[2 * i + 1] ?? 0]]))
 }
 
 /** Collects what geoPath draws: great-circle lines, already bent by the projection and cut at the map's edge. */

@@ -46,3 +46,29 @@ export function median(values: (number | null)[]): number | null {
   const known = values.filter((value) => value !== null).toSorted((a, b) => a - b)
   return known.length === 0 ? null : (known[Math.floor(known.length / 2)] ?? null)
 }
+
+export interface Found {
+  from: number
+  to: number
+  value: number
+}
+
+/** The highest known cells, highest first, and how many are unknown; one pass, because there may be 90,000. */
+export function extremes(cells: Cells, most: number): { highest: Found[]; unknown: number } {
+  const highest: Found[] = []
+  let unknown = 0
+  for (let from = 0; from < cells.length; from++) {
+    const row = cells[from] ?? []
+    for (let to = 0; to < row.length; to++) {
+      const value = row[to] ?? null
+      if (from === to) continue
+      if (value === null) unknown += 1
+      else if (highest.length < most || value > (highest.at(-1)?.value ?? 0)) {
+        const at = highest.findIndex((one) => one.value < value)
+        highest.splice(at < 0 ? highest.length : at, 0, { from, to, value })
+        if (highest.length > most) highest.pop()
+      }
+    }
+  }
+  return { highest, unknown }
+}

@@ -11,6 +11,15 @@ function stored(): Choice {
 
 class Theme {
   choice = $state<Choice>(stored())
+  /** What the system says now: canvases must be drawn anew when it changes. */
+  system = $state<'light' | 'dark'>('dark')
+
+  constructor() {
+    const light = matchMedia('(prefers-color-scheme: light)')
+    const read = (): void => void (this.system = light.matches ? 'light' : 'dark')
+    light.addEventListener('change', read)
+    read()
+  }
 
   apply(): void {
     document.documentElement.dataset['theme'] = this.choice

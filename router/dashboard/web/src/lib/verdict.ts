@@ -34,32 +34,56 @@ function manyDown(down: DataCenter[], all: DataCenter[]): string {
   return `${down.length} of ${all.length} data centers are down: ${list(down.map((dc) => dc.id))}`
 }
 
-const ACTIONS: Record<VerdictAnswer['action'], string> = {
+const ADVICE: Record<VerdictAnswer['action'], string> = {
   none: 'nothing to do',
-  watch: 'being watched',
-  eject_node: 'its node gets no new sessions',
-  drain_data_center: 'it should be drained',
-  drain_provider_region: 'the provider should be drained in that region',
-  drain_provider: 'the provider should be drained',
-  eject_target: 'it should get no new sessions',
-  steer_group: 'its users are steered elsewhere',
+  watch: 'being watched, nothing to do yet',
+  eject_node: 'cordon the node, its data center is well',
+  drain_data_center: 'drain it if it lasts',
+  drain_provider_region: 'drain the provider in that region if it lasts',
+  drain_provider: 'drain the provider',
+  eject_target: 'take its agents out of use, the edges are well',
+  steer_group: 'its users are steered another way, nothing to do',
   tell_support: "nothing of ours is at fault: tell the users' provider",
-  discard_vantage: 'what it reports is left out',
+  discard_vantage: 'what it reports is left out, nothing to do but repair it',
 }
 
-/** What is being done about a verdict, or should be. */
-export function act(fault: VerdictAnswer): string {
-  return `${ACTIONS[fault.action].charAt(0).toUpperCase()}${ACTIONS[fault.action].slice(1)}.`
+/** Whether a data center is part of what is blamed. */
+function touches(fault: VerdictAnswer, dc: DataCenter): boolean {
+  if (fault.kind === 'edge_region' || fault.kind === 'target') return dc.id === fault.id
+  if (fault.kind === 'provider') return dc.provider === fault.id
+  if (fault.kind === 'provider_region') return `${dc.provider}/${dc.region}` === fault.id
+  return false
+}
+
+/** What is being done about a verdict, or what somebody should do: said once, without a full stop. */
+export function doing(fault: VerdictAnswer, health: HealthAnswer, drains: DrainAnswer[]): string {
+  if (health.frozen) return `automation is frozen: ${health.frozen_reason.replace(/\.$/, '')}`
+  const blamed = new Set(health.data_centers.filter((dc) => touches(fault, dc)).map((dc) => dc.id))
+  const mine = drains.filter((drain) => drain.state !== 'undone' && drain.targets.some((id) => blamed.has(id)))
+  const drained = health.data_centers.filter((dc) => blamed.has(dc.id) && dc.intent === 'drained')
+  const open = mine.find((drain) => drain.finished_at === null)
+  // The control plane counts since its start; drains remember longer.
+  const left = mine.reduce((sum, drain) => sum + Math.max(0, drain.sessions_at_start - drain.sessions_left), 0)
+  const moved = Math.max(fault.sessions_moved, left)
+  const gone = moved > 0 ? [`${plural(moved, 'session')} moved`] : []
+  if (open) return [...gone, `being drained${open.origin === 'automatic' ? ' by itself' : ''}, ${plural(open.sessions_left, 'session')} left`].join('; ')
+  if (blamed.size > 0 && drained.length === blamed.size) return [...gone, `drained${mine[0]?.origin === 'automatic' ? ' by itself' : ''}, nothing to do`].join('; ')
+  if (!fault.sure) return [...gone, 'probes are being sent to make sure, nothing to do yet'].join('; ')
+  return [...gone, ADVICE[fault.action]].join('; ')
+}
+
+/** Whether all of what is blamed is out of service already: bad news, and nobody must get up for it. */
+function handled(fault: VerdictAnswer, health: HealthAnswer): boolean {
+  const blamed = health.data_centers.filter((dc) => touches(fault, dc))
+  return blamed.length > 0 && blamed.every((dc) => dc.intent === 'drained' && dc.sessions === 0)
 }
 
 /** The surest verdict in words, with what happens about it. */
 function fault(health: HealthAnswer, drains: DrainAnswer[]): VerdictLine | null {
   const first = health.verdicts.toSorted((a, b) => Number(b.sure) - Number(a.sure) || b.confidence - a.confidence)[0]
   if (!first) return null
-  const drain = drains.find((one) => one.finished_at === null && one.origin === 'automatic')
-  const doing = drain ? `being drained by itself, ${plural(drain.sessions_left, 'session')} left` : ACTIONS[first.action]
   const more = health.verdicts.length > 1 ? ` (and ${health.verdicts.length - 1} more)` : ''
-  return { tone: first.sure ? 'bad' : 'warn', text: `${first.text.replace(/\.$/, '')}; ${doing}${more}` }
+  return { tone: first.sure && !handled(first, health) ? 'bad' : 'warn', text: `${first.finding.replace(/\.$/, '')}; ${doing(first, health, drains)}${more}` }
 }
 
 export function verdict(health: HealthAnswer, routesAgeMs: number | null, events: WorldEvent[], drains: DrainAnswer[] = []): VerdictLine {

@@ -80,15 +80,17 @@ class World {
 
   async start(): Promise<void> {
     try {
-      await this.#renew()
-      this.#take(await api.health())
-      await this.#readMore()
+      const [, health] = await Promise.all([this.#renew(), api.health()])
+      this.#take(health)
+      this.#asked = performance.now()
     } catch (error) {
       if (this.lostAccess(error)) return
       this.#failed(error)
     }
     this.access = 'granted'
     this.refusal = ''
+    // The map and the verdict are drawn while the rest is still on its way.
+    this.#readMore().catch((error: unknown) => void (this.lostAccess(error) || this.#failed(error)))
     this.#close?.()
     this.#close = openStream('/v1/stream', {
       open: () => {

@@ -1,0 +1,202 @@
+"""A simulated world, frozen: ``python -m tests.browser.frozen PORT FOLDER KEY`` serves one instant of it for ever.
+
+The simulator drives the real core through a minute and a half of a real day: calls, probes, a provider that begins to
+lose packets, a drain. Then time stops. What the core knows by then, and the rows that it rests on, are put behind the
+real API, on a clock that stands. Everything is a function of the seed, so every number on every screen is the same on
+every machine, and tests may say which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from sqlalchemy import Connection, delete
+
+from probes.clock import Clock
+from router.access import KeyRing
+from router.api import create_app
+from router.bootstrap import ADMIN_KEY_FILE, App, Server, ensure_admin_key, listen
+from router.core.geography import light_floor_us
+from router.core.messages import Beacon, Beaconed
+from router.core.model import (
+    Client,
+    DataCenter,
+    DataCenterId,
+    DrainMode,
+    Inventory,
+    Node,
+    NodeId,
+    Pool,
+    Provider,
+    ProviderId,
+    Region,
+    RegionId,
+    Role,
+)
+from router.runtime import Runtime
+from router.settings import Settings
+from router.sim.engine import START, stream
+from router.sim.faults import Fault, Kind
+from router.sim.simulation import Simulation
+from router.sim.users import POOL, Crowd
+from router.sim.world import World
+from router.solver import Simulations, Solver
+from router.store import Store, bulk, events, tables
+from router.store.engine import Database
+from router.store.resources import change
+from router.store.rows import drain_row, row_of, session_row
+
+SEED = 8
+NAMES = {"azure": "Azure", "gcp": "Google", "linode": "Linode", "oracle": "Oracle", "vultr": "Vultr"}
+CITIES = {
+    "ashburn": ("US", 39.04, -77.49),
+    "bahrain": ("BH", 26.07, 50.56),
+    "frankfurt": ("DE", 50.11, 8.68),
+    "johannesburg": ("ZA", -26.2, 28.05),
+    "london": ("GB", 51.51, -0.13),
+    "los-angeles": ("US", 34.05, -118.24),
+    "mumbai": ("IN", 19.08, 72.88),
+    "sao-paulo": ("BR", -23.55, -46.63),
+    "singapore": ("SG", 1.35, 103.82),
+    "sydney": ("AU", -33.87, 151.21),
+    "tokyo": ("JP", 35.68, 139.69),
+}
+PLACES = {
+    "azure": ("bahrain", "johannesburg", "london"),
+    "gcp": ("ashburn", "frankfurt", "singapore", "tokyo"),
+    "linode": ("london", "mumbai", "sydney"),
+    "oracle": ("ashburn", "frankfurt", "singapore"),
+    "vultr": ("los-angeles", "sao-paulo", "tokyo"),
+}
+CAPACITY = 120
+# Client networks: net, AS number, country, where, and per edge round trip in us and loss in ppm.
+NETWORKS = (
+    ("198.51.100", 64500, "DE", 52.5, 13.4, (("gcp-frankfurt", 14_200, 0), ("azure-london", 27_900, 1_000))),
+    ("203.0.113", 64501, "IN", 28.6, 77.2, (("linode-mumbai", 61_500, 42_000), ("azure-bahrain", 118_000, 55_000))),
+    ("192.0.2", 64502, "BR", -22.9, -43.2, (("vultr-sao-paulo", 19_800, 2_000),)),
+)
+SPREAD = (1.15, 1.9)  # how much longer than a straight fibre a way of the open Internet is
+
+
+def inventory() -> Inventory:
+    """Sixteen data centers of five providers."""
+    centers = {}
+    for provider, cities in PLACES.items():
+        for i, city in enumerate(cities):
+            id = DataCenterId(f"{provider}-{city}")
+            roles = (Role.EDGE, Role.HUB) if i == 0 or provider == "gcp" else (Role.EDGE,)
+            _, latitude, longitude = CITIES[city]
+            centers[id] = DataCenter(
+                id, ProviderId(provider), RegionId(city), roles, latitude, longitude, capacity_sessions=CAPACITY
+            )
+    nodes = [Node(NodeId(f"{dc}-1"), dc, {"internet": f"{dc}-1"}, relay_port=7422) for dc in centers]
+    regions = [
+        Region(RegionId(id), id.replace("-", " ").title(), *CITIES[id])
+        for id in sorted({dc.region for dc in centers.values()})
+    ]
+    return Inventory(
+        providers={ProviderId(id): Provider(ProviderId(id), name) for id, name in NAMES.items()},
+        regions={region.id: region for region in regions},
+        data_centers=dict(sorted(centers.items())),
+        nodes={node.id: node for node in sorted(nodes, key=lambda node: node.id)},
+        pools={POOL: Pool(POOL)},
+    )
+
+
+def world() -> World:
+    """The truth about it."""
+    known = inventory()
+    delay = {}
+    for a in known.data_centers.values():
+        for b in known.data_centers.values():
+            if a is not b:
+                stretch = stream(SEED, f"way/{a.id}>{b.id}").uniform(*SPREAD)
+                delay[a.id, b.id] = int(light_floor_us(a, b) * stretch) + 400
+    clocks = {id: Clock(stream(SEED, id).randint(-400_000, 400_000), 5, START) for id in known.nodes}
+    return World(known, delay, clocks)
+
+
+def simulated() -> Simulation:
+    """The world at the instant that is served."""
+    fault = Fault(
+        "brown", Kind.BROWNOUT, 30_000_000, target={"data_center": "oracle-frankfurt"},
+        numbers={"loss_percent": 8.0, "ramp_s": 1.0},
+    )  # fmt: skip
+    sim = Simulation(world(), SEED, faults=[fault], crowd=Crowd(240, 600.0))
+    _beacons(sim)
+    sim.run(48)
+    sim.drain(DataCenterId("vultr-tokyo"), DrainMode.SOFT)
+    sim.run(3)
+    return sim
+
+
+def _beacons(sim: Simulation) -> None:
+    """What real users of three networks have measured; one of them has a bad way to everything."""
+    rows = [
+        Beacon(
+            Client(f"{net}.0/24", asn, country, latitude, longitude), DataCenterId(edge), rtt_us, f"witness-{i}",
+            loss_ppm, 3_000,
+        )
+        for net, asn, country, latitude, longitude, edges in NETWORKS
+        for edge, rtt_us, loss_ppm in edges
+        for i in range(4)
+    ]  # fmt: skip
+    sim.submit(Beaconed(tuple(rows)))
+
+
+class Frozen(Runtime):
+    """Serves what a simulation came to. No timer runs: what is committed is heard, and nothing else happens."""
+
+    def __init__(self, store: Store, sim: Simulation) -> None:
+        super().__init__(store, Solver(), clock=lambda: sim.engine.now)
+        self._plane = sim.plane
+
+    async def start(self) -> None:
+        boot = self.store.boot(self.now())
+        await self._chronicle.begin()
+        self.secret = boot.secret
+        self.keys = KeyRing(boot.keys)
+        self._ready = True
+
+
+def write(url: str, sim: Simulation) -> None:
+    """Put the simulation's rows into a database that was migrated."""
+    known, rows = sim.rows.inventory, sim.rows
+    kinds = (known.providers, known.regions, known.data_centers, known.nodes, known.pools)
+    resources = [resource for kind in kinds for resource in kind.values()]
+    database = Database(url)
+
+    def fill(connection: Connection) -> None:
+        change(connection, resources, [], actor="tendril", now=START)
+        connection.execute(delete(tables.events))  # of the change; what happened is what the simulation says
+        bulk.insert(connection, tables.agents, [row_of(agent) for agent in rows.agents.values()])
+        bulk.insert(connection, tables.sessions, [session_row(session) for session in rows.sessions.values()])
+        bulk.insert(connection, tables.drains, [drain_row(drain) for drain in rows.drains.values()])
+        events.append(connection, sim.events)
+
+    database.write(fill)
+    database.close()
+
+
+async def serve(port: int, folder: Path, key: str) -> None:
+    """Serve it until told to stop."""
+    sim = simulated()
+    settings = Settings(host="127.0.0.1", port=port, state_dir=folder, admin_key=key, flight_recorder_mb=0)
+    url = f"sqlite:///{folder}/frozen.db"
+    store = Store(url)
+    store.upgrade()
+    write(url, sim)
+    ensure_admin_key(store, settings, sim.engine.now)
+    runtime = Frozen(store, sim)
+    simulations = Simulations()
+    http = create_app(runtime, settings, simulations.ask)
+    app = App(settings, store, runtime, http, folder / ADMIN_KEY_FILE, simulations)
+    await runtime.start()
+    with listen("127.0.0.1", port) as taken:
+        await Server(app).serve([taken])
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

@@ -1,0 +1,196 @@
+"""One instant of a simulated world, looked at on every screen: which numbers are there is known beforehand.
+
+Oracle Frankfurt began to lose packets, was blamed for it and drained by itself; an operator has begun to drain Vultr
+Tokyo softly. Nothing moves any more, so what a screen says can be compared word by word.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+if TYPE_CHECKING:
+    from tests.browser.conftest import OpenPage
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+expect.set_options(timeout=20_000)
+
+VERDICT = (
+    "Oracle Frankfurt (oracle-frankfurt) is losing 11.2 % of packets or delivering them late, "
+    "seen from 10 of 18 vantages; 18 sessions moved; drained by itself, nothing to do"
+)
+SCREENS = [
+    "#/",
+    "#/matrix",
+    "#/links/oracle-frankfurt/gcp-tokyo",
+    "#/routes/azure-london/linode-sydney?class=voice",
+    "#/data-centers",
+    "#/data-centers/oracle-frankfurt",
+    "#/providers/oracle",
+    "#/regions/frankfurt",
+    "#/drains",
+    "#/drains/d-2",
+    "#/sessions",
+    "#/pools",
+    "#/pools/agents",
+    "#/clients",
+    "#/events",
+    "#/keys",
+]
+
+
+def settled(page: Page) -> None:
+    """The screen has its title and waits for nothing."""
+    expect(page.get_by_role("heading", level=1)).not_to_be_empty()
+    expect(page.get_by_test_id("verdict")).to_contain_text("Oracle Frankfurt")
+    expect(page.get_by_text(re.compile("^Asking for"))).to_have_count(0)
+
+
+def test_the_verdict_says_who_what_and_that_it_is_done(open_frozen: OpenPage) -> None:
+    page = open_frozen()
+    verdict = page.get_by_test_id("verdict")
+    expect(verdict).to_have_text(VERDICT)
+    expect(verdict).to_have_attribute("data-tone", "warn")
+    fault = page.locator(".faults li")
+    expect(fault).to_have_count(1)
+    expect(fault).to_contain_text("18 sessions moved; drained by itself, nothing to do.")
+    expect(fault).to_contain_text("99 % sure for")
+    expect(fault).to_contain_text("116 probes, 2 session outcomes")
+    assert fault.inner_text().count("drained by itself") == 1
+
+
+def test_the_grid_tells_blame_and_evidence(open_frozen: OpenPage) -> None:
+    page = open_frozen()
+    cell = page.get_by_role("link", name=re.compile("^oracle frankfurt: degraded"))
+    expect(cell).to_have_attribute("data-state", "degraded")
+    told = page.locator(".told")
+    expect(told).to_have_text(
+        "oracle frankfurt: degraded, at fault: edge region oracle-frankfurt, 99 % sure, "
+        "1 degraded; oracle-frankfurt: 11.7 % of probes to it are lost, 0 sessions, 100 % headroom"
+    )
+    page.get_by_role("link", name=re.compile("^gcp frankfurt: up")).focus()
+    expect(told).to_have_text("gcp frankfurt: up, 1 up, 33 sessions, 73 % headroom")
+    page.get_by_role("link", name="frankfurt", exact=True).click()
+    expect(page).to_have_url(re.compile("#/regions/frankfurt$"))
+
+
+def test_the_map_shows_flows_and_who_is_out(open_frozen: OpenPage) -> None:
+    page = open_frozen()
+    expect(page.get_by_role("button", name="oracle-frankfurt, degraded, drained, 0 sessions")).to_be_visible()
+    expect(page.get_by_role("button", name="vultr-tokyo, up, draining, 14 sessions")).to_be_visible()
+    expect(page.locator(".ring[data-intent=drained]")).to_have_count(1)
+    expect(page.get_by_test_id("flow")).not_to_have_count(0)
+
+
+def test_a_cell_of_the_matrix_is_the_measured_pair(open_frozen: OpenPage) -> None:
+    page = open_frozen("#/matrix?order=name")
+    cells = page.get_by_test_id("cells")
+    expect(page.locator(".beside-matrix li .num").first).to_have_text("311.1 ms")
+    row, column, side = 11, 6, 16  # oracle-frankfurt, gcp-tokyo
+    box = cells.bounding_box()
+    assert box is not None
+    cells.hover(position={"x": box["width"] * (column + 0.5) / side, "y": box["height"] * (row + 0.5) / side})
+    pair = page.get_by_role("region", name="The pair pointed at")
+    for said in ("oracle-frankfurt → gcp-tokyo", "129.4 ms", "59.3 ms", "0.26 ms", "10.44 %", "1.05"):
+        expect(pair).to_contain_text(said)
+    expect(page.get_by_role("img", name="oracle-frankfurt and gcp-tokyo on the map")).to_be_visible()
+    page.get_by_role("button", name="Loss").click()
+    expect(page.locator(".beside-matrix li").first).to_contain_text("oracle-frankfurt")
+
+
+def test_the_ledger_tells_every_candidate(open_frozen: OpenPage) -> None:
+    page = open_frozen("#/routes/azure-london/linode-sydney?class=voice")
+    expect(page.get_by_test_id("rtt")).to_contain_text("273.8 ms")
+    expect(page.get_by_test_id("saved")).to_contain_text("15.8 ms (5.5 %)")
+    ledger = page.get_by_test_id("ledger")
+    ledger.get_by_role("button", name="return").click()
+    rows = ledger.locator("li")
+    expect(rows.nth(0)).to_contain_text(re.compile(r"via linode-london\s*in force\s*116\.6"))
+    expect(rows.nth(1)).to_contain_text(re.compile(r"via azure-johannesburg\s*lost\s*123\.1\s*\+6\.4"))
+    expect(rows.nth(3)).to_contain_text("15.25 ms worse than the path in force")
+
+
+def test_three_facts_of_a_data_center_and_of_a_provider(open_frozen: OpenPage) -> None:
+    page = open_frozen("#/data-centers/oracle-frankfurt")
+    expect(page.locator(".three")).to_contain_text(re.compile(r"drained.*degraded.*100 % free", re.DOTALL))
+    page = open_frozen("#/providers/oracle")
+    facts = page.locator(".three")
+    for said in ("2 of 3 serving", "2 of 3 up", "90 % free", "35 sessions, 15 % of all", "24 idle", "26 busy"):
+        expect(facts).to_contain_text(said)
+    expect(page.locator(".plain-rows li").first).to_contain_text("oracle-frankfurt → gcp-singapore")
+
+
+def test_a_drain_says_what_it_waits_for(open_frozen: OpenPage) -> None:
+    page = open_frozen("#/drains/d-2")
+    expect(page.get_by_test_id("left")).to_have_text("14")
+    expect(page.get_by_text("14 sessions must end by themselves: there is no deadline")).to_be_visible()
+
+
+def test_the_slider_takes_the_busiest_away_and_says_what_follows(open_frozen: OpenPage) -> None:
+    page = open_frozen("#/drains")
+    slider = page.get_by_role("slider")
+    slider.press("ArrowRight")
+    answer = page.get_by_test_id("what-if-answer")
+    expect(page.get_by_role("list", name="Removed")).to_have_text(re.compile(r"^\s*gcp-frankfurt ×\s*$"))
+    expect(answer.locator(".numbers")).to_contain_text(re.compile(r"Sessions to move\s*33"))
+    expect(page).to_have_url(re.compile(r"out=gcp-frankfurt"))
+    slider.press("ArrowRight")
+    expect(answer.locator(".numbers")).to_contain_text(re.compile(r"Sessions to move\s*57"))
+    expect(page.get_by_text("tendril simulate --remove data_center=gcp-frankfurt --remove")).to_be_visible()
+    page.reload()
+    expect(answer.locator(".numbers")).to_contain_text(re.compile(r"Sessions to move\s*57"))
+    page.get_by_role("button", name="Keep azure-bahrain").click()
+    expect(answer.locator(".numbers")).to_contain_text(re.compile(r"Sessions to move\s*33"))
+
+
+def test_an_emergency_drain_works_on_a_phone(open_frozen: OpenPage) -> None:
+    page = open_frozen("#/data-centers/oracle-singapore", width=390, height=844)
+    expect(page.get_by_test_id("verdict")).to_have_text(VERDICT)
+    page.get_by_role("link", name="Drain…").click()
+    page.get_by_label("How").select_option("hard")
+    page.get_by_label("Reason").fill("from a phone, at night")
+    page.get_by_role("button", name="Preview").click()
+    expect(page.get_by_test_id("to-move")).to_have_text("19")
+    start = page.get_by_role("button", name="Start draining oracle-singapore")
+    start.scroll_into_view_if_needed()
+    box = start.bounding_box()
+    assert box is not None
+    assert box["height"] >= 40 and box["x"] >= 0 and box["x"] + box["width"] <= 390  # a thumb can hit it
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_pools_and_clients(open_frozen: OpenPage) -> None:
+    page = open_frozen("#/pools")
+    expect(page.locator(".numbers.four").first).to_contain_text(re.compile(r"Busy\s*232.*168", re.DOTALL))
+    page = open_frozen("#/clients?sort=loss")
+    expect(page.get_by_role("row").nth(1)).to_contain_text(
+        re.compile(r"AS64501\s*IN\s*loss\s*linode-mumbai\s*61\.5 ms")
+    )
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_axe_finds_nothing_on_any_screen(open_frozen: OpenPage, scheme: str) -> None:
+    page = open_frozen(scheme=scheme)
+    found = {}
+    for path in SCREENS:
+        page.evaluate("path => { location.hash = path }", path)
+        settled(page)
+        results = Axe().run(page)
+        if results.violations_count:
+            found[path] = results.generate_report()
+    assert found == {}
+
+
+def test_every_screen_fits_a_phone(open_frozen: OpenPage) -> None:
+    page = open_frozen(width=390, height=844)
+    expect(page.get_by_test_id("verdict")).to_have_text(VERDICT)
+    wide = {}
+    for path in SCREENS[:-1]:  # keys: with the live world in test_screens
+        page.evaluate("path => { location.hash = path }", path)
+        settled(page)
+        wide[path] = page.evaluate("document.documentElement.scrollWidth")
+    assert {path: width for path, width in wide.items() if width > 390} == {}
