@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
-import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,56 +35,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-
-
-def start(folder: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
-    """Start ``tendril serve`` and return it with its address once it listens."""
-    process = subprocess.Popen(
-        [*TENDRIL, "serve", "--port", "0", *arguments],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("Dashboard"):
-            return process, line.split()[1].rstrip("/")
-    raise AssertionError(f"serve ended with {process.wait()} before it listened")
-
-
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_serve_runs_in_the_foreground_and_stops_cleanly(folder: Path, stop: signal.Signals) -> None:
-    process, url = start(folder)
-    with process:  # closes its pipe
-        try:
-            with from_env(url, environ={}, key_file=folder / "var" / "admin.key") as client:
-                assert client.health()["data_centers"] == []
-                client.put("pools", "kept", {})
-        finally:
-            process.send_signal(stop)
-            code = process.wait(timeout=60)
-    assert code == 0
-    assert not (folder / "var" / "tendril.db-wal").exists()  # closed, not killed
-    with sqlite3.connect(folder / "var" / "tendril.db") as database:
-        tables = {name for (name,) in database.execute("select name from sqlite_master")}
-    database.close()
-    assert "alembic_version" in tables
-
-
-def test_serve_says_when_its_port_is_taken(folder: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        command = [*TENDRIL, "serve", "--port", str(port)]
-        done = subprocess.run(
-            command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=60, check=False
-        )
-    assert done.returncode == 1
-    assert f"tendril: cannot listen on 127.0.0.1:{port}" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_the_database_is_made_and_brought_up_to_date(folder: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from test_health import SECOND, N, book, run
 from test_plane import DETOUR, Desk
 from worlds import inventory, report
@@ -15,8 +14,6 @@ from router.core.messages import Booted, MakeSurvey, Record, Reported, Solve, So
 from router.core.model import Counters
 from router.core.plane import ControlPlane
 from router.core.tables import Health, PeerEvidence
-from router.sim.simulation import Simulation
-from router.sim.worlds import make_world
 
 __all__ = ["book"]
 
@@ -41,29 +38,6 @@ def test_a_world_whose_reports_of_darkness_come_in_one_after_the_other_is_not_de
                 book.observe(PeerEvidence(u, v, np.zeros_like(v), lost), now)
         downs += [dc for dc, _, after in book.evaluate(now) if after.state is Health.DOWN]
     assert downs == [] and book.frozen
-
-
-@pytest.mark.parametrize("seed", [3, 8])  # each blamed whoever fell silent a moment before the others
-def test_the_simulated_world_cut_as_a_whole_loses_no_data_center(seed: int) -> None:
-    sim = Simulation(make_world(6, 2, seed), seed)
-    sim.run(20)
-    for pair in sim.world.delay_us:
-        sim.world.cut[pair] = True
-    sim.run(60)
-    assert [e for e in sim.events if e.kind == "data_center.down"] == []
-    assert len([e for e in sim.events if e.kind == "health.frozen"]) == 1
-
-
-def test_two_and_three_data_centers_blame_only_where_blame_is_possible() -> None:
-    for names, expected in (("a-1 b-1", []), ("a-1 b-1 c-1", ["a-1"])):
-        sim = Simulation(make_world(len(names.split()), 1, 1), 1)
-        victim = sorted(sim.world.inventory.data_centers)[0]
-        sim.run(20)
-        sim.world.blackhole(victim, True)
-        sim.run(20)
-        down = [e.subject for e in sim.events if e.kind == "data_center.down"]
-        assert down == ([victim] if expected else [])
-        assert sim.violations == []
 
 
 def test_a_restart_that_hears_nobody_keeps_the_saved_routes() -> None:
