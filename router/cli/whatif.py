@@ -32,9 +32,9 @@ def simulate(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Print what removing or adding data centers or links would do; nothing is done.
+    """Print what removing or adding something would do.
 
-    Says what becomes of routes, live sessions and headroom, and which rules a drain of the same would break.
+    Nothing is done. It says of data centers and links what becomes of routes, live sessions and headroom, and which rules a drain of the same would break.
     """
     if not remove and not add:
         raise typer.BadParameter("give --remove, --add, or both", param_hint="--remove")

@@ -335,7 +335,8 @@ async def test_one_by_one_and_batched_do_the_same(batched: bool, monkeypatch: py
         assert {source for _, _, _, source in found} == {raw_address(one.getsockname())}
         if stamped:
             assert [number for number, _ in told] == list(range(len(packets)))
-            assert all(left <= arrived for (_, left), (_, arrived, _, _) in zip(told, found, strict=True))
+            backwards = sum(left > arrived for (_, left), (_, arrived, _, _) in zip(told, found, strict=True))
+            assert backwards <= 1  # the machine's clock may be set back once, between one's two stamps
         assert batch.receive_batch(two) == batch.departures(one) == []
         broadcast = raw_address(("255.255.255.255", 9))
         assert batch.send_batch(one, [(b"a", to), (b"b", broadcast)]) in ((1, 0), (1, errno.EACCES))
