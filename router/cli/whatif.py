@@ -34,7 +34,7 @@ def simulate(
 ) -> None:
     """Print what removing or adding something would do.
 
-    Nothing is done. It says of data centers and links what becomes of routes, live sessions and headroom, and which rules a drain of the same would break.
+    Removes or adds data centers and links, on paper: it says what becomes of routes, live sessions and headroom, and which rules a drain of the same would break.
     """
     if not remove and not add:
         raise typer.BadParameter("give --remove, --add, or both", param_hint="--remove")
