@@ -34,7 +34,8 @@ def simulate(
 ) -> None:
     """Print what removing or adding something would do.
 
-    Removes or adds data centers and links, on paper: it says what becomes of routes, live sessions and headroom, and which rules a drain of the same would break.
+    Data centers and links go or come on paper: what becomes of routes, live sessions and headroom, and which rules a
+    drain of the same would break.
     """
     if not remove and not add:
         raise typer.BadParameter("give --remove, --add, or both", param_hint="--remove")
