@@ -38,8 +38,9 @@ $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
 TFP := deploy/terraform/provider
 $(TFP)/.venv/.provider: $(BIN)/uv $(TFP)/requirements.txt $(TFP)/pyproject.toml
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(TFP)/.venv
-	$(BIN)/uv pip install --quiet --python $(TFP)/.venv/bin/python --require-hashes -r $(TFP)/requirements.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(TFP)/.venv/bin/python --require-hashes -r $(TFP)/requirements.txt
 	$(BIN)/uv pip install --quiet --python $(TFP)/.venv/bin/python --no-deps --no-build-isolation --editable $(TFP)
+	$(TFP)/.venv/bin/python -m compileall -q $(TFP)/tendril_terraform
 	@touch $@
 
 terraform: $(TFP)/.venv/.provider  ## the Terraform provider, and a configuration that finds it (TF_CLI_CONFIG_FILE)

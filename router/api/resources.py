@@ -17,8 +17,9 @@ from starlette.responses import Response
 from router.api.gate import OPERATOR, VIEWER, Endpoint, actor_of, runtime_of
 from router.api.reply import After, IfMatch, Limit, PathId, empty, etag, listing, page, reply, revision_of
 from router.core import policy as rules
+from router.core.committed import changes_routes
 from router.core.errors import InputRejected
-from router.core.model import KINDS, DataCenter, Inventory, Link, Policy, Resource
+from router.core.model import KINDS, Inventory, Policy, Resource
 from router.core.tables import View
 from router.runtime import Runtime
 from router.schemas.fields import Answer
@@ -46,16 +47,6 @@ def insist_on_same_id(body_id: str | None, path_id: str) -> None:
 def check_contexts(after: Inventory) -> None:
     """Refuse policies that would make too many routing contexts. Raises ``too_many_contexts``."""
     rules.check_limit(after)
-
-
-def changes_routes(before: Resource | None, after: Resource | None) -> bool:
-    """Whether routes must be solved again before the answer leaves: intent, links and policies."""
-    either = after if after is not None else before
-    if isinstance(either, DataCenter):
-        return before is not None and (
-            after is None or (isinstance(before, DataCenter) and before.intent is not either.intent)
-        )
-    return isinstance(either, Link | Policy) and before != after
 
 
 async def forget_keys_of_nodes(runtime: Runtime) -> None:

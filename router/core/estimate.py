@@ -46,8 +46,7 @@ LOSS_KEEP = 0.935  # per bucket: counts fade with a time constant of a minute
 class Estimator:
     """Struct-of-arrays estimates of all directed links, ``[transport, from, to]``; private state of the core."""
 
-    def __init__(self, inventory: Inventory, same_places: Estimator | None = None) -> None:
-        """``same_places``: an estimator over the same data centers at the same positions, to share its light floors."""
+    def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
         self._shape = (len(inventory.transports), len(inventory.data_centers), len(inventory.data_centers))
         # Rings of buckets [transport, from, to]. Only the present one is written to.
@@ -79,7 +78,7 @@ class Estimator:
         self._is_placed: Bool = np.zeros(self._shape[1], np.bool_)  # [vertex] whose clock offset is known
         self._transport = {name: i for i, name in enumerate(inventory.transports)}
         self._vertex = {node.id: inventory.index[node.data_center] for node in inventory.nodes.values()}
-        self._floor: I64 = _floors(inventory) if same_places is None else same_places._floor
+        self._floor: I64 = _floors(inventory)
 
     # --- evidence in -------------------------------------------------------------------------------------------------
 
@@ -404,6 +403,16 @@ class Estimator:
         self._reference = {dc: n for dc, n in older._reference.items() if n in stayed}
         self._seen_at = {n: at for n, at in older._seen_at.items() if n in self._vertex}
         self.clock_steps = older.clock_steps
+
+    def follow(self, inventory: Inventory) -> None:
+        """Go on over another inventory with the same graph: only nodes may have come, gone or moved."""
+        before, self._inventory = {node: self._home(node) for node in self._vertex}, inventory
+        self._vertex = {node.id: inventory.index[node.data_center] for node in inventory.nodes.values()}
+        stayed = {node for node in self._vertex if node not in before or before[node] == self._home(node)}
+        self._offset = {n: o for n, o in self._offset.items() if n in stayed}
+        self._offset_at = {n: at for n, at in self._offset_at.items() if n in stayed}
+        self._reference = {dc: n for dc, n in self._reference.items() if n in stayed}
+        self._seen_at = {n: at for n, at in self._seen_at.items() if n in self._vertex}
 
     def _home(self, node: NodeId) -> DataCenterId | None:
         found = self._inventory.nodes.get(node)

@@ -25,6 +25,7 @@ from router.core.capacity.desk import CapacityDesk, Shopping
 from router.core.checkpoint import copied
 from router.core.clients import Census
 from router.core.clients.desk import ClientDesk
+from router.core.committed import changes_plans, followed, hurries, same_graph
 from router.core.demand import DemandBook
 from router.core.drain import Calendar, DrainBook, Outcome, dials, on_tick
 from router.core.errors import InputRejected
@@ -70,20 +71,15 @@ from router.core.messages import (
     Tick,
 )
 from router.core.model import (
-    KINDS,
     Counters,
-    DataCenter,
     DataCenterId,
     Drain,
     DrainId,
     Event,
     Inventory,
-    Link,
     Micros,
-    Node,
     NodeId,
     Ramp,
-    kind_of,
 )
 from router.core.ramp import RampBook, World, plan_checks
 from router.core.reflexes import ReflexBook
@@ -97,6 +93,7 @@ from router.core.vantage import Vantages, assign
 GENERATION_BITS = 32  # below the epoch; together they stay under 2^53, which JavaScript reads exactly
 FRESH_KEPT = 16  # reports of a data center between two link tables: one or two of each of its nodes
 SOLVE_GAP_US = 50_000  # events close together share one solve
+PATIENT_GAP_US = 500_000  # so do changes that nobody waits for: a fleet that is being written is solved twice a second
 
 K = TypeVar("K")
 
@@ -131,6 +128,7 @@ class ControlPlane:
         self._evidence = self._estimator.history.evidence()  # of the moment of ``_links``
         self._window: Window | None = None  # what the outstanding survey is made of
         self._survey_count = 0
+        self._gap_us = SOLVE_GAP_US  # from the last solve to the one that is wanted
         self._outdated = False  # that survey is of an inventory that is no more
         self._pending: Question | None = None
         self._wanted = False
@@ -343,40 +341,29 @@ class ControlPlane:
 
     def _resources(self, change: ResourcesChanged) -> list[Effect]:
         before = self._inventory
-        collections = {kind: dict(getattr(before, _attribute(kind))) for kind in KINDS}
-        for resource in change.upserts:
-            collections[kind_of(resource)][resource.id] = resource
-        for kind, id in change.deletes:
-            collections[kind].pop(id, None)
-        ordered = {_attribute(kind): dict(sorted(items.items())) for kind, items in collections.items()}
-        self._replace_inventory(Inventory(**ordered))
-        effects: list[Effect] = []
-        touched = any(isinstance(r, DataCenter | Node | Link) for r in change.upserts)
-        if touched or any(kind in ("data-centers", "nodes", "links") for kind, _ in change.deletes):
-            effects += self._replan()
-        return effects + self._want_solve()
+        self._replace_inventory(followed(before, change))
+        effects = self._replan() if changes_plans(change) else []
+        return effects + self._want_solve(SOLVE_GAP_US if hurries(before, change) else PATIENT_GAP_US)
 
     def _replace_inventory(self, inventory: Inventory) -> None:
         before, self._inventory = self._inventory, inventory
         self._inventory_count += 1
         self._asked = assign(inventory, self._vantages.targets)
-        same_graph = (
-            tuple(before.data_centers) == tuple(inventory.data_centers)
-            and before.transports == inventory.transports
-            and _places(before) == _places(inventory)
-        )
-        estimator = Estimator(inventory, self._estimator if same_graph else None)
-        estimator.adopt(self._estimator)
-        self._estimator = estimator
+        if same_graph(before, inventory):
+            self._estimator.follow(inventory)
+        else:
+            estimator = Estimator(inventory)
+            estimator.adopt(self._estimator)
+            self._estimator = estimator
+            self._links, self._potential = self._estimator.table(self._now)
+            self._evidence, self._outdated = self._estimator.history.evidence(), True
+            self._fresh.clear()
         if tuple(before.data_centers) != tuple(inventory.data_centers):
             health = HealthBook(inventory)
             health.adopt(self._health)
             self._health = health
         self._blame.book.adopt(inventory)
         self._nodes = {node: status for node, status in self._nodes.items() if node in inventory.nodes}
-        self._links, self._potential = self._estimator.table(self._now)
-        self._evidence, self._outdated = self._estimator.history.evidence(), True
-        self._fresh.clear()
 
     # --- measurement -------------------------------------------------------------------------------------------------
 
@@ -489,14 +476,15 @@ class ControlPlane:
 
     # --- solving -----------------------------------------------------------------------------------------------------
 
-    def _want_solve(self) -> list[Effect]:
+    def _want_solve(self, gap_us: int = SOLVE_GAP_US) -> list[Effect]:
+        self._gap_us = min(gap_us, self._gap_us) if self._wanted else gap_us
         self._wanted = True
         return self._solve_if_due()
 
     def _solve_if_due(self) -> list[Effect]:
         if not self._wanted or self._pending is not None:
             return []
-        due = self._solved_at + SOLVE_GAP_US
+        due = self._solved_at + self._gap_us
         if self._now < due:
             self._wake = due
             return []
@@ -578,14 +566,6 @@ class ControlPlane:
 
     def _record(self, kind: str, subject: str, reason: str) -> Record:
         return Record(Event(self._now, kind, subject, reason=reason))
-
-
-def _attribute(kind: str) -> str:
-    return kind.replace("-", "_")
-
-
-def _places(inventory: Inventory) -> list[tuple[DataCenterId, float | None, float | None]]:
-    return [(dc.id, dc.latitude, dc.longitude) for dc in inventory.data_centers.values()]
 
 
 def _added(held: Mapping[K, int], difference: Mapping[K, int]) -> Mapping[K, int]:

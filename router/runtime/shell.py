@@ -23,6 +23,7 @@ from probes.wire import ProbePlan
 from router.access import KeyRing
 from router.addresses import AddressBook
 from router.core.capacity import Buying
+from router.core.committed import merged
 from router.core.drain import Calendar
 from router.core.messages import (
     AdvanceDrain,
@@ -146,6 +147,7 @@ class Runtime:
         options = self.options
         self._plane = ControlPlane(calendar=options.practice, vantages=options.vantages, buying=options.buying)
         self._inbox: deque[Input] = deque()
+        self._durable: list[Change] = []  # what commits have changed and the core has not heard yet
         self._handling = False
         self._ready = False
         self._hub = StreamHub()
@@ -251,7 +253,17 @@ class Runtime:
 
     def post(self, event: Input) -> None:
         """Hand an input to the core; it is handled at once, or after the one that is being handled."""
+        self._post_durable()  # what was durable before this was known must be known to the core before it
         self._inbox.append(event)
+        self._work_off()
+
+    def _post_durable(self) -> None:
+        if self._durable:
+            self._inbox.append(Committed(merged(self._durable)))
+            self._durable.clear()
+            self._work_off()
+
+    def _work_off(self) -> None:
         if self._handling:
             return
         self._handling = True
@@ -315,7 +327,9 @@ class Runtime:
     async def _commit(self, fn: Callable[[Store], Commit[T]]) -> T:
         done = await self._in(self._writer, lambda: fn(self.store))
         if done.changes:
-            self.post(Committed(done.changes))
+            self._durable += done.changes
+            await asyncio.sleep(0)  # commits that are durable by now, too, are one input
+            self._post_durable()
             if done.waiting and frees_agents(done.changes):
                 self._spawn(self.waiting.deal_soon())
         if not self._chronicle.showing:

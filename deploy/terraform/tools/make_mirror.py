@@ -23,6 +23,7 @@ if [ ! -e "$home/.whole" ]; then
   mkdir -p "$(dirname "$home")"
   new=$(mktemp -d "$home.XXXXXX")
   python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2])' "$0" "$new"
+  python3 -m compileall -q "$new" || true
   touch "$new/.whole"
   mv -T "$new" "$home" 2>/dev/null || rm -rf "$new"
 fi

@@ -107,12 +107,16 @@ def test_a_report_after_a_restart_of_its_agent_is_no_duplicate(desk: Desk) -> No
     assert desk.plane.view.refused == {} and list(desk.plane.view.fresh) == [0]
 
 
-def test_a_changed_inventory_drops_what_is_fresh_and_keeps_the_counts(desk: Desk) -> None:
+def test_a_changed_graph_drops_what_is_fresh_and_any_other_change_keeps_it(desk: Desk) -> None:
     tell(desk)
     desk.submit(Reported(report("stranger", {}, 1)))
-    center = desk.plane.view.inventory.data_centers[DataCenterId("a-2")]
+    before = desk.plane.view
+    center = before.inventory.data_centers[DataCenterId("a-2")]
     desk.submit(Committed((ResourcesChanged((replace(center, intent=Intent.DRAINED, revision=2),)),)))
+    assert desk.plane.view.fresh == before.fresh != {} and desk.plane.view.links is before.links
+    desk.submit(Committed((ResourcesChanged((replace(center, id=DataCenterId("a-0")),)),)))
     assert desk.plane.view.fresh == {} and desk.plane.view.refused == {"unknown_node": 1}
+    assert desk.plane.view.links.data_centers[0] == "a-0"
 
 
 def test_every_snapshot_carries_the_evidence_of_its_moment(desk: Desk) -> None:

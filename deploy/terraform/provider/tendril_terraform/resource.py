@@ -23,6 +23,7 @@ from tendril_terraform.shape import RENAMED, Path, broken, tf_name
 from tendril_terraform.waiting import until_reported
 
 _API_NAME = {ours: theirs for theirs, ours in RENAMED.items()}
+ABSENT = 0  # as a revision: what is written must not be there yet
 ATTEMPTS = 5  # at a revision that others change at the same moment
 
 
@@ -92,21 +93,33 @@ class InventoryResource(Resource):
         return told(ctx.diagnostics, self.known, lambda: self._create(planned), None)
 
     def _create(self, planned: State) -> State:
-        there = self._get(planned["id"])
-        if there is None or self.kind.kept:
-            answer = self._put(planned, there)
-        elif planned.get("shared") or self._same(planned, there):
-            answer = there
-        else:
-            address = f"tendril_{self.kind.name}.NAME"
-            raise Failed(
-                f"{self.kind.name} {planned['id']} is there already, and is not like this",
-                f"Somebody else made it. To manage it from here: terraform import {address} {planned['id']}",
-                ["id"],
-            )
+        answer = self._new(planned) or self._found(planned)
         if self.kind.name == "node" and (planned.get("wait") or {}).get("until") == "reported":
             until_reported(self.provider, planned)
         return self._state(planned, answer)
+
+    def _new(self, planned: State) -> dict[str, Any] | None:
+        """Make it, if there is nothing of that name yet: most creates are this one call."""
+        try:
+            return self._call(planned, self._body(planned), ABSENT)
+        except Refused as refusal:
+            if refusal.code != "revision_conflict":
+                raise
+        return None
+
+    def _found(self, planned: State) -> dict[str, Any]:
+        """Take over what is there: our own work, what is shared, and a node that has declared itself."""
+        there = self._get(planned["id"])
+        if there is None or self.kind.kept:
+            return self._put(planned, there)
+        if planned.get("shared") or self._same(planned, there):
+            return there
+        address = f"tendril_{self.kind.name}.NAME"
+        raise Failed(
+            f"{self.kind.name} {planned['id']} is there already, and is not like this",
+            f"Somebody else made it. To manage it from here: terraform import {address} {planned['id']}",
+            ["id"],
+        )
 
     def read(self, ctx: Any, current: State) -> State | None:
         """What is there now; ``None`` makes Terraform create it again."""
@@ -177,10 +190,12 @@ class InventoryResource(Resource):
 
     def _put(self, planned: State, there: dict[str, Any] | None) -> dict[str, Any]:
         body = self._body(planned)
-        headers = {}
         if there is not None:
-            headers["If-Match"] = f'"{there["revision"]}"'
             body |= {name: there[name] for name in self.kind.kept if name not in body}
+        return self._call(planned, body, ABSENT if there is None else there["revision"])
+
+    def _call(self, planned: State, body: dict[str, Any], revision: int) -> dict[str, Any]:
+        headers = {"If-Match": f'"{revision}"'}
         answer: dict[str, Any] = self.provider.client.call("PUT", self._path(planned["id"]), body, headers)
         return answer
 
