@@ -11,7 +11,7 @@ HEAD = """# Ramps
 
 A data center whose intent is `canary`, or that comes back from a drain, takes its users step by step. Its ramp is a row in the
 database; what its sessions and robots have shown on the present rung is kept in memory, and a restart begins that rung anew.
-How to use it: [Slot in a data center](../how-to/slot-in-a-data-center.md).
+How to use it: [Slot in your own data center](../how-to/slot-in-your-own-data-center.md).
 
 Who is in the share: a hash of the user and the data center. Steering shows it as rule `dial`: `canary share 5 %, this user is
 not in it`. A share is given up, before full edges are, when no other edge passes; a share of 0 never is.

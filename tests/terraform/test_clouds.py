@@ -1,4 +1,4 @@
-"""The cloud modules against the clouds' real schemas from the schema-only provider; no cloud is asked anything."""
+"""The modules against the clouds' real schemas (schema-only provider) and a real control plane; no cloud is asked."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.terraform.conftest import DEPLOY, ROOT, Work, mirror_in, work_in
+from tests.terraform.conftest import DEPLOY, Plane, Work, work_in
+from tests.terraform.mutations import EXAMPLE, MODULES, Yard, clouds_in
 
-SCHEMAS = sorted((ROOT / "../shared/specs/tfschemas").glob("*.json.gz"))
 SAME = ("variables.tf", "tendril.tf", "outputs.tf")
 CLOUDS = sorted(path.name for path in (DEPLOY / "modules").glob("region-*"))
 TOOLS = DEPLOY / "tools"
@@ -26,12 +26,9 @@ def names(module: str, file: str) -> set[str]:
 @pytest.fixture(scope="session")
 def clouds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A mirror with Tendril's provider and every cloud's schema."""
-    if not SCHEMAS:
+    rc = clouds_in(tmp_path_factory.mktemp("clouds"))
+    if rc is None:
         pytest.skip("no provider schemas in ../shared/specs/tfschemas")
-    folder = tmp_path_factory.mktemp("clouds")
-    rc = mirror_in(folder)
-    command = [sys.executable, str(TOOLS / "schema_only_provider.py"), str(folder), *map(str, SCHEMAS)]
-    subprocess.run(command, check=True, capture_output=True)
     return rc
 
 
@@ -47,8 +44,8 @@ def test_all_clouds_have_one_interface_and_own_racks_have_a_part_of_it() -> None
     assert len(CLOUDS) == 5
     for file in SAME:
         assert len({(DEPLOY / "modules" / cloud / file).read_text() for cloud in CLOUDS}) == 1, file
-    for file in ("variables.tf", "outputs.tf"):
-        assert names("datacenter-own", file) <= names(CLOUDS[0], file)
+    assert names("datacenter-own", "variables.tf") <= names(CLOUDS[0], "variables.tf")
+    assert names("datacenter-own", "outputs.tf") == names(CLOUDS[0], "outputs.tf")
 
 
 def test_the_tables_of_the_modules_readmes_are_in_step() -> None:
@@ -58,26 +55,35 @@ def test_the_tables_of_the_modules_readmes_are_in_step() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def block(cloud: str) -> str:
-    """A call of one cloud's module with what it needs and nothing else."""
-    zone = {"region-gcp": 'zone = "europe-west3-a"', "region-azure": 'zone = "1"', "region-oracle": 'zone = "1"'}
-    return f"""
-module "one" {{
-  source      = "./modules/{cloud}"
-  code        = "x-fra"
-  region      = "europe-west3"
-  account     = "an-account"
-  control_url = "https://tendril.example.org"
-  nodes       = {{ a = {{ {zone.get(cloud, "")} }} }}
-}}
-"""
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory, clouds: Path, plane: Plane) -> Yard:
+    """A copy of the modules, with the clouds' schemas and a control plane."""
+    return Yard(tmp_path_factory.mktemp("yard"), clouds, plane)
 
 
-@pytest.mark.parametrize("cloud", CLOUDS)
-def test_a_module_is_valid_for_the_clouds_own_schema(bare: Work, cloud: str) -> None:
-    bare.write(block(cloud))
-    bare.run("init", "-no-color")
-    bare.run("validate", "-no-color")
+@pytest.mark.parametrize("module", [*CLOUDS, "datacenter-own"])
+def test_a_module_is_valid_and_passes_its_own_test_with_its_cloud_mocked_and_tendril_real(
+    yard: Yard, plane: Plane, module: str
+) -> None:
+    assert yard.judged(module) == ("", "")
+    assert plane.ids("data-centers") == []
+
+
+@pytest.mark.parametrize(
+    ("mistake", "who"),
+    [("regoin", "validate"), ('"de-fra-9"', "plan"), ('"ACCEPT"', "test"), ('"sctp"', "plan")],
+)
+def test_a_mistake_is_caught_and_it_is_told_by_whom(yard: Yard, mistake: str, who: str) -> None:
+    (one,) = [m for m in MODULES if m.judge == "region-linode" and mistake in m.new]
+    assert yard.tried(one)[0] == who
+
+
+def test_every_mistake_has_something_to_replace() -> None:
+    for one in MODULES:
+        assert one.old in (DEPLOY / "modules" / one.file).read_text(), one
+    text = (DEPLOY / "examples/own-datacenter/main.tf").read_text()
+    assert [old for old, _ in EXAMPLE if old not in text] == []
+    assert len(MODULES) + len(EXAMPLE) >= 60
 
 
 def test_a_misspelt_attribute_and_a_missing_block_are_refused(tmp_path: Path, clouds: Path) -> None:

@@ -1,4 +1,4 @@
-"""A killed apply converges: the next one makes what is missing, and nothing twice."""
+"""A killed apply or destroy converges: the next one does what is missing, nothing twice, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -6,5 +6,6 @@ from tests.terraform.conftest import Plane, Work
 from tests.terraform.kills import rounds
 
 
-def test_a_killed_apply_converges_without_duplicates(plane: Plane, work: Work) -> None:
-    assert rounds(plane, work, 2, seed=7)[1] == []
+def test_killed_applies_and_destroys_converge_without_duplicates_or_orphans(plane: Plane, work: Work) -> None:
+    counted = rounds(plane, work, 2, seed=7)
+    assert counted.wrong == [] and counted.kills == 2, counted

@@ -8,8 +8,28 @@ output "node_ids" {
   description = "Ids of the nodes by name."
 }
 
+output "addresses" {
+  value       = { for name, one in var.nodes : name => { v4 = strcontains(one.address, ":") ? null : one.address, v6 = strcontains(one.address, ":") ? one.address : null } }
+  description = "Public addresses of the machines by name, as they were given; v6 is null where there is none."
+}
+
+output "native_ids" {
+  value       = { for name in keys(var.nodes) : name => null }
+  description = "Your racks have no cloud's ids: null for every node."
+}
+
 output "user_data" {
   value       = { for name, one in module.bootstrap : name => one.user_data }
   sensitive   = true
   description = "cloud-init of each node, for your own provisioning (MAAS, a seed image, PXE)."
+}
+
+output "join_state" {
+  value       = { for name, one in tendril_join_token.this : name => { token_id = one.id, expires_at = one.expires_at } }
+  description = "The token that each node joins with, and until when. Whether it was used is tendril_join_token's to say: here it would be a change of every plan."
+}
+
+output "estimated_monthly_usd" {
+  value       = var.machine_usd_per_month == null ? null : length(var.nodes) * var.machine_usd_per_month
+  description = "What the machines cost in a month, traffic left out; null without machine_usd_per_month."
 }

@@ -126,6 +126,17 @@ variable "ingress" {
   }
 }
 
+variable "machine_usd_per_month" {
+  type        = number
+  default     = null
+  description = "What one machine of this size costs in a month. No cloud tells Terraform, so it is yours to look up."
+
+  validation {
+    condition     = var.machine_usd_per_month == null ? true : var.machine_usd_per_month >= 0
+    error_message = "machine_usd_per_month must not be below 0."
+  }
+}
+
 variable "drain" {
   type        = object({ timeout_s = optional(number, 600), force = optional(bool, false) })
   default     = {}

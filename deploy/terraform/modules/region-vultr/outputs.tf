@@ -23,3 +23,13 @@ output "user_data" {
   sensitive   = true
   description = "cloud-init of each node."
 }
+
+output "join_state" {
+  value       = { for name, one in tendril_join_token.this : name => { token_id = one.id, expires_at = one.expires_at } }
+  description = "The token that each node joins with, and until when. Whether it was used is tendril_join_token's to say: here it would be a change of every plan."
+}
+
+output "estimated_monthly_usd" {
+  value       = var.machine_usd_per_month == null ? null : length(var.nodes) * var.machine_usd_per_month
+  description = "What the machines cost in a month, traffic left out; null without machine_usd_per_month."
+}
