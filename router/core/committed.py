@@ -85,7 +85,7 @@ def changes_routes(before: Resource | None, after: Resource | None) -> bool:
 def hurries(before: Inventory, change: ResourcesChanged) -> bool:
     """Whether somebody waits for the routes that follow from a change, or takes a machine in or out of service."""
     held = {kind: getattr(before, attribute(kind)) for kind in KINDS}
-    pairs = [(held[kind_of(r)].get(r.id), r) for r in change.upserts]
+    pairs: list[tuple[Resource | None, Resource | None]] = [(held[kind_of(r)].get(r.id), r) for r in change.upserts]
     pairs += [(held[kind].get(id), None) for kind, id in change.deletes]
     return any(changes_routes(old, new) or _of_intent(old, new) for old, new in pairs)
 
