@@ -18,6 +18,7 @@ from probes.clock import Clock
 from router.access import KeyRing
 from router.api import create_app
 from router.bootstrap import ADMIN_KEY_FILE, App, Server, ensure_admin_key, listen
+from router.core.capacity import Buying, Offer, Terms
 from router.core.geography import light_floor_us
 from router.core.messages import Beacon, Beaconed
 from router.core.model import (
@@ -35,8 +36,10 @@ from router.core.model import (
     RegionId,
     Role,
 )
+from router.core.plane import ControlPlane
 from router.runtime import Runtime
 from router.settings import Settings
+from router.sim.clouds import Provision
 from router.sim.engine import START, stream
 from router.sim.faults import Fault, Kind
 from router.sim.simulation import Simulation
@@ -76,6 +79,24 @@ NETWORKS = (
     ("198.51.100", 64500, "DE", 52.5, 13.4, (("gcp-frankfurt", 14_200, 0), ("azure-london", 27_900, 1_000))),
     ("203.0.113", 64501, "IN", 28.6, 77.2, (("linode-mumbai", 61_500, 42_000), ("azure-bahrain", 118_000, 55_000))),
     ("192.0.2", 64502, "BR", -22.9, -43.2, (("vultr-sao-paulo", 19_800, 2_000),)),
+)
+# What may be bought: data center, size, micro-USD an hour. Nearby there is too little, so plans have something to tell.
+OFFERS = (
+    ("azure-bahrain", "d16s", 760_000),
+    ("azure-london", "d16s", 740_000),
+    ("gcp-tokyo", "n2-16", 780_000),
+    ("linode-mumbai", "g6-16", 480_000),
+    ("oracle-ashburn", "e5-8", 420_000),
+    ("oracle-singapore", "e5-8", 420_000),
+)
+BUYING = Buying(
+    offers=tuple(
+        Offer(dc.split("-")[0], DataCenterId(dc), RegionId(""), size, price, agents=24, quota=8)
+        for dc, size, price in OFFERS
+    ),
+    dry_run=False,
+    max_machines=60,
+    terms=Terms(budget_uusd_h=44_000_000),
 )
 SPREAD = (1.15, 1.9)  # how much longer than a straight fibre a way of the open Internet is
 
@@ -124,7 +145,9 @@ def simulated() -> Simulation:
         "brown", Kind.BROWNOUT, 30_000_000, target={"data_center": "oracle-frankfurt"},
         numbers={"loss_percent": 8.0, "ramp_s": 1.0},
     )  # fmt: skip
-    sim = Simulation(world(), SEED, faults=[fault], crowd=Crowd(240, 600.0))
+    plane = ControlPlane(buying=BUYING)
+    # A machine comes up after a cold start of 90 s: what was bought is still on its way at the instant that is served.
+    sim = Simulation(world(), SEED, plane, faults=[fault], crowd=Crowd(240, 600.0), provision=Provision())
     _beacons(sim)
     sim.run(48)
     sim.drain(DataCenterId("vultr-tokyo"), DrainMode.SOFT)

@@ -42,6 +42,31 @@ SCREENS = [
     "#/keys",
 ]
 
+POOL_NUMBERS = [
+    "Busy232",
+    "Idle168",
+    "Buffer, wanted idle564",
+    "Expected in 90 s442.8 sessions",
+    "Coming up0",
+    "Queue0 sessions",
+    "Pending launches36",
+    "Price of bought machines22.68 USD/h",
+]
+BY_COLD_START = "arrivals during a cold start"
+POOL_ROWS = [
+    ("region", ["bahrain", "45", "5", "83", BY_COLD_START, "68.4", "83", "144", "0", "0", "0"]),
+    ("region", ["mumbai", "0", "0", "21", BY_COLD_START, "14.4", "21", "48", "0", "0", "0"]),
+    ("provider", ["oracle", "26", "24", "0", "12", "0", "5.04 USD/h"]),
+    ("provider", ["vultr", "7", "43", "0", "0", "0", "—"]),
+]
+POOL_PLAN = [
+    "6 agents for frankfurt: azure/azure-bahrain/d16s, 0.1514 USD/h each with egress and 59.9 ms of delay",
+    "not azure/azure-london/d16s: quota (0, limit 0) the provider lets us have no more",
+    "not oracle/oracle-ashburn/e5-8: diversity (772,727, limit 500,000) share of the region in ppm",
+    "not linode/linode-mumbai/g6-16: diversity (1,000,000, limit 500,000) share of the region in ppm",
+    "azure has 242 of 242 agents in bahrain: others had no room",
+]
+
 
 def settled(page: Page) -> None:
     """The screen has its title and waits for nothing."""
@@ -163,9 +188,33 @@ def test_an_emergency_drain_works_on_a_phone(open_frozen: OpenPage) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_pools_and_clients(open_frozen: OpenPage) -> None:
+def test_a_pool_says_what_it_will_need_and_what_is_bought_for_it(open_frozen: OpenPage) -> None:
     page = open_frozen("#/pools")
-    expect(page.locator(".numbers.four").first).to_contain_text(re.compile(r"Busy\s*232.*168", re.DOTALL))
+    expect(page.get_by_test_id("buying")).to_contain_text(
+        re.compile(r"Machines are bought\.\s*36 of 60 machines, 22\.68 USD/h of 44\.00 USD/h\.\s*counted [\d.]+ s ago")
+    )
+    pool = page.get_by_role("region", name="Pool agents")
+    expect(pool.locator(".numbers.four > div")).to_have_text(POOL_NUMBERS)
+    expect(pool).to_contain_text(
+        re.compile(r"Buffer and forecast were counted [\d.]+ s ago; all else was asked [\d.]+ s ago")
+    )
+    for table, cells in POOL_ROWS:
+        row = page.get_by_role("region", name=f"agents by {table}").get_by_role("row", name=re.compile(f"^{cells[0]}"))
+        expect(row.locator("th, td")).to_have_text(cells)
+    plan = page.get_by_test_id("purchase-plan")
+    expect(plan).to_contain_text(re.compile(r"Last plan, by programme: 0\.76 USD/h, [\d.]+ s old"))
+    for number, said in enumerate(POOL_PLAN):
+        expect(plan.get_by_role("listitem").nth(number)).to_have_text(said)
+    page.get_by_role("link", name="agents", exact=True).click()
+    launches = page.get_by_role("region", name="Launches for agents")
+    expect(launches.locator("tbody tr")).to_have_count(36)
+    launch = launches.get_by_role("row").nth(1)
+    expect(launch).to_contain_text(re.compile(r"l-000036\s*pending.*azure/azure-bahrain/d16s\s*24\s*0\.760 USD/h"))
+    launch.get_by_text("Why this one").click()
+    expect(launch.get_by_text("not azure/azure-london/d16s: quota (0, limit 0)")).to_be_visible()
+
+
+def test_who_suffers(open_frozen: OpenPage) -> None:
     page = open_frozen("#/clients?sort=loss")
     expect(page.get_by_role("row").nth(1)).to_contain_text(
         re.compile(r"AS64501\s*IN\s*loss\s*linode-mumbai\s*61\.5 ms")
@@ -189,7 +238,7 @@ def test_every_screen_fits_a_phone(open_frozen: OpenPage) -> None:
     page = open_frozen(width=390, height=844)
     expect(page.get_by_test_id("verdict")).to_have_text(VERDICT)
     wide = {}
-    for path in SCREENS[:-1]:  # keys: with the live world in test_screens
+    for path in SCREENS:
         page.evaluate("path => { location.hash = path }", path)
         settled(page)
         wide[path] = page.evaluate("document.documentElement.scrollWidth")

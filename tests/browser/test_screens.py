@@ -151,6 +151,11 @@ def test_a_session_is_found_by_metadata_and_tells_its_story(world: World, open_p
     expect(page.locator(".facts-list")).to_contain_text("anna")
 
 
+def test_without_a_purchasing_file_it_says_that_nothing_is_bought(open_page: OpenPage) -> None:
+    page = open_page("#/pools")
+    expect(page.get_by_test_id("buying")).to_have_text("Nothing is bought: there is no purchasing file.")
+
+
 def test_a_viewer_looks_and_does_nothing_else(world: World, open_page: OpenPage) -> None:
     key = str(world.post("/v1/keys", {"scope": "viewer", "name": "wall screen"})["key"])
     page = open_page("#/drains", key=key)

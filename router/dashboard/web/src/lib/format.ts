@@ -20,6 +20,11 @@ export function count(value: Known | undefined): string {
   return value === null || value === undefined ? DASH : value.toLocaleString('en')
 }
 
+/** A price by the hour. */
+export function usd(value: Known | undefined, digits = 2): string {
+  return value === null || value === undefined ? DASH : `${value.toFixed(digits)} USD/h`
+}
+
 export function plural(n: number, one: string, many = `${one}s`): string {
   return `${count(n)} ${n === 1 ? one : many}`
 }
