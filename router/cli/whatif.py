@@ -149,4 +149,5 @@ def _newcomers(added: list[Mapping[str, Any]]) -> None:
     for one in added:
         lines = ([n["data_center"], n["delay_ms"], n["low_ms"], n["high_ms"]] for n in one["nearest"])
         title = f"{one['id']} at {one['latitude']}, {one['longitude']} ({one['position_from']}): predicted, one way"
-        show.console().print(show.table(("to", ">ms", ">at least", ">at most"), lines, title=title))
+        show.console().print(title, soft_wrap=True)  # longer than its table is wide
+        show.console().print(show.table(("to", ">ms", ">at least", ">at most"), lines))

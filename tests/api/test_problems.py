@@ -27,8 +27,10 @@ LOCAL = (
     "router/cli",
     "router/client",
     "router/demo",
+    "router/purchasing.py",
     "router/settings.py",
     "router/sim",
+    "router/vantages.py",
 )
 
 

@@ -98,6 +98,7 @@ def test_the_wheel_has_all_that_the_packages_need_and_nothing_else(built: tuple[
     needed |= sources("**/*.pyi") | sources("sim/scenarios/*.yaml") | {"router/api/beacon.js"}
     needed |= {name for name in names if re.fullmatch(r"router/core/_kernel\.[\w.-]+\.so", name)}  # needs a compiler
     needed |= sources("dashboard/static/**/*") | sources("data/*.yaml") | {"providers/countries.yaml"}
+    needed |= sources("data/bootstrap/*")  # what a bought machine starts with
     migrations = [p.relative_to(ROOT) for p in (ROOT / "migrations").rglob("*") if p.suffix in (".py", ".mako")]
     needed |= {f"router/store/{path.as_posix()}" for path in migrations}
     assert len(sources("data/*.yaml")) >= 6 and len(sources("dashboard/static/**/*")) >= 4 and len(migrations) >= 3

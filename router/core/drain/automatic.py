@@ -1,8 +1,8 @@
 """Drains that blame wants: what automation may take out of use, and when it must leave that to people.
 
-It acts on verdicts that are sure (``verdicts.SURE_PPM`` for ``SURE_WINDOWS`` windows), one drain at a time over the
-whole fleet, at most every ten minutes, and never on more than a tenth of all machines (but on one machine in any case).
-What it may not do it says, with the number and the command that a person would use.
+It acts on verdicts that are sure (``verdicts.SURE_PPM`` for ``SURE_WINDOWS`` windows) while they are still seen, one
+drain at a time over the whole fleet, at most every ten minutes, and never on more than a tenth of all machines (one
+machine in any case). What it may not do it says, with the number and the command that a person would use.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from router.core.verdicts import ComponentKind, Verdict
 GAP_US = 600_000_000  # between two automatic drains: the first must be seen to help
 MAX_MACHINES_PCT = 10  # Envoy's default for ejected hosts
 MAX_UNWELL = 3  # a third of all data centers: with more than that degraded, who looks is suspect and not who is seen
+FRESH_US = 6_000_000  # three windows: who was bad and is not any more needs no drain, though the verdict lasts
 LASTS_US = 4 * 3_600 * 1_000_000  # then people are told again: a fault that lasts longer is theirs
 
 
@@ -49,7 +50,8 @@ def wishes(view: View, now: Micros) -> tuple[Wish, ...]:
     found: list[Wish] = []
     for verdict in view.blame.sure():
         selector = _selector(verdict)
-        if selector is None or not _in_use(view, selector):
+        stale = now - verdict.evidence.newest_at > FRESH_US
+        if selector is None or stale or not _in_use(view, selector):
             continue
         name, sure = verdict.component.name, verdict.confidence_ppm // 10_000
         request = DrainRequest(

@@ -9,7 +9,7 @@ from test_drain_states import A1, A2, B1, C1, Floor
 from worlds import SECOND
 
 from router.core import drain as drains
-from router.core.drain.automatic import GAP_US, wishes
+from router.core.drain.automatic import FRESH_US, GAP_US, wishes
 from router.core.drain.practice import WEEK_MINUTES, due, ending, minute_of_week
 from router.core.messages import AdvanceDrain, OpenDrain, Record
 from router.core.model import DrainMode, DrainOrigin, DrainState, Selector
@@ -19,8 +19,12 @@ from router.core.verdicts import Blame, Component, ComponentKind, Evidence, Verd
 MINUTE = 60 * SECOND
 
 
+SEEN = 1 << 60  # a moment ago, however long a story lasts
+
+
 def blamed(view: View, *found: tuple[ComponentKind, str], ppm: int = 950_000, windows: int = 3, **more: bool) -> View:
-    verdicts = tuple(Verdict(Component(kind, id), ppm, view.now, windows, Evidence()) for kind, id in found)
+    seen = Evidence(newest_at=SEEN)
+    verdicts = tuple(Verdict(Component(kind, id), ppm, view.now, windows, seen) for kind, id in found)
     return replace(view, blame=Blame(verdicts, **more))
 
 
@@ -35,6 +39,17 @@ def test_a_sure_verdict_drains_one_machine_and_an_unsure_one_nothing() -> None:
     for unsure in (blamed(view, fault, ppm=890_000), blamed(view, fault, windows=2), blamed(view, fault, frozen=True)):
         assert wishes(unsure, floor.now) == ()
     assert wishes(blamed(view, (ComponentKind.CLIENT_ISP, "as1")), floor.now) == ()
+
+
+def test_who_was_bad_and_is_not_seen_bad_any_more_is_not_drained() -> None:
+    floor = Floor()
+    (node,) = floor.plane.view.inventory.nodes_by_data_center[A1]
+    view = blamed(floor.plane.view, (ComponentKind.NODE, node.id))
+    (verdict,) = view.blame.verdicts
+    for age_us, wanted in ((FRESH_US, 1), (FRESH_US + 1, 0)):
+        evidence = replace(verdict.evidence, newest_at=floor.now - age_us)
+        old = replace(view, blame=Blame((replace(verdict, evidence=evidence),)))
+        assert len(wishes(old, floor.now)) == wanted
 
 
 def test_automation_takes_no_more_than_a_tenth_of_the_machines() -> None:
