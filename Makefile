@@ -68,7 +68,8 @@ check: $(VENV)/.dev  ## lint, format, types, import contracts, unit tests
 
 test: check $(TFP)/.venv/.provider  ## everything, on real components
 	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/testbed/test_world.py --ignore tests/testbed/test_tutorial.py -n 2 --dist loadfile
-	$(BIN)/python -m pytest tests/testbed/test_world.py tests/testbed/test_tutorial.py
+	$(BIN)/python -m pytest tests/testbed/test_world.py
+	$(BIN)/python -m pytest tests/testbed/test_tutorial.py
 
 bench: $(VENV)/.bench $(if $(filter adapters,$(or $(NAME),adapters)),$(VENV)/.clouds)  ## benchmarks against peers; NAME=solve
 	@$(BIN)/python -m bench $(NAME)

@@ -45,7 +45,7 @@ def walk(page: Page, url: str, emulator: str, provider: str, folder: Path) -> No
     page.get_by_test_id("cells").click(position={"x": 120, "y": 40})
     page.locator(".chart canvas").first.wait_for()
     shot(page, folder, "link")
-    fault = {"target": f"provider={provider}", "kind": "loss", "value": 0.4}
+    fault = {"target": f"provider={provider}", "kind": "loss", "value": 40}
     httpx.post(f"{emulator}/faults", json=fault, timeout=10).raise_for_status()
     try:
         page.goto(f"{url}/#/")

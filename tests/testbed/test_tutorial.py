@@ -39,6 +39,7 @@ def test_the_walk_of_the_tutorial_gives_its_pictures(live_world: LiveWorld, tmp_
     walker = pictures()
     folder = Path(os.environ.get("TENDRIL_PICTURES", tmp_path)).resolve()
     url, emulator = live_world.note["url"], live_world.note["emulator_url"]
+    live_world.until(lambda: _lively(live_world), 180, "every data center is up, all is measured and users talk")
     providers = Counter(dc.provider for dc in live_world.truth.data_centers)
     provider = min(providers, key=lambda id: (id != walker.PROVIDER, -providers[id], id))
     foreign: list[str] = []
@@ -62,3 +63,12 @@ def test_the_walk_of_the_tutorial_gives_its_pictures(live_world: LiveWorld, tmp_
     assert wanted and wanted <= taken.keys()
     assert {name for name, size in taken.items() if size < LEAST_BYTES} == set()
     assert (foreign, errors) == ([], [])
+
+
+def _lively(world: LiveWorld) -> bool:
+    """Whether the world is as a newcomer finds it after a minute."""
+    found = world.api("GET", "/v1/health")["data_centers"]
+    whole = len(found) == len(world.truth.data_centers) and all(dc["state"] == "up" for dc in found)
+    matrix = world.api("GET", "/v1/matrix")["rtt_ms"]
+    measured = all(cell is not None for i, row in enumerate(matrix) for j, cell in enumerate(row) if i != j)
+    return whole and measured and bool(world.api("GET", "/v1/flows")["links"])

@@ -62,7 +62,7 @@ class Forecast:
         together = quantile(reach @ self.mean, reach @ (self.dispersion * self.mean) / _some(reach @ self.mean), share)
         lacking = np.maximum(0, together - reach @ own)
         part = np.where(reach, self.mean / _some(reach @ self.mean)[:, None], 0.0)
-        laid = np.ceil((lacking[:, None] * part).max(0)).astype(np.int64)
+        laid = np.ceil((lacking[:, None] * part).max(0, initial=0.0)).astype(np.int64)
         return np.asarray(np.minimum(own + laid, self.quantile(share)), np.int64)
 
     def interval(self, share: float) -> tuple[I64, I64]:

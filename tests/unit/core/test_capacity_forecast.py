@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from router.core.capacity import ArrivalBook
-from router.core.capacity.forecast import SLOT_S, SLOTS, quantile
+from router.core.capacity.forecast import SLOT_S, SLOTS, Forecast, quantile
 
 DAY_US = 86_400_000_000
 STEP_US = 10_000_000
@@ -116,3 +116,9 @@ def test_places_in_reach_need_less_than_each_alone_and_together_no_less_than_the
     together = quantile(np.array([found.mean.sum()]), float(found.dispersion.mean()), 0.999)[0]
     assert pooled.sum() >= together - 1
     assert (found.pooled(0.999, np.eye(8, dtype=bool)) == alone).all()
+
+
+def test_a_world_without_places_has_a_forecast_of_none() -> None:
+    nothing = np.zeros(0)
+    forecast = Forecast(90.0, nothing, nothing, nothing, nothing, np.zeros(0, np.bool_))
+    assert forecast.pooled(0.999, np.zeros((0, 0), np.bool_)).shape == (0,)
