@@ -52,6 +52,13 @@ export function clockTime(iso: string): string {
   return new Date(iso).toLocaleTimeString('en-GB')
 }
 
+/** The same with its date, unless that is today. */
+export function clockDay(iso: string): string {
+  const at = new Date(iso)
+  if (at.toDateString() === new Date().toDateString()) return clockTime(iso)
+  return `${at.toLocaleDateString('en-GB', { day: 'numeric', month: 'short' })}, ${clockTime(iso)}`
+}
+
 export function list(words: string[], most = 3): string {
   const shown = words.length > most ? [...words.slice(0, most), `${words.length - most} more`] : words
   if (shown.length < 2) return shown.join('')
