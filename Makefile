@@ -12,7 +12,7 @@ export PYTHONSAFEPATH = 1
 export UV_SYSTEM_CERTS = 1
 export UV_CACHE_DIR ?= $(CURDIR)/var/cache/uv
 
-.PHONY: run test check bench clouds setup terraform web docs clean
+.PHONY: run test check bench clouds setup terraform web docs pictures clean
 
 # Environments are stamped with the lock file they were made from.
 $(BIN)/uv:
@@ -69,7 +69,9 @@ check: $(VENV)/.dev  ## lint, format, types, import contracts, unit tests
 test: check $(TFP)/.venv/.provider  ## everything, on real components
 	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/testbed/test_world.py --ignore tests/testbed/test_tutorial.py -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/testbed/test_world.py
-	$(BIN)/python -m pytest tests/testbed/test_tutorial.py
+
+pictures: $(VENV)/.dev  ## walk the dashboard's tutorial in a demo world and take its pictures again
+	TENDRIL_PICTURES=docs/images $(BIN)/python -m pytest tests/testbed/test_tutorial.py
 
 bench: $(VENV)/.bench $(if $(filter adapters,$(or $(NAME),adapters)),$(VENV)/.clouds)  ## benchmarks against peers; NAME=solve
 	@$(BIN)/python -m bench $(NAME)
