@@ -20,6 +20,8 @@ from router.core.model import (
     Micros,
     Node,
     NodeId,
+    Pool,
+    PoolId,
     ProviderId,
     Ramp,
     RampId,
@@ -28,7 +30,7 @@ from router.core.model import (
     RegionId,
     Role,
 )
-from router.core.ramp import RampBook, errands
+from router.core.ramp import CALLS, RampBook, errands
 from router.core.tables import DataCenterHealth, Health, LinkState, LinkTable, NodeStatus, View
 
 NEW = DataCenterId("new-1")
@@ -151,8 +153,8 @@ class _Climb:
     def _robot(self, errand: str, draw: float) -> Robot:
         bad, fails = self._defect, 0.002
         if bad is not None and bad.robots:
-            fails += bad.setup_failures
-            if bad.relayed_only and errand != "direct":
+            fails += bad.setup_failures if errand in CALLS else 0.0  # a probe sets nothing up
+            if bad.relayed_only and errand not in ("direct", "media"):
                 fails = 1.0
         return Robot(NEW, errand, draw >= fails, "was not set up")
 
@@ -186,4 +188,5 @@ def _view() -> View:
     zero, up = np.zeros(shape, np.int64), np.full(shape, LinkState.UP, np.uint8)
     links = LinkTable(PLACES, ("internet",), zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, up)
     health = tuple(DataCenterHealth(Health.UP) for _ in range(n))
-    return View(0, 1, Inventory(data_centers=centers, nodes=nodes), links, None, health)
+    pools = {PoolId("main"): Pool(PoolId("main"))}
+    return View(0, 1, Inventory(data_centers=centers, nodes=nodes, pools=pools), links, None, health)

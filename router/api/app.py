@@ -15,6 +15,7 @@ from starlette.routing import Match
 from probes.wire import ProbeReport
 from router import dashboard
 from router.api import (
+    calls,
     clients,
     drains,
     events,
@@ -67,6 +68,7 @@ GROUPS: tuple[APIRouter, ...] = (
     drains.endpoints,
     simulations.endpoints,
     ramps.endpoints,
+    calls.endpoints,
     joining.endpoints,
     nodes.endpoints,
     resources.endpoints,

@@ -46,6 +46,7 @@ inequality and a union bound this happens to less than 1 % of all climbs of a da
 | `drops` | whether its user was lost before its end | {drops} %, or {worse} times the control arm's |
 
 A session counts for what its node says in heartbeats (`rtt_ms`, `loss_pct`, events). Robots bet in the same way, against 1 %.
+Those that probe and those that call are counted apart: hundreds of probes must not hide a few calls that fail.
 
 ## How many it may meet
 
@@ -60,7 +61,8 @@ goes to 0 until it allows more, and says why:
 
 A rung is passed with 10 minutes, 200 judged sessions, no doubt, and failed set-ups bounded: the upper end of their interval is
 under 2.5 %, or 1.5 times the control arm's. Where too few users come, time passes it: after 24 h on the first rung, 2 h on
-others, if 50 sessions were compared or the next rung would meet at most 20 in that time, and after three days in any case. For a `return` 20 minutes are enough,
+others, if 50 sessions were compared or the next rung would meet at most 20 in that time, and after three days in any case; never
+with two or more failed set-ups that the control arm does not explain: those wait for more sessions, or for a person. For a `return` 20 minutes are enough,
 and 10 if nobody came at all.
 
 A canary relays nobody else's traffic: a route serves all users, so a relay cannot take a share of them.

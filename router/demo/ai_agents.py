@@ -99,7 +99,8 @@ class Hub:
         if answer is None or edge is None:
             self.strangers += 1
             return
-        self._overlay.send(self._port, self.place.data_center, edge.data_center, EDGE_PORT, encode(answer))
+        here, there = self.place.data_center, edge.data_center
+        self._overlay.send(self._port, here, there, EDGE_PORT, encode(answer), answer.session)
 
 
 class AiAgents:

@@ -122,7 +122,12 @@ class Edge:
             leg.detached = False
             self._report(leg.session, "attached")
         self._overlay.send(
-            self._port, self.place.data_center, leg.hub, AGENT_PORT, encode(stamped(audio, self._reply_to, leg.agent))
+            self._port,
+            self.place.data_center,
+            leg.hub,
+            AGENT_PORT,
+            encode(stamped(audio, self._reply_to, leg.agent)),
+            leg.session,
         )
 
     def _on_answer(self, audio: Audio, data: bytes) -> None:
@@ -148,6 +153,7 @@ class Edge:
             self.strangers += 1
             return
         del self.legs[bye.session]
+        self._overlay.pin(bye.session, None)
         if bye.reason != "moved":  # after a move the session is somebody else's to report
             self._report(bye.session, "detached")
 
@@ -160,6 +166,7 @@ class Edge:
         place, agent = self.place.data_center, reply.body["agent"]
         for source, target, name in ((place, agent["data_center"], "forward"), (agent["data_center"], place, "return")):
             self._overlay.learn(source, target, (reply.body.get(name) or {}).get("path"))
+        self._overlay.pin(hello.session, reply.body.get("metadata", {}).get("tendril.via"))
         self.legs[hello.session] = Leg(hello.session, hello.token, sender, agent["id"], agent["data_center"], _now_us())
         self._report(hello.session, "attached")
         self._say(Welcome(hello.session, place), sender)
@@ -217,6 +224,7 @@ class Edge:
                 self._say(MoveTo(leg.session, move["to"], move["url"], move["token"]), leg.user)
         for end in ends:
             leg = self.legs.pop(end["id"], None)
+            self._overlay.pin(end["id"], None)
             self._report(end["id"], "ended")  # confirmed; it is said again until we do
             if leg is not None and end["reason"] == "placed_elsewhere":
                 self._say(Refused(leg.session, "placed_elsewhere"), leg.user)  # a user that is still here resumes

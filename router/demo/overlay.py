@@ -37,11 +37,19 @@ class Overlay:
         self._by_stand_in = {place.stand_in: place for place in self.places.values()}
         self._relay_port = relay_port
         self._paths: dict[Pair, tuple[str, ...]] = {}
+        self._via: dict[str, str] = {}  # session of a robot -> the relay that it tries, there and back
         self.unrouted = 0  # sent directly because no route was known
 
     def place_at(self, stand_in: str) -> MediaNode | None:
         """Return the place that others reach at this stand-in address."""
         return self._by_stand_in.get(stand_in)
+
+    def pin(self, session: str, via: str | None) -> None:
+        """Send one session over a relay from now on, whatever its route is; ``None``: over its route again."""
+        if via is None or via not in self.places:
+            self._via.pop(session, None)
+        else:
+            self._via[session] = via
 
     def path(self, source: str, target: str) -> tuple[str, ...]:
         """Return the path in force; the direct one when no answer is known."""
@@ -55,15 +63,15 @@ class Overlay:
         if hops[:1] == (source,) and hops[-1:] == (target,) and all(hop in self.places for hop in hops):
             self._paths[source, target] = hops
 
-    def send(self, port: UdpPort, source: str, target: str, destination_port: int, data: bytes) -> None:
-        """Send ``data`` from ``port`` (at ``source``) along the path in force to a port of ``target``."""
-        there = self.places[target]
+    def send(self, port: UdpPort, source: str, target: str, destination_port: int, data: bytes, session: str) -> None:
+        """Send ``data`` of a session from ``port`` (at ``source``) along its path to a port of ``target``."""
+        there, via = self.places[target], self._via.get(session)
         if source == target:
             port.send(data, (there.real_host, destination_port))
             return
         if (source, target) not in self._paths:
             self.unrouted += 1
-        path = self.path(source, target)
+        path = self.path(source, target) if via is None else (source, via, target)
         if len(path) == 2:
             port.send(data, (there.stand_in, destination_port))
             return

@@ -26,6 +26,7 @@ from router.demo.control import ControlClient
 from router.demo.matrix import slug
 from router.demo.media import MediaEdges
 from router.demo.overlay import MediaNode, Overlay
+from router.demo.robots import Robots
 from router.demo.standins import allow_descriptors
 from router.demo.user import PACKET_S, Home, User
 from router.demo.world import World, load
@@ -33,6 +34,7 @@ from router.demo.world import World, load
 DEFAULT_PORT = 7403
 MAX_USERS = 220  # the emulator has 300 places for users; the rest is for calls and changes of address
 AGENTS_PER_HUB = 4
+ROBOTS = 3  # who call for data centers on a ramp
 SETUP_SPREAD_S = 0.3  # between two users' first calls
 PACKETS_PER_S = 400  # of all ambient users together: many users talk more slowly, so that one machine carries them
 
@@ -118,9 +120,16 @@ async def run(world: World, control: ControlClient, emulator_url: str, users: in
         User(id, home, await settle(emulator_url, id, home), control, fleet_of_world.POOL, packet_s=packet_s)
         for id, home in residents(users)
     ]
+    robots = Robots(
+        control,
+        [
+            User(id, home, await settle(emulator_url, id, home), control, fleet_of_world.POOL)
+            for id, home in [(f"robot-{i + 1}", HOMES[i]) for i in range(ROBOTS)]
+        ],
+    )
     world_of_people = _Crowd({user.id: user for user in people}, edges, workers, emulator_url)
     server = await asyncio.start_server(world_of_people.serve, "127.0.0.1", port)
-    tasks = [asyncio.create_task(edges.run()), asyncio.create_task(workers.run())]
+    tasks = [asyncio.create_task(some.run()) for some in (edges, workers, robots)]
     tasks += [asyncio.create_task(_live(user, workers.registered, SETUP_SPREAD_S * i)) for i, user in enumerate(people)]
     stopped = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -130,8 +139,8 @@ async def run(world: World, control: ControlClient, emulator_url: str, users: in
         await asyncio.gather(*(user.hang_up() for user in people))
     for user in people:
         user.close()
-    edges.close()
-    workers.close()
+    for some in (edges, workers, robots):
+        some.close()
     server.close()
     await control.close()
     for task in tasks:

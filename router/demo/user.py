@@ -45,6 +45,7 @@ PINGS = 2  # greetings before a silent edge is given up: together longer than an
 UNREACHABLE_FOR_US = 30_000_000  # for how long an edge that did not answer is not wanted again
 MAX_UNREACHABLE = 16  # named in one resume
 SETTLE_S = 2.0  # after a move: how long to watch before its gap is stated
+HEARD = 3  # answers that prove that an agent is there
 SOUND = bytes(80)  # 20 ms of narrow-band sound
 
 
@@ -115,6 +116,7 @@ class User:
         self._arrival: _Arrival | None = None
         self._task: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
+        self._stays = False  # a robot's is the edge it was sent to
         self._sequence = 0
         self._silent_since_us = 0
         self._unreachable: dict[str, int] = {}  # edge -> when it last did not answer; the latest last
@@ -149,7 +151,31 @@ class User:
             await self._talk()
             return True
         finally:
-            self._leave()
+            self.leave()
+
+    async def reach(self, path: str, within_s: float) -> tuple[str, str]:
+        """Set up one session as ``path`` gives it, and stay until its agent is heard; the session, and what went wrong.
+
+        A robot's way: it goes where it was sent and nowhere else. Whoever sent it hangs up.
+        """
+        self.state, self._over, self._stays = "calling", asyncio.Event(), True
+        reply = await self._start(path)
+        if reply is None:
+            return "", self.problem
+        session = str(reply.body["id"])
+        self.conversation.begin(session, reply.body["agent"]["id"])
+        if not await self._arrive(_binding(reply.body)):
+            return session, self.problem
+        heard, talk = self.conversation.answers, asyncio.create_task(self._talk())
+        try:
+            async with asyncio.timeout(within_s):
+                while self.conversation.answers < heard + HEARD:
+                    await asyncio.sleep(self._packet_s)
+        except TimeoutError:
+            return session, "its agent was not heard"
+        finally:
+            talk.cancel()
+        return session, ""
 
     async def hang_up(self) -> None:
         """End the session, at the control plane and at the edge."""
@@ -193,15 +219,14 @@ class User:
 
     # --- the control flow of a call ---
 
-    async def _start(self) -> Reply | None:
+    async def _start(self, path: str = "/v1/sessions") -> Reply | None:
         body = {
             "client": _client(self.home),
             "pool": self._pool,
-            "class": "agent",
             "metadata": {"user": self.id, "city": self.home.city},
         }
         headers = {"Idempotency-Key": secrets.token_hex(16)}
-        reply = await self._control.call("POST", "/v1/sessions", body, **headers)
+        reply = await self._control.call("POST", path, body, **headers)
         return self._checked(reply, "the call was not set up")
 
     async def _resume(self, state: str = "recovering") -> bool:
@@ -286,7 +311,7 @@ class User:
         audio = Audio(self.conversation.session, self.conversation.agent, self._sequence, now_us, payload=SOUND)
         self.conversation.on_sent(self._sequence, now_us)
         self._say(audio, self.binding.address)
-        idle = self._task is None or self._task.done()
+        idle = not self._stays and (self._task is None or self._task.done())
         if idle and self.conversation.silent_us(now_us, self._silent_since_us) > self._silence_us:
             self._task = asyncio.get_running_loop().create_task(self._save_ourselves())
 
@@ -375,7 +400,8 @@ class User:
         since_us = change.began_us - SILENCE_US  # a resume begins after the silence did
         change.gap_ms = round(self.conversation.gap_since(since_us, _now_us()) / 1000, 1)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Forget the edge; nobody is told."""
         if self._task is not None:
             self._task.cancel()
         self.binding = self._previous = self._task = None

@@ -9,9 +9,12 @@ from pydantic import Field
 from router.core.messages import Robot
 from router.core.model import DataCenterId, Ramp, RampKind, RampState
 from router.core.tables import Climb
+from router.schemas.clients import ClientBody
 from router.schemas.fields import Answer, Body, Flag, Id, Reason, Text
+from router.schemas.sessions import Metadata
 from router.schemas.units import known_rfc3339, rfc3339
 
+ERRANDS = r"^(direct|through|inward|outward|media|media_relayed|media_through)$"
 MAX_ROBOTS = 1_000  # in one call
 
 
@@ -26,7 +29,9 @@ class RampBody(Body):
 class RobotBody(Body):
     """How one robot fared."""
 
-    errand: Annotated[str, Field(pattern=r"^(direct|media|through|inward|outward)$", max_length=16)]
+    errand: Annotated[
+        str, Field(pattern=r"^(direct|through|inward|outward|media|media_relayed|media_through)$", max_length=16)
+    ]
     passed: Flag
     detail: Text = ""
 
@@ -39,6 +44,21 @@ class RobotsBody(Body):
     def core(self, data_center: DataCenterId) -> tuple[Robot, ...]:
         """Map to the core type."""
         return tuple(Robot(data_center, run.errand, run.passed, run.detail) for run in self.runs)
+
+
+class CallBody(Body):
+    """A robot that wants to call."""
+
+    client: ClientBody = Field(description="where the robot is")
+    pool: Id = Field(description="whose agent it is to talk to")
+    metadata: Annotated[Metadata, Field(max_length=16)] = Field(default_factory=dict)
+
+
+class HeardBody(Body):
+    """How a robot's session went, as the robot saw it."""
+
+    heard: Flag = Field(description="whether it heard its agent")
+    detail: Text = Field(default="", description="what went wrong")
 
 
 class ArmAnswer(Answer):

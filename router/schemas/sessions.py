@@ -17,6 +17,7 @@ from router.core.model import (
     SessionState,
     TrafficClass,
 )
+from router.core.ramp import RESERVED
 from router.core.solve import RouteAnswer
 from router.core.steering import Placement, PlaceRequest, RankedEdge, Rejected
 from router.schemas.clients import (
@@ -32,6 +33,16 @@ from router.schemas.routes import Backups, Path, backups_json, path_json
 from router.schemas.units import known_ms, known_rfc3339, rfc3339
 
 MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", max_length=63)]
+
+
+def _nobody_elses(labels: dict[str, str]) -> dict[str, str]:
+    mine = sorted(key for key in labels if key.startswith(RESERVED))
+    if mine:
+        raise ValueError(f"{mine[0]}: keys that begin with {RESERVED} are Tendril's own")
+    return labels
+
+
+Metadata = Annotated[dict[MetadataKey, Text], AfterValidator(_nobody_elses)]
 Token = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=512)]
 HeldId = Annotated[
     str,
@@ -53,7 +64,7 @@ class PlaceBody(Body):
     queue_s: Annotated[int, Field(ge=0, le=300)] | None = Field(
         default=None, description="how long it may wait for an agent; 0: not at all; default: the pool's"
     )
-    metadata: Annotated[dict[MetadataKey, Text], Field(max_length=32)] = Field(default_factory=dict)
+    metadata: Annotated[Metadata, Field(max_length=32)] = Field(default_factory=dict)
 
     def core(self, inventory: Inventory, seed: str) -> PlaceRequest:
         """Map to the core type."""

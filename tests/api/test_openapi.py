@@ -63,6 +63,8 @@ CONTRACT: dict[str, set[str]] = {
     "/v1/ramps": {"get", "post"},
     "/v1/ramps/{id}": {"get"},
     **{f"/v1/ramps/{{id}}/{verb}": {"post"} for verb in ("advance", "pause", "resume", "roll-back", "robots")},
+    "/v1/ramps/{id}/calls": {"post"},
+    "/v1/ramps/{id}/calls/{session}": {"post"},
     "/v1/targets": {"get"},
     "/v1/webhooks": {"get"},
     "/v1/webhooks/{id}": {"get", "put", "delete"},

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from router.api import calls
 from tests.api.conftest import Json, World, running
 
 NEW = "oracle-sin"
@@ -86,6 +87,68 @@ async def test_reports_carry_it_to_its_shadow_and_a_person_may_vouch_for_the_res
     await intend(world, NEW, "serving")
     done = await ramp_of(world, NEW, "withdrawn")
     assert done["climb"] is None and "intent is now serving" in done["reason"]
+
+
+async def synthetic(world: World) -> str:
+    """A new data center that is at its robots, with an agent elsewhere; where its ramp is."""
+    await world.agent("ai-1", "oracle-iad")
+    ramp = await world.post("/v1/ramps", {"data_center": NEW})
+
+    async def in_shadow() -> Json | None:
+        await world.report_all()
+        found: Json = await world.get(f"/v1/ramps/{ramp['id']}")
+        return found if found["state"] == "shadow" else None
+
+    await until(in_shadow)
+    path = f"/v1/ramps/{ramp['id']}"
+    assert (await world.call("POST", f"{path}/advance", status=200))["state"] == "synthetic"
+    return path
+
+
+ROBOT = {"client": NEAR_SINGAPORE, "pool": "tutors", "metadata": {"robot": "7"}}
+
+
+async def test_robots_set_up_sessions_with_real_agents_where_no_user_goes_yet(world: World) -> None:
+    path = await synthetic(world)
+    called = await world.post(f"{path}/calls", ROBOT)
+    assert (called["edge"]["data_center"], called["agent"]["id"], called["state"]) == (NEW, "ai-1", "attaching")
+    assert called["token"] and called["metadata"] == {
+        "robot": "7", "tendril.ramp": path.rsplit("/", 1)[1], "tendril.errand": "media",
+    }  # fmt: skip
+    taken = await world.call("POST", f"{path}/calls", status=409, json=ROBOT)
+    assert taken["code"] == "no_idle_agent", "it was taken for the first"
+    beat = {"node": f"{NEW}-1", "epoch": 1, "changed": [{"id": called["id"], "event": "attached"}]}
+    await world.call("POST", "/v1/sessions/heartbeat", json=beat, headers=world.node_headers(f"{NEW}-1"))
+    told = await world.call("POST", f"{path}/calls/{called['id']}", status=200, json={"heard": True})
+    assert told["climb"]["robots"] == {"media": {"tried": 1, "failed": 0}}
+    again = await world.call("POST", f"{path}/calls/{called['id']}", status=409, json={"heard": True})
+    assert again["code"] == "session_ended"
+    assert (await world.get(f"/v1/sessions/{called['id']}"))["end_reason"] == "robot"
+
+
+async def test_a_robot_that_hears_nobody_or_whom_the_edge_never_saw_has_failed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "TOLD_WITHIN_S", 0.2)
+    path = await synthetic(world)
+    for heard in (False, True):
+        called = await world.post(f"{path}/calls", ROBOT)
+        told = await world.call("POST", f"{path}/calls/{called['id']}", status=200, json={"heard": heard})
+    assert told["climb"]["robots"] == {"media": {"tried": 2, "failed": 2}}
+
+
+async def test_robots_call_only_where_and_as_they_should(world: World) -> None:
+    path = await synthetic(world)
+    own = await world.call("POST", "/v1/sessions", status=422, json={**ROBOT, "metadata": {"tendril.via": "x"}})
+    assert "Tendril's own" in str(own)
+    assert (await world.call("POST", f"{path}/calls", status=404, json={**ROBOT, "pool": "x"}))[
+        "code"
+    ] == "unknown_pool"
+    user = await world.session()
+    strange = await world.call("POST", f"{path}/calls/{user['id']}", status=404, json={"heard": True})
+    assert strange["code"] == "unknown_session", "a user's session is no robot's"
+    await world.call("POST", f"{path}/roll-back", status=200)
+    assert (await world.call("POST", f"{path}/calls", status=409, json=ROBOT))["code"] == "bad_transition"
 
 
 async def test_sessions_of_the_share_are_counted_and_what_their_node_says_of_them(world: World) -> None:

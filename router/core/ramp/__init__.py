@@ -5,6 +5,7 @@ the tests; ``judge`` what the evidence asks for; ``book`` all of it on each tick
 """
 
 from router.core.ramp.book import RampBook
+from router.core.ramp.calls import CALLS, ERRAND_LABEL, RAMP_LABEL, RESERVED, VIA_LABEL, Call, calls, next_call
 from router.core.ramp.checks import World, plan_checks
 from router.core.ramp.evidence import Evidence
 from router.core.ramp.judge import Outlook, errands, outlook
@@ -12,15 +13,23 @@ from router.core.ramp.life import ADVANCES, RETURN_SHARE_PPM, RUNGS_PPM, TRANSIT
 
 __all__ = [
     "ADVANCES",
+    "CALLS",
+    "ERRAND_LABEL",
+    "RAMP_LABEL",
+    "RESERVED",
     "RETURN_SHARE_PPM",
     "RUNGS_PPM",
     "TRANSITIONS",
+    "VIA_LABEL",
+    "Call",
     "Evidence",
     "Outlook",
     "RampBook",
     "World",
     "begin",
+    "calls",
     "errands",
+    "next_call",
     "outlook",
     "plan_checks",
     "step",

@@ -18,7 +18,7 @@ from router.core.messages import Robot
 from router.core.model import DEFAULT_TRANSPORT, DataCenterId, Inventory, Node, NodeId
 from router.core.tables import DataCenterHealth, Health, LinkState, LinkTable
 
-DIRECT, MEDIA, THROUGH, INWARD, OUTWARD = "direct", "media", "through", "inward", "outward"
+DIRECT, THROUGH, INWARD, OUTWARD = "direct", "through", "inward", "outward"
 INTERVAL_US = 2_000_000  # of each check: three nodes try 400 times in five minutes
 OUTWARD_PATHS = 8  # of the newcomer's own node, which is the only one to try that way
 MOST = 64  # robots of one row of a report; more are counted in proportion
@@ -38,7 +38,7 @@ def plan_checks(
     home = inventory.nodes[node].data_center
     found: list[PlanCheck] = []
     for dc in sorted(newcomers):
-        others = [other for other in _well(inventory, health, newcomers) if other not in (home, dc)]
+        others = [other for other in well(inventory, health, newcomers) if other not in (home, dc)]
         for errand, path in _paths(inventory, dc, home, sorted(others, key=lambda o: _rank(dc, node, o))):
             hops = [_relay(inventory, node, at) for at in path]
             if all(hops):
@@ -57,9 +57,10 @@ def _paths(
         yield INWARD, (others[-1], dc)
 
 
-def _well(
+def well(
     inventory: Inventory, health: Sequence[DataCenterHealth], newcomers: Collection[DataCenterId]
 ) -> list[DataCenterId]:
+    """Data centers that relay, are well and are not tried themselves."""
     up = {dc for dc, state in zip(inventory.data_centers, health, strict=True) if state.state is Health.UP}
     relays = inventory.data_centers
     return [dc for dc in relaying(inventory) if dc in up and dc not in newcomers and relays[dc].intent.relays]
@@ -126,9 +127,9 @@ def _judged(
     index = world.inventory.index
     if any(at not in index or (at != dc and world.health[index[at]].state is not Health.UP) for at in path):
         return []
-    hops = [(index[a], index[b]) for a, b in pairwise(path)]
-    if len(world.links.data_centers) != len(index) or any(_down(world.links, hop) for hop in hops):
+    if not links_are_up(world.inventory, world.links, path):
         return []
+    hops = [(index[a], index[b]) for a, b in pairwise(path)]
     way = " > ".join(path)
     promised = [int(world.links.rtt_us[0][hop]) for hop in hops]
     limit_us = sum(promised) + max(SLOW_US, int(SLOW_SHARE * sum(promised)))
@@ -137,6 +138,13 @@ def _judged(
     failed = most if slow else -(-(sent - received) * most // max(1, sent))
     why = f"{way}: {rtt_us / 1000:.0f} ms, its links promise {sum(promised) / 1000:.0f}" if slow else f"{way}: lost"
     return [Robot(dc, errand, True)] * (most - failed) + [Robot(dc, errand, False, why)] * failed
+
+
+def links_are_up(inventory: Inventory, links: LinkTable, path: Sequence[DataCenterId]) -> bool:
+    """Whether no link of a path is down, either way, as far as the table knows the inventory."""
+    index = inventory.index
+    hops = [(index[a], index[b]) for a, b in pairwise(path)]
+    return len(links.data_centers) == len(index) and not any(_down(links, hop) for hop in hops)
 
 
 def _down(links: LinkTable, hop: tuple[int, int]) -> bool:

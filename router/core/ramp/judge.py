@@ -14,6 +14,7 @@ import numpy as np
 
 from router.core.dial import CONTROL_SPAN_PPM, WHOLE_PPM
 from router.core.model import DataCenterId, Inventory, Micros, Ramp, RampKind, RampState
+from router.core.ramp.calls import CALLS, calls
 from router.core.ramp.checks import DIRECT, INWARD, OUTWARD, THROUGH, relaying
 from router.core.ramp.evidence import Evidence
 from router.core.ramp.life import RUNGS_PPM
@@ -34,6 +35,7 @@ RUNG_PATIENCE_US = 7_200_000_000
 RETURN_PATIENCE_US = 1_200_000_000  # it has served everybody before; where nobody comes, nobody is exposed
 FIRST_PATIENCE_US = 86_400_000_000  # at 1 %: so that who has 50 users an hour is judged before it takes 5 % of them
 LONG_PATIENCE_US = 259_200_000_000  # after three days a rung of some users a day has shown what it can
+UNEXPLAINED = 2  # failed set-ups that time passes no rung with, unless the control arm has as many: one is chance
 SHADOW_US = 600_000_000
 SHADOW_SAMPLES = 100  # per link: a loss of 3 % would have shown
 SHADOW_PATIENCE_US = 86_400_000_000
@@ -62,7 +64,7 @@ def errands(inventory: Inventory, data_center: DataCenterId) -> tuple[str, ...]:
 
     ``direct``: it is reached from, and reaches, every other. ``through``: it is the relay between two others.
     ``inward`` and ``outward``: it is reached, and reaches, over a relay. Those over relays only where there are enough
-    of them: the last one of a path delivers. ``media``, a session that is set up there, counts where somebody tries it.
+    of them: the last one of a path delivers. The rest are sessions to set up (:mod:`router.core.ramp.calls`).
     """
     relays, others = relaying(inventory), len(inventory.data_centers) - 1
     beside = sum(dc != data_center for dc in relays)
@@ -71,7 +73,7 @@ def errands(inventory: Inventory, data_center: DataCenterId) -> tuple[str, ...]:
         found += [THROUGH, INWARD]
     if beside >= 2:
         found.append(OUTWARD)
-    return tuple(found)
+    return (*found, *calls(inventory, data_center))
 
 
 def outlook(view: View, ramp: Ramp, evidence: Evidence, now: Micros) -> Outlook:
@@ -239,18 +241,28 @@ def _synthetic(view: View, ramp: Ramp, evidence: Evidence, now: Micros) -> Outlo
         course = evidence.errands.get(name)
         if course is None or course.tried < ROBOTS_EACH:
             waits.append(f"{ROBOTS_EACH} robots {name}, {0 if course is None else course.tried} were there")
-    tried = sum(course.tried for course in evidence.errands.values())
-    failed = sum(course.failed for course in evidence.errands.values())
-    if wanted and tried < ROBOT_RUNS:
-        waits.append(f"{ROBOT_RUNS} robots in all, {tried} were there")
-    upper = upper_share(failed, tried, ROBOT_Z)
-    if upper > ROBOT_LIMIT and tried >= ROBOT_RUNS:
-        waits.append(f"proof that under {ROBOT_LIMIT:.0%} of robots fail: {failed} of {tried} did, at most {upper:.1%}")
+    (probed, lost), (called, failed) = _tried(evidence, calls=False), _tried(evidence, calls=True)
+    if set(wanted) - set(CALLS) and probed < ROBOT_RUNS:
+        waits.append(f"{ROBOT_RUNS} robots in all, {probed} were there")
+    for what, tried, bad in (("robots", probed, lost), ("calls", called, failed)):
+        upper = upper_share(bad, tried, ROBOT_Z)
+        if upper > ROBOT_LIMIT and (tried >= ROBOT_RUNS or what == "calls"):
+            text = f"under {ROBOT_LIMIT:.0%} of {what} fail: {bad} of {tried} did, at most {upper:.1%}"
+            waits.append(f"proof that {text}")
     if not waits:
-        return Outlook("robots_passed", f"{tried} robots, {failed} failed")
+        return Outlook("robots_passed", f"{probed} robots, {lost} failed; {called} calls, {failed} failed")
+    if not called and set(wanted) & set(CALLS) and not [text for text in waits if "media" not in text]:
+        waits.append("somebody who calls (POST /v1/ramps/ID/calls), or who vouches for it")
+        return Outlook(waits=tuple(waits))
     if now - ramp.since >= ROBOT_PATIENCE_US:
         return Outlook("bad", f"an hour was not enough for {'; '.join(waits)}; {_robots(evidence)}")
     return Outlook(waits=tuple(waits))
+
+
+def _tried(evidence: Evidence, *, calls: bool) -> tuple[int, int]:
+    """Robots of all errands and how many failed: of those that call, which are few, or of those that probe."""
+    found = [course for name, course in evidence.errands.items() if (name in CALLS) is calls]
+    return sum(course.tried for course in found), sum(course.failed for course in found)
 
 
 def _canary(ramp: Ramp, evidence: Evidence, now: Micros) -> Outlook:
@@ -271,6 +283,8 @@ def _canary(ramp: Ramp, evidence: Evidence, now: Micros) -> Outlook:
         hours = patience_us / 3_600_000_000
         text = f"{RUNG_SESSIONS} sessions on this rung, {seen.settled} were there, or {hours:g} h"
         return Outlook(waits=(evidence.harm if seen.settled >= RUNG_SESSIONS else text,))
+    if seen.setup_failed >= UNEXPLAINED and evidence.harm:
+        return Outlook(waits=(f"an explanation: {evidence.harm}",))
     if last or few or evidence.compared >= FEW_SESSIONS or passed_us >= LONG_PATIENCE_US:
         return Outlook("rung_passed", f"by time: only {told}; about {expected} on the next rung")
     text = f"{FEW_SESSIONS} sessions to compare, {evidence.compared} were there: the next rung would expose {expected}"

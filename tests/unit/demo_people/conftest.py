@@ -44,6 +44,8 @@ class PretendedControlPlane:
     registered: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     resumes: list[dict[str, Any]] = field(default_factory=list)
+    heard: list[tuple[str, str, bool, str]] = field(default_factory=list)  # what robots told
+    via: str | None = None  # the relay that robots are sent over
     lost_answers: int = 0  # to so many of the next resumes
     dead: bool = False
 
@@ -62,6 +64,13 @@ class PretendedControlPlane:
                 return httpx.Response(201, json=self.start(f"s-{len(self.sessions) + 1}"))
             case "POST", ["sessions", "heartbeat"]:
                 return httpx.Response(200, json=self.heartbeat(body))
+            case "POST", ["ramps", _, "calls"]:
+                started = self.start(f"s-{len(self.sessions) + 1}")
+                self.sessions[started["id"]]["metadata"] = {} if self.via is None else {"tendril.via": self.via}
+                return httpx.Response(201, json=started)
+            case "POST", ["ramps", ramp, "calls", id]:
+                self.heard.append((ramp, id, body["heard"], body["detail"]))
+                return httpx.Response(200, json={})
             case "GET", ["sessions", id]:
                 return self._found(id)
             case "POST", ["sessions", id, "resume"]:
