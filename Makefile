@@ -8,6 +8,8 @@ MATRIX ?=
 NAME ?=
 KERNEL := $(wildcard router/core/_kernel*.[ch])
 export PYTHONSAFEPATH = 1
+# Compiled once and kept, whatever the environment says: else every process that a test starts compiles all it imports.
+export PYTHONDONTWRITEBYTECODE =
 # Trust what the machine trusts: mirrors and proxies often bring a certificate of their own.
 export UV_SYSTEM_CERTS = 1
 export UV_CACHE_DIR ?= $(CURDIR)/var/cache/uv
@@ -62,7 +64,7 @@ run: $(VENV)/.control  ## the living demo world; PORT=7400, MATRIX=file.csv
 check: $(VENV)/.dev  ## lint, format, types, import contracts, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/unit -n 2
 

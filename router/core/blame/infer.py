@@ -13,24 +13,18 @@ Confidence is the posterior of each pick against everything that could stand in 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from router.core.blame.cells import PERHAPS, SERVES
-from router.core.blame.components import SHARES
+from router.core.blame.kinds import MACHINES, Kinds, is_way
 from router.core.blame.likelihood import SEVERITIES, ratios
 from router.core.model import Micros
 from router.core.tables import F64, I64, Bool
 from router.core.verdicts import LIKELY_PPM, Component, ComponentKind
 
 HIT_SHARES = np.array([0.6, 0.97])  # of the cells that cross a faulty component: how many it hits
-RARE = -4.0  # log odds that something is wrong at any moment, before anything was observed
-SERVICE = {  # of faults of machines and places, how many are of what runs there alone: probes are answered all the same
-    ComponentKind.NODE: 0.45,
-    ComponentKind.EDGE_REGION: 0.15,
-    ComponentKind.PROVIDER_REGION: 0.10,
-    ComponentKind.PROVIDER: 0.10,
-}
 MILD = 2  # severities below this number may be too mild for sessions to notice
 MOST_PICKS = 8
 TEMPER = 1.6  # the cells are not as independent as the sum presumes: nats that count as one
@@ -44,7 +38,6 @@ BACKGROUND = 3.0  # times what is usual: more than this at the middle data cente
 BACKGROUND_SEEN, BACKGROUND_PLACES = 4.0, 4  # observations of a place, and places, before there is a middle
 ACCUSED_MOST = 1 / 3  # of the data centers must have probes that no suspect can have spoilt
 GONE_NATS = -6.0  # what the last seconds say against a fault of the last minute ends it
-_MACHINES = (ComponentKind.NODE, ComponentKind.EDGE_REGION, ComponentKind.PROVIDER_REGION, ComponentKind.PROVIDER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +57,11 @@ class Case:
     baseline: F64  # [cell]
     last_bad: I64  # [cell]
     counts: tuple[tuple[F64, F64], ...]  # (observed, bad) per horizon, the short one first
+
+    @cached_property
+    def kinds(self) -> Kinds:
+        """What the names say, as arrays."""
+        return Kinds(self.names)
 
     def judged(self) -> Judgement:
         """Answer; may be called in any thread, and as often as anybody likes."""
@@ -127,7 +125,7 @@ class _Board:
             _sorted(self.component[mine], at[self.cell[mine]])
             for mine in (self.is_probe, self.is_session, self.is_near)
         )
-        self.prior = _priors(case)
+        self.prior = case.kinds.prior
         place = np.array([name.kind is ComponentKind.EDGE_REGION for name in case.names], np.bool_)
         self.is_at = self.is_probe & place[self.component]
 
@@ -140,26 +138,16 @@ class _Board:
         network = np.logaddexp(
             _mean(probe[:, :mild]) + noticed, _mean(probe[:, mild:]) + sessions
         ) - np.log(2.0)  # fmt: skip
-        total = sessions.copy()
-        for i, name in enumerate(self.case.names):
-            if name.kind in _MACHINES:
-                service = SERVICE[name.kind]
-                total[i] = np.logaddexp(network[i] + np.log1p(-service), served[i] + np.log(service))
-            elif name.kind is ComponentKind.PROBER:
-                total[i] = probes[i]
-            elif _is_way(name):
-                total[i] = network[i]
+        kinds = self.case.kinds
+        machine = np.logaddexp(network + kinds.not_service, served + kinds.service)
+        other = np.where(kinds.probers, probes, np.where(kinds.ways, network, sessions))
+        total = np.where(kinds.machines, machine, other)
         return total + self.prior, probe, session, near
 
     def _gains(self, explained: F64) -> tuple[F64, F64, F64]:
-        wide = len(SEVERITIES) * len(HIT_SHARES)
-        gain = np.empty((len(self.rows), wide))
-        before = explained[self.rows]
-        for j in range(len(SEVERITIES)):
-            there = self.ratio[self.rows, j]
-            for k, share in enumerate(HIT_SHARES.tolist()):
-                hit = np.logaddexp(np.log1p(-share) + before, np.log(share) + there)
-                gain[:, j * len(HIT_SHARES) + k] = hit - before
+        before = explained[self.rows][:, None, None]
+        hit = np.logaddexp(np.log1p(-HIT_SHARES) + before, np.log(HIT_SHARES) + self.ratio[self.rows][:, :, None])
+        gain = (hit - before).reshape(len(self.rows), len(SEVERITIES) * len(HIT_SHARES))
         probe, session, near = (self._per_component(gain, part) for part in self.parts)
         return probe, session, near
 
@@ -178,7 +166,7 @@ class _Board:
         kind, name = self.case.names[component].kind, self.case.names[component].id
         if kind is ComponentKind.PROBER:
             return _Pick(component, False, p, -1)
-        on_probes = kind in _MACHINES or (kind is ComponentKind.TRANSIT and ">" in name)
+        on_probes = kind in MACHINES or (kind is ComponentKind.TRANSIT and ">" in name)
         if not on_probes or probe[component, p] < 0.5:
             return _Pick(component, True, -1, served)
         return _Pick(component, False, p, s if session[component, s] > 0 else -1)
@@ -326,23 +314,7 @@ def _settled(given: tuple[_Pick, ...], picks: list[_Pick]) -> list[int]:
 
 
 def _is_fleeting(name: Component) -> bool:
-    return name.kind is ComponentKind.PROBER or _is_way(name)
-
-
-def _priors(case: Case) -> F64:
-    """Log odds of each component before anything was observed: of its kind, shared by all of that kind."""
-    ways = np.array([_is_way(name) for name in case.names], np.bool_)
-    kinds = np.array([list(SHARES).index(name.kind) for name in case.names])
-    peerings = (kinds == list(SHARES).index(ComponentKind.TRANSIT)) & ~ways
-    share = np.array(list(SHARES.values()))[kinds] * np.where(ways | peerings, 0.5, 1.0)
-    alike = np.bincount(kinds + len(SHARES) * ways)[kinds + len(SHARES) * ways]
-    found: F64 = RARE + np.log(share / alike)
-    return found
-
-
-def _is_way(name: Component) -> bool:
-    """Whether it is a way between two data centers; the other kind of transit is a peering."""
-    return name.kind is ComponentKind.TRANSIT and ">" in name.id
+    return name.kind is ComponentKind.PROBER or is_way(name)
 
 
 def _sorted(component: I64, row: I64) -> tuple[I64, I64, I64]:
@@ -361,7 +333,7 @@ def _mean(gains: F64) -> F64:
 
 def _merged(case: Case, found: dict[int, Finding]) -> list[Finding]:
     """Give parts to the whole where one cause is likelier than as many at once; narrow wholes first."""
-    prior, held = _priors(case), dict(found)
+    prior, held = case.kinds.prior, dict(found)
     order = sorted(case.children, key=lambda i: (len(_leaves(case, i)), case.names[i]))
     for whole in order:
         parts = [i for i in case.children[whole] if i in held]

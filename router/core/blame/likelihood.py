@@ -46,9 +46,7 @@ def ratios(n: F64, b: F64, baseline: F64, kind: I64, rough: Bool) -> F64:
     """
     steady = np.where(rough, ROUGH, STEADINESS[kind])
     none = _log_likelihood(n, b, baseline, steady)
-    found = np.empty((len(n), len(SEVERITIES)))
-    for j, severity in enumerate(SEVERITIES.tolist()):
-        share = 1 - (1 - baseline) * (1 - severity)
-        found[:, j] = _log_likelihood(n, b, share, FAULT_STEADINESS) - none
+    share = 1 - (1 - baseline[:, None]) * (1 - SEVERITIES)
+    found = _log_likelihood(n[:, None], b[:, None], share, FAULT_STEADINESS) - none[:, None]
     weighted: F64 = np.clip(found, -MOST, MOST) * TRUST[kind][:, None]
     return weighted

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from router.core.blame.components import SHARES, Atlas
-from router.core.blame.infer import RARE, TEMPER
+from router.core.blame.infer import TEMPER
+from router.core.blame.kinds import RARE
 from router.core.blame.likelihood import ratios
 from router.core.blame.outcomes import Outcome
 from router.core.model import DataCenterId, Micros, NodeId

@@ -33,6 +33,7 @@ PRIOR_COUNT = 30.0  # what is said counts like so many outcomes
 LEAST = 1 / (2 * PRIOR_COUNT) / 2  # nothing is certain before the record says so
 RECORD_KEEP, RELAY_KEEP = 0.98, 0.97  # per bucket: the record forgets, as the Internet changes
 RELAY_PRIOR = 0.1
+BLOCK = 512  # paths judged at once: what they need of all buckets stays in a cache
 JUDGED = 4_096  # candidates per bucket that are followed up, spread evenly over all pairs
 
 
@@ -69,37 +70,47 @@ def worse_than_direct(snapshot: GraphSnapshot, paths: Paths) -> F64:
     evidence, k = snapshot.evidence, len(paths.source)
     if evidence is None or not evidence.ring or k == 0:
         return np.zeros(k)
+    blocks = range(0, k, BLOCK)
+    return np.concatenate([_judged(snapshot, evidence, paths.pick(np.arange(i, min(k, i + BLOCK)))) for i in blocks])
+
+
+def _judged(snapshot: GraphSnapshot, evidence: Evidence, paths: Paths) -> F64:
     direct, hops = _direct(snapshot, paths), _hops(snapshot, paths)
     x_now, a_now, b_now = _now(evidence, direct, hops)
+    x, a, b = _past(evidence, direct, hops)
     level = np.maximum(_since(evidence, direct), _since(evidence, hops))
-    first = evidence.bucket - len(evidence.ring)
-    weight, square = np.zeros(k), np.zeros(k)
-    samples: list[tuple[F64, F64, F64, F64]] = []
-    for age, s in enumerate(range(len(evidence.ring) - 1, -1, -1)):
-        x, way = direct.read(evidence.ring[s])[0], hops.read(evidence.ring[s])
-        a, b = way[0], way[1:].sum(axis=0)
-        valid = (first + s >= level) & np.isfinite(x + a + b)
-        if not valid.any():
-            continue
-        w = np.where(valid, KEEP**age, 0.0)
-        weight, square = weight + w, square + w * w
-        samples.append((w, np.where(valid, x, 0.0), np.where(valid, a, 0.0), np.where(valid, b, 0.0)))
+    ages = np.arange(len(evidence.ring))
+    valid = ((evidence.bucket - 1 - ages)[:, None] >= level) & np.isfinite(x + a + b)
+    w = np.where(valid, (KEEP**ages)[:, None], 0.0)
+    x, a, b = np.where(valid, x, 0.0), np.where(valid, a, 0.0), np.where(valid, b, 0.0)
+    weight = w.sum(axis=0)
     enough = weight > 0
-    count = np.divide(weight**2, square, out=np.ones(k), where=enough)
+    count = np.divide(weight**2, (w * w).sum(axis=0), out=np.ones(len(weight)), where=enough)
     width = np.maximum(_noise(evidence, direct, hops) / count, NARROWEST_US)
     own = evidence.refresh[paths.source]
     others = 1 - np.prod(np.where(hops.there[1:], 1 - evidence.refresh[hops.place[1][1:]], 1.0), axis=0)
-    total = np.zeros(k)
-    for w, x, a, b in samples:
-        total += w * own * others * _below(x - a - b, width)
-        if (own < 1).any() or (others < 1).any():
-            total += w * own * (1 - others) * _below(x - a - b_now, width)
-            total += w * (1 - own) * others * _below(x_now - a_now - b, width)
+    total = own * others * (w * _below(x - a - b, width)).sum(axis=0)
+    if (own < 1).any() or (others < 1).any():
+        total += own * (1 - others) * (w * _below(x - a - b_now, width)).sum(axis=0)
+        total += (1 - own) * others * (w * _below(x_now - a_now - b, width)).sum(axis=0)
     now = _below(x_now - a_now - b_now, width)
     still = (1 - own) * (1 - others) * (x_now - a_now - b_now < 0)
-    risk = np.where(enough, np.divide(total, weight, out=np.zeros(k), where=enough) + still, now)
+    risk = np.where(enough, np.divide(total, weight, out=np.zeros(len(weight)), where=enough) + still, now)
     judged = hops.there[1] & np.isfinite(x_now)  # direct paths, and pairs without a direct path, have nothing to lose
     return np.where(judged, np.where(np.isfinite(a_now + b_now), np.clip(risk, 0.0, 1.0), 1.0), 0.0)
+
+
+def _past(evidence: Evidence, direct: _Hops, hops: _Hops) -> tuple[F64, F64, F64]:
+    """The direct path, the first hop and the rest in each closed bucket, newest first: float64 ``[age, k]``."""
+    shape = evidence.latest.shape
+    flat = np.vstack([np.ravel_multi_index(direct.place, shape), np.ravel_multi_index(hops.place, shape)])
+    found = np.empty((len(evidence.ring), *flat.shape), np.int32)
+    for row, bucket in zip(found, reversed(evidence.ring), strict=True):
+        np.take(bucket.reshape(-1), flat, out=row, mode="clip")
+    there = np.vstack([direct.there, hops.there])
+    extra = np.vstack([direct.extra, hops.extra])
+    value = np.where(there, np.where(found != FALLEN, found + extra, np.nan), 0.0)
+    return value[:, 0], value[:, 1], value[:, 2:].sum(axis=1)
 
 
 def _direct(snapshot: GraphSnapshot, paths: Paths) -> _Hops:

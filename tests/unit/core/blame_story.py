@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -28,6 +29,7 @@ def provider_of(node: str) -> str:
     return node.split("-")[0]
 
 
+@cache
 def fleet() -> Inventory:
     """Two nodes in each of twelve data centers, and a second data center of gcp in Frankfurt."""
     places = sorted([*(f"{p}-{r}" for p in PROVIDERS for r in REGIONS), "gcp-fra2"])
@@ -80,7 +82,7 @@ class Story:
         inventory = fleet()
         nodes = [node for node in inventory.nodes if place_of(node) not in self.silent]
         for node in reversed(nodes) if self.reverse else nodes:
-            peers = _peers(inventory, node)
+            peers = _peers(node)
             peers = peers[::-1] if self.reverse else peers
             lost = np.array([self._take((node, p), probes(node, p), 1) for p in peers])
             sent = np.ones(len(peers), np.int64)
@@ -97,15 +99,18 @@ class Story:
 
     def _take(self, key: object, share: float, of: int) -> int:
         """Whole numbers that add up to the share over time; different keys begin at different points."""
+        if share == 0:
+            return 0
         start = (sum(map(ord, str(key))) % 97) / 97
         owed = self._owed.get(key, start) + share * of
         self._owed[key] = owed - int(owed)
         return int(owed)
 
 
-def _peers(inventory: Inventory, node: str) -> list[NodeId]:
+@cache
+def _peers(node: str) -> list[NodeId]:
     home, number = place_of(node), node[-1]
-    others = [NodeId(f"{dc}-n{number}") for dc in inventory.data_centers if dc != home]
+    others = [NodeId(f"{dc}-n{number}") for dc in fleet().data_centers if dc != home]
     return [*others, NodeId(f"{home}-n{3 - int(number)}")]
 
 

@@ -88,7 +88,11 @@ def test_each_pattern_has_its_verdict_and_nobody_else_is_blamed(name: str) -> No
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_a_verdict_ends_once_all_is_well(name: str) -> None:
-    story = deepcopy(_broken(name)).live(40)
+    story = deepcopy(_broken(name))
+    for _ in range(40):
+        story.live(1)
+        if not story.names:
+            break
     assert story.names == []
     assert name in [v.component.name for _, v in story.ended]
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 
 from router.core.blame.book import _faded
-from router.core.blame.infer import _priors
+from router.core.blame.kinds import Kinds
 from router.core.verdicts import LIKELY_PPM, Action, Component, ComponentKind, Evidence, Verdict
 
 PEERING = Component(ComponentKind.TRANSIT, "as1/gcp")
@@ -15,7 +13,7 @@ EDGE = Component(ComponentKind.EDGE_REGION, "gcp-fra")
 
 
 def priors(*names: Component) -> dict[Component, float]:
-    return dict(zip(names, _priors(SimpleNamespace(names=names)).tolist(), strict=True))  # type: ignore[arg-type]
+    return dict(zip(names, Kinds(names).prior.tolist(), strict=True))
 
 
 def test_a_verdict_that_is_not_found_again_is_believed_less_and_not_acted_on() -> None:
