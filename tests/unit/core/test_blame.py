@@ -91,7 +91,7 @@ def test_a_verdict_ends_once_all_is_well(name: str) -> None:
     story = deepcopy(_broken(name))
     for _ in range(40):
         story.live(1)
-        if not story.names:
+        if story.ended:
             break
     assert story.names == []
     assert name in [v.component.name for _, v in story.ended]
