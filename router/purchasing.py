@@ -65,6 +65,7 @@ class TermsPart(_Part):
     warm_quantile: float = Field(default=0.999, ge=0.5, le=0.99999)
     survive_place_pct: float = Field(default=0, ge=0, le=100)
     join_s: int = Field(default=900, ge=30, le=86_400)
+    canary: bool = True
 
 
 class BootstrapPart(_Part):
@@ -195,6 +196,7 @@ def _buying(found: PurchasingFile, settings: Settings) -> Buying:
             provider_uusd_h={name: _uusd(cap) for name, cap in caps.items()},
         ),
         join_s=terms.join_s,
+        canary=terms.canary,
     )
 
 

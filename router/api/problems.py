@@ -90,6 +90,7 @@ STATUS: Mapping[str, int] = {
     "unknown_session": 404,
     "unknown_leg": 404,
     "unknown_drain": 404,
+    "unknown_launch": 404,
     "unknown_ramp": 404,
     "unknown_key": 404,
     "unknown_join_token": 404,

@@ -21,6 +21,7 @@ from router.cli import (
     drains,
     fleet,
     keys,
+    launches,
     operate,
     ramps,
     sessions,
@@ -37,7 +38,7 @@ _ELSEWHERE = {
 }
 _PANELS = {
     "Answers": (answers,),
-    "Operations": (drains, ramps, whatif, capacity),
+    "Operations": (drains, ramps, whatif, capacity, launches),
     "Sessions": (sessions,),
     "Intent": (fleet,),
     "Control plane": (operate, keys, webhooks),

@@ -65,6 +65,9 @@ others, if 50 sessions were compared or the next rung would meet at most 20 in t
 with two or more failed set-ups that the control arm does not explain: those wait for more sessions, or for a person. For a `return` 20 minutes are enough,
 and 10 if nobody came at all.
 
+Bought machines of a data center that serves have a short ramp of their own, by the agents that may take sessions:
+[How capacity is decided](../explanation/how-capacity-is-decided.md).
+
 A canary relays nobody else's traffic: a route serves all users, so a relay cannot take a share of them.
 """
 

@@ -253,6 +253,14 @@ class Client:
         """Return the same with what may be bought (``buying``) and what was (``launches``)."""
         return self.call("GET", "/v1/capacity")
 
+    def launch(self, id: str) -> Json:
+        """Return a bought machine, and as a canary what its sessions showed."""
+        return self.call("GET", f"/v1/launches/{_id(id)}")
+
+    def act_on_launch(self, id: str, action: str) -> Json:
+        """``vouch`` for a canary, or ``return`` a machine to its provider."""
+        return self.call("POST", f"/v1/launches/{_id(id)}/{_id(action)}")
+
     def register_agent(self, pool: str, body: Json) -> Json:
         """Register an agent, or find the lease it still has."""
         return self.call("POST", f"/v1/pools/{_id(pool)}/agents", body=body)

@@ -239,6 +239,7 @@ class Sample:
     rtt_us: int | None = None
     loss_ppm: int | None = None
     dropped: bool | None = None
+    machine: LaunchId | None = None  # whose ramp if not the data center's: that of a bought machine in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,6 +464,15 @@ class StepLaunch:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenAgents:
+    """So many agents of a bought machine that is a canary may take sessions from now on; the others are cordoned."""
+
+    launch: LaunchId
+    revision: int
+    agents: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeepHistory:
     """Add up what a closed time bucket counted, off the event loop, and keep its rows."""
 
@@ -541,6 +551,7 @@ Effect = (
     | AnnounceLaunches
     | DriveLaunch
     | StepLaunch
+    | OpenAgents
     | KeepHistory
     | AppendRouteChanges
     | PlansChanged

@@ -81,7 +81,7 @@ from router.core.model import (
     NodeId,
     Ramp,
 )
-from router.core.ramp import RampBook, World, plan_checks
+from router.core.ramp import MachineBook, RampBook, World, plan_checks
 from router.core.reflexes import ReflexBook
 from router.core.rollup import ClosedBucket, RollUp
 from router.core.solve import Question, RouteLog, Switcher
@@ -154,6 +154,7 @@ class ControlPlane:
         self._refused: dict[str, int] = {}
         self._clients = ClientDesk()
         self._capacity = CapacityDesk(buying)
+        self._machines = MachineBook()
         self._blame = BlameDesk(self._inventory)
 
     # --- the contract with the shell ---------------------------------------------------------------------------------
@@ -170,7 +171,7 @@ class ControlPlane:
             case Beaconed() | ClientsFitted() | ClientsFitFailed():
                 return self._clients.take(event, self._inventory, self._now)
             case StockTaken() | Priced() | Optimised() | OptimiseFailed():
-                return self._capacity.take(event, self._inventory, self._links, self._now)
+                return self._capacity.take(event, self._inventory, self._links, self._now) + self._proven(event)
             case Surveyed() | SurveyFailed() | Solved() | SolveFailed():
                 return self._answered(event)
             case Observed() | Climbed() | Moved():
@@ -196,7 +197,15 @@ class ControlPlane:
             self._blame.observed(event, self._now)
         else:
             self._ramps.observe(event, self._now)
+            self._machines.observe(event.samples, self._now)
         return []
+
+    def _proven(self, event: Input) -> list[Effect]:
+        """What bought machines that are canaries ask for whenever agents were counted."""
+        if not isinstance(event, StockTaken):
+            return []
+        places = self._capacity.board.places
+        return self._machines.drive(self._capacity.launches, places, event, self._blame.blame, self._now)
 
     @property
     def view(self) -> View:
@@ -221,6 +230,7 @@ class ControlPlane:
                 clients=self._clients.book.table,
                 capacity=self._capacity.board,
                 launches=self._capacity.launches,
+                proofs=self._machines.proofs,
                 blame=self._blame.blame,
                 outcomes=self._blame.table,
                 moved=self._blame.moved,
@@ -297,6 +307,8 @@ class ControlPlane:
         for ramp in event.ramps:
             self._ramps.put(ramp, self._now)
         self._capacity.booted(event.launches)
+        for launch in event.launches:
+            self._machines.put(launch, self._now)
         if event.last_table is not None:
             # The saved table may be some generations behind what was served last: its old number would go back.
             self._table = replace(event.last_table, generation=self._next_generation())
@@ -324,6 +336,7 @@ class ControlPlane:
                 case RampChanged():
                     effects += self._climbed(change.ramp)
                 case LaunchChanged():
+                    self._machines.put(change.launch, self._now)
                     effects += self._capacity.put(change.launch, self._now)
                 case _:
                     assert_never(change)

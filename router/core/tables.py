@@ -35,7 +35,7 @@ from router.core.verdicts import Blame, Component
 if TYPE_CHECKING:
     from router.core.blame.outcomes import OutcomeCount, OutcomeKey
     from router.core.capacity.board import CapacityBoard
-    from router.core.capacity.machines import Launch, LaunchId
+    from router.core.capacity.machines import Launch, LaunchId, Proof
     from router.core.clients import ClientTable
 
 I64 = NDArray[np.int64]
@@ -308,6 +308,7 @@ class View:
     progress: Mapping[DrainId, DrainProgress] = field(default_factory=dict)  # of the drains under way
     capacity: CapacityBoard | None = None  # what there is, is expected and is bought, as of the last count
     launches: Mapping[LaunchId, Launch] = field(default_factory=dict)
+    proofs: Mapping[LaunchId, Proof] = field(default_factory=dict)  # of bought machines that are canaries
     bad_at: Mapping[DataCenterId, Micros] = field(default_factory=dict)  # when each was last down or degraded
     refused: Mapping[str, int] = field(default_factory=dict)  # reports and rows that were left out so far, by reason
 

@@ -1,16 +1,20 @@
 """Which sessions belong to a ramp's canary or control arm, and what they show: the evidence that ramps are judged by.
 
+Ramps are of data centers, whose arms steering tells, and of bought machines, whose arms the session's agent tells.
+
 Kept in memory only. After a restart the sessions of before are nobody's, and the rung begins with none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from router.core.capacity import LaunchId
 from router.core.messages import Climbed, Sample
-from router.core.model import DataCenterId, Micros, Session, SessionId
+from router.core.model import AgentId, DataCenterId, Micros, Session, SessionId
+from router.core.ramp.machines import arms_of
 
 if TYPE_CHECKING:
     from router.runtime.shell import Runtime
@@ -19,6 +23,7 @@ MOST = 50_000  # sessions followed at once; the oldest are let go
 HEARD_WITHIN_US = 60_000_000  # who is set up and says nothing of its way by then has shown all it will
 FOLLOWED_US = 4 * 3_600_000_000
 LATE_US = 5_000_000  # beyond the lease of one on the way: heartbeats come late
+_Arm = tuple[LaunchId | None, DataCenterId, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +38,14 @@ class Told:
 
 @dataclass(slots=True)
 class _Followed:
-    arms: tuple[tuple[DataCenterId, bool], ...]
+    arms: tuple[_Arm, ...]
     group: str
     begun_at: Micros
     set_up_at: Micros | None = None
     settled: bool = False
 
     def samples(self, **shown: object) -> list[Sample]:
-        return [Sample(dc, canary, self.group, **shown) for dc, canary in self.arms]  # type: ignore[arg-type]
+        return [Sample(dc, canary, self.group, machine=id, **shown) for id, dc, canary in self.arms]  # type: ignore[arg-type]
 
 
 class Arms:
@@ -49,17 +54,21 @@ class Arms:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._followed: dict[SessionId, _Followed] = {}
+        self.on_canaries: Mapping[AgentId, LaunchId] = {}  # agents on bought machines that are canaries
 
     def __len__(self) -> int:
         return len(self._followed)
 
     def begun(self, session: Session, arms: tuple[tuple[DataCenterId, bool], ...], now: Micros) -> None:
         """A session was placed while some data center takes a share of users only."""
-        if not arms:
+        mine: tuple[_Arm, ...] = tuple((None, *arm) for arm in arms)
+        if self.on_canaries:
+            mine += arms_of(self._runtime.view.launches, self.on_canaries, session)
+        if not mine:
             return
         client = session.client
         group = f"as{client.asn}/{client.country}" if client.asn is not None or client.country is not None else ""
-        found = self._followed[session.id] = _Followed(arms, group, now)
+        found = self._followed[session.id] = _Followed(mine, group, now)
         if len(self._followed) > MOST:
             del self._followed[next(iter(self._followed))]
         self._post(found.samples(begun=True))

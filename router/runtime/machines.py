@@ -21,7 +21,7 @@ from router.access import JoinToken, join_token_hash, join_token_text
 from router.core.capacity import Launch, LaunchId, LaunchState, Refusal
 from router.core.capacity.machines import OPEN, begin, step
 from router.core.errors import InputRejected
-from router.core.messages import AnnounceLaunches, DriveLaunch, Priced, StepLaunch, StockTaken
+from router.core.messages import AnnounceLaunches, DriveLaunch, OpenAgents, Priced, StepLaunch, StockTaken
 from router.core.model import DataCenterId, NodeId, PoolId
 from router.core.steering import Placement, PlaceRequest, place
 
@@ -42,7 +42,7 @@ class Machines:
         self._runtime = runtime
         self._clouds = clouds
         self._under_way: set[LaunchId] = set()
-        self._next: dict[LaunchId, DriveLaunch | StepLaunch] = {}
+        self._next: dict[LaunchId, DriveLaunch | StepLaunch | OpenAgents] = {}
         self._unserved: Counter[tuple[PoolId, DataCenterId]] = Counter()
         self.refusals: Counter[tuple[str, str]] = Counter()  # by provider and kind
         self.reaped = 0
@@ -59,8 +59,12 @@ class Machines:
 
     async def count(self) -> None:
         """Tell the core what there is."""
-        nodes = [one.node for one in self._runtime.view.launches.values() if one.open]
+        launches = self._runtime.view.launches.values()
+        nodes = [one.node for one in launches if one.open]
+        canaries = {one.node: one.id for one in launches if one.state is LaunchState.CANARY}
         places, queued, on_nodes = await self._runtime.read(lambda store: store.launches.stock(nodes))
+        arms = self._runtime.arms
+        arms.on_canaries = await self._runtime.read(lambda s: s.launches.agents_on(canaries)) if canaries else {}
         unserved, self._unserved = self._unserved, Counter()
         self._runtime.post(StockTaken(places, queued, dict(sorted(unserved.items())), on_nodes))
 
@@ -99,7 +103,7 @@ class Machines:
 
     # --- effects -----------------------------------------------------------------------------------------------------
 
-    def carry_out(self, effect: AnnounceLaunches | DriveLaunch | StepLaunch) -> None:
+    def carry_out(self, effect: AnnounceLaunches | DriveLaunch | StepLaunch | OpenAgents) -> None:
         """Do what the core asks for beside everything else."""
         if isinstance(effect, AnnounceLaunches):
             self._runtime.beside(self._announce(effect))
@@ -119,13 +123,15 @@ class Machines:
             new.append(begin(draft, LaunchId(f"l-{key}"), node, now))
         await self._runtime.commit(lambda store: store.launches.announce(new, actor=US, now=now))
 
-    async def _guarded(self, effect: DriveLaunch | StepLaunch, id: LaunchId) -> None:
+    async def _guarded(self, effect: DriveLaunch | StepLaunch | OpenAgents, id: LaunchId) -> None:
         try:
             held = self._runtime.view.launches.get(id)
             if held is None:
                 return
             if isinstance(effect, DriveLaunch):
                 await self._drive(held)
+            elif isinstance(effect, OpenAgents):
+                await self._runtime.commit(lambda store: store.launches.open_agents(id, effect.agents))
             elif held.revision == effect.revision:
                 await self._step(held, effect.step, effect.reason, refusal=_refusal_of(effect.step, held))
         except InputRejected as error:  # somebody else was faster; the next count looks again
@@ -247,4 +253,5 @@ class Machines:
 
 def _refusal_of(event: str, launch: Launch) -> str:
     """What an offer is held to blame for when its machine was of no use."""
-    return Refusal.NEVER_JOINED.value if event == "overdue" else launch.refusal
+    known = {"overdue": Refusal.NEVER_JOINED, "bad": Refusal.BAD_CANARY}
+    return known[event].value if event in known else launch.refusal

@@ -44,6 +44,7 @@ from router.core.messages import (
     KeepHistory,
     MakeSurvey,
     MoveSessions,
+    OpenAgents,
     OpenDrain,
     OpenRamp,
     Optimise,
@@ -403,7 +404,7 @@ class Runtime:
                 moves.carry_out(self, effect)
             case OpenRamp() | AdvanceRamp():
                 self.climbs.carry_out(effect)
-            case AnnounceLaunches() | DriveLaunch() | StepLaunch():
+            case AnnounceLaunches() | DriveLaunch() | StepLaunch() | OpenAgents():
                 self.machines.carry_out(effect)
             case AppendRouteChanges():
                 self._spawn(self._write(lambda: self.store.append_route_changes(effect.changes)))

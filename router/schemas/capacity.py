@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 
 from pydantic import Field
 
 from router.core.capacity import CapacityBoard, Launch, LaunchState, Offer, PlaceBoard, Plan, Rejected
+from router.core.capacity.machines import COMING as UNDER_WAY
+from router.core.capacity.machines import Proof
 from router.core.model import DataCenterId, Inventory, Micros, PoolId
 from router.core.pools import COMING, HOLDING, STANDINGS, Places
 from router.core.tables import View
@@ -15,6 +18,7 @@ from router.schemas.fields import Answer
 from router.schemas.units import known_rfc3339, rfc3339
 
 SHOWN = 100  # launches that have ended, newest first
+_RUNNING = (LaunchState.SERVING, LaunchState.LEAVING, LaunchState.RETURNING)
 
 
 class CapacityPlace(Answer):
@@ -142,6 +146,20 @@ class BuyingAnswer(Answer):
     offers: list[OfferAnswer]
 
 
+class CanaryAnswer(Answer):
+    """What a machine that is a canary has shown so far, and what it waits for."""
+
+    open: int = Field(description="agents that may take sessions now")
+    agents: int
+    begun: int = Field(description="sessions on it since it is a canary")
+    settled: int = Field(description="of which enough is known for a verdict")
+    setup_failed: int
+    dropped: int
+    e_value: float = Field(description="of all tests together; it goes back when this reaches `limit`")
+    limit: float
+    waits: list[str]
+
+
 class LaunchAnswer(Answer):
     """A machine that was bought; its id is the idempotency key that its provider knows."""
 
@@ -165,6 +183,7 @@ class LaunchAnswer(Answer):
     since: str
     finished_at: str | None
     revision: int
+    canary: CanaryAnswer | None
 
 
 class CapacityList(Answer):
@@ -182,7 +201,7 @@ def capacity_json(view: View, places: Sequence[Places], queued: Mapping[PoolId, 
     pools = [_pool_json(view, board, pool, places, queued.get(pool, 0)) for pool in view.inventory.pools]
     launches = sorted(view.launches.values(), key=lambda one: (not one.open, -one.since, one.id))
     still = sum(one.open for one in launches)
-    shown = [launch_json(one) for one in launches[: still + SHOWN]]
+    shown = [launch_json(one, view.proofs.get(one.id)) for one in launches[: still + SHOWN]]
     return {"items": pools, "next": None, "buying": _buying_json(board), "launches": shown}
 
 
@@ -238,7 +257,7 @@ def _usd(uusd: Iterable[int]) -> float:
 
 
 def _pending(launch: Launch) -> bool:
-    return launch.state not in (LaunchState.SERVING, LaunchState.LEAVING, LaunchState.TERMINATING)
+    return launch.state in UNDER_WAY
 
 
 def _region_json(one: PlaceBoard) -> dict[str, object]:
@@ -259,7 +278,7 @@ def _providers_json(rows: Sequence[Mapping[str, object]], launches: Sequence[Lau
             "provider": name,
             **{what: _sum(mine, what) for what in ("busy", "idle", "warming")},
             "pending_launches": sum(_pending(one) for one in bought),
-            "machines": sum(one.state in (LaunchState.SERVING, LaunchState.LEAVING) for one in bought),
+            "machines": sum(one.state in _RUNNING for one in bought),
             "price_usd_per_hour": _usd(one.price_uusd_h for one in bought),
         }
 
@@ -314,7 +333,7 @@ def _buying_json(board: CapacityBoard) -> dict[str, object]:
     }  # fmt: skip
 
 
-def launch_json(one: Launch) -> dict[str, object]:
+def launch_json(one: Launch, proof: Proof | None = None) -> dict[str, object]:
     """Return the JSON form of a launch."""
     return {
         "id": one.id, "state": one.state, "pool": one.pool, "region": one.region, "need": one.need,
@@ -322,4 +341,5 @@ def launch_json(one: Launch) -> dict[str, object]:
         "price_usd_per_hour": one.price_uusd_h / 1e6, "node": one.node, "machine": one.machine, "reason": one.reason,
         "why": list(one.why), "refusal": one.refusal, "tries": one.tries, "created_at": rfc3339(one.created_at),
         "since": rfc3339(one.since), "finished_at": known_rfc3339(one.finished_at), "revision": one.revision,
+        "canary": None if proof is None else asdict(proof) | {"waits": list(proof.waits)},
     }  # fmt: skip

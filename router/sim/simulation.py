@@ -28,6 +28,7 @@ from router.core.messages import (
     JudgeFault,
     KeepHistory,
     MakeSurvey,
+    OpenAgents,
     Optimise,
     Optimised,
     PlansChanged,
@@ -57,7 +58,7 @@ from router.core.tables import DIRECT, Context, RouteTable
 from router.jobs import JOBS
 from router.sim.actions import Action, Operator
 from router.sim.agents import SimAgent
-from router.sim.clouds import Provision, SimClouds
+from router.sim.clouds import Bought, Provision, SimClouds
 from router.sim.engine import START, Engine, stream
 from router.sim.faults import Fault, FaultPlayer, Kind
 from router.sim.invariants import Invariants
@@ -264,7 +265,7 @@ class Simulation:
                 for id, agent in self.agents.items():
                     if id in self.rows.inventory.nodes:
                         agent.replace_plan(self.plane.plan(id, self.engine.now))
-            case Optimise() | AnnounceLaunches() | DriveLaunch() | StepLaunch():
+            case Optimise() | AnnounceLaunches() | DriveLaunch() | StepLaunch() | OpenAgents():
                 self._about_capacity(effect)
             case ShowDrains() | KeepHistory() | AppendRouteChanges():
                 pass  # for people
@@ -276,7 +277,7 @@ class Simulation:
         survey = effect.window.survey()
         self._later(SURVEY_US, lambda: self.submit(Surveyed(survey)))
 
-    def _about_capacity(self, effect: Optimise | AnnounceLaunches | DriveLaunch | StepLaunch) -> None:
+    def _about_capacity(self, effect: Optimise | Bought) -> None:
         if isinstance(effect, Optimise):
             answer = Optimised(effect.shopping.number, optimum(effect.shopping.asked.linear))
             self._later(SOLVE_US, lambda: self.submit(answer))

@@ -1,7 +1,7 @@
 """Launches, and the agents on their machines: what a step means for these is in the same transaction.
 
-A machine that is leaving has its agents cordoned, one that is wanted again has them let in again, and one that is given
-back holds no session: who was taken in the meantime stops it.
+Of a machine that is a canary so many agents are open as the core says; one that serves has them all let in, one that is
+leaving has them cordoned, and one that is given back holds no session: who was taken in the meantime stops it.
 
 Errors: ``revision_conflict`` (limit = the current revision), ``sessions_live``, ``unknown_launch``.
 """
@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, insert, select, update
 
-from router.core.capacity import Launch, LaunchState, NodeStock
+from router.core.capacity import Launch, LaunchId, LaunchState, NodeStock
 from router.core.errors import InputRejected
 from router.core.messages import Change, LaunchChanged
-from router.core.model import DataCenterId, Event, Micros, NodeId, PoolId
-from router.core.pools import COMING, HOLDING, Places
+from router.core.model import AgentId, AgentState, DataCenterId, Event, Micros, NodeId, PoolId
+from router.core.pools import COMING, HOLDING, PRESENT, STANDINGS, Places
 from router.store import agents as agents_of
 from router.store import events
 from router.store.commit import Commit, Tally
@@ -55,6 +55,17 @@ class Launches:
 
         written: Commit[None] = self._write(write)
         return written
+
+    def open_agents(self, id: LaunchId, count: int) -> Commit[None]:
+        """Let so many agents of a canary take sessions, those that hold some first, and cordon the others."""
+        done: Commit[None] = self._write(lambda c: open_agents(c, id, count))
+        return done
+
+    def agents_on(self, machines: Mapping[NodeId, LaunchId]) -> Mapping[AgentId, LaunchId]:
+        """Agents on some machines, each with the launch of its own."""
+        on = select(agents.c.id, agents.c.node).where(agents.c.node.in_(machines)).order_by(agents.c.id)
+        found: list[tuple[AgentId, NodeId]] = self._read(lambda c: [(row.id, row.node) for row in c.execute(on)])
+        return {agent: machines[node] for agent, node in found}
 
     def stock(self, nodes: Sequence[NodeId]) -> Stock:
         """Count agents, sessions that wait by pool and edge, and the agents on some machines; in one transaction."""
@@ -93,12 +104,13 @@ def put(connection: Connection, launch: Launch, *, actor: str, now: Micros) -> C
 
 def _agents(connection: Connection, old: Launch, new: Launch, actor: str, now: Micros) -> tuple[Change, ...]:
     """What a step means for the agents on the machine."""
-    moved = old.state, new.state
-    if moved == (LaunchState.SERVING, LaunchState.LEAVING):
-        return _cordon(connection, new.node, True)
-    if moved == (LaunchState.LEAVING, LaunchState.SERVING):
-        return _cordon(connection, new.node, False)
-    if moved == (LaunchState.LEAVING, LaunchState.TERMINATING):
+    if new.state is old.state:
+        return ()
+    if new.state in (LaunchState.LEAVING, LaunchState.RETURNING):
+        return _cordon(connection, new.node, 0)
+    if new.state is LaunchState.SERVING:
+        return _cordon(connection, new.node, None)
+    if old.state in (LaunchState.LEAVING, LaunchState.RETURNING) and new.state is LaunchState.TERMINATING:
         held = on_nodes(connection, [new.node]).get(new.node, NodeStock()).held
         if held:
             message = f"{new.node} holds {held} sessions; it leaves when they have ended"
@@ -106,12 +118,24 @@ def _agents(connection: Connection, old: Launch, new: Launch, actor: str, now: M
     return ()
 
 
-def _cordon(connection: Connection, node: NodeId, on: bool) -> tuple[Change, ...]:
+def open_agents(connection: Connection, id: LaunchId, count: int) -> Commit[None]:
+    """See :meth:`Launches.open_agents`; nothing if the machine is no canary any more."""
+    query = select(launches.c.node).where(launches.c.id == id, launches.c.state == LaunchState.CANARY.value)
+    node = connection.execute(query.with_for_update()).scalar()
+    return Commit(None, () if node is None else _cordon(connection, NodeId(node), count))
+
+
+def _cordon(connection: Connection, node: NodeId, most: int | None) -> tuple[Change, ...]:
+    """Let at most so many agents of a machine take sessions; None: all."""
     tally, query = Tally(), select(agents).where(agents.c.node == node).order_by(agents.c.id).with_for_update()
-    for row in connection.execute(query).mappings().all():
-        before = read_agent(row)
-        tally.agent(before, replace(before, cordoned=on))
-    connection.execute(update(agents).where(agents.c.node == node).values(cordoned=on))
+    found = [read_agent(row) for row in connection.execute(query).mappings().all()]
+    able = sorted((one for one in found if one.state in PRESENT), key=lambda one: (-one.held, one.id))
+    let_in = {one.id for one in able[:most]} if most is not None else {one.id for one in found}
+    for before in found:
+        cordoned = before.id not in let_in
+        if cordoned is not before.cordoned:
+            tally.agent(before, replace(before, cordoned=cordoned))
+            connection.execute(update(agents).where(agents.c.id == before.id).values(cordoned=cordoned))
     return tally.changes()
 
 
@@ -126,19 +150,28 @@ def on_nodes(connection: Connection, nodes: Sequence[NodeId]) -> Mapping[NodeId,
     """Places of agents on some machines."""
     if not nodes:
         return {}
-    holding, coming = agents.c.state.in_(HOLDING), agents.c.state.in_(COMING)
+    state = agents.c.state
+    free = and_(state.in_([one for one in AgentState if STANDINGS[one].buffer]), agents.c.cordoned)
+
+    def total(which: ColumnElement[bool], what: ColumnElement[int] | int) -> ColumnElement[int]:
+        return func.sum(case((which, what), else_=0))
+
     query = (
         select(
             agents.c.node,
-            func.sum(case((holding, agents.c.capacity), else_=0)),
+            total(state.in_(HOLDING), agents.c.capacity),
             func.sum(agents.c.held),
-            func.sum(case((coming, agents.c.capacity), else_=0)),
+            total(state.in_(COMING), agents.c.capacity),
+            total(free, agents.c.capacity - agents.c.held),
+            total(state.in_(PRESENT), 1),
+            total(and_(state.in_(PRESENT), ~agents.c.cordoned), 1),
+            total(state.in_((AgentState.LOST, AgentState.BROKEN)), 1),
         )
         .where(agents.c.node.in_(nodes))
         .group_by(agents.c.node)
         .order_by(agents.c.node)
     )
-    return {NodeId(node): NodeStock(int(a), int(b), int(c)) for node, a, b, c in connection.execute(query)}
+    return {NodeId(str(node)): NodeStock(*map(int, sums)) for node, *sums in connection.execute(query)}
 
 
 def _audit(new: Launch, actor: str, now: Micros) -> Event:

@@ -20,6 +20,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, insert, select, update
 
 from router.core import pools as life
+from router.core.capacity.machines import UNPROVEN
 from router.core.errors import InputRejected
 from router.core.model import Agent, AgentState, Event, Micros, Pool, SessionId
 from router.store import agents, events, legs
@@ -27,7 +28,7 @@ from router.store.commit import Commit, Tally
 from router.store.resources import unknown
 from router.store.rows import row_of
 from router.store.tables import agents as table
-from router.store.tables import data_centers, nodes, sessions
+from router.store.tables import data_centers, launches, nodes, sessions
 
 DECLARED = (AgentState.ANNOUNCED, AgentState.WARMING, AgentState.READY)
 _OUT = (AgentState.LOST, AgentState.BROKEN, AgentState.RETIRED)
@@ -46,6 +47,8 @@ def register(connection: Connection, agent: Agent, now: Micros, lists: Sequence[
         message = f"agent {old.id} holds session {', '.join(kept[:3])} of {old.pool} in {old.data_center}"
         raise InputRejected("agent_busy", message, field="id", rule="pool and data center stay while it holds sessions")
     new = _standing(agent, old, declared, kept, pool, now)
+    if old is None and _is_unproven(connection, agent):
+        new = replace(new, cordoned=True)  # the core opens it, see ``core.ramp.machines``
     if old is not None:
         _unbind(connection, old, [id for id in held if id not in kept], tally, now)
     _write(connection, old, new, kept)
@@ -88,6 +91,14 @@ def _standing(
     if same and agent.nonce and life.spent(old, pool):
         return life.step(new, "retired", pool, now)
     return life.step(new, "unattested" if same and pool.reset and old.served else declared.value, pool, now)
+
+
+def _is_unproven(connection: Connection, agent: Agent) -> bool:
+    """Whether it is on a machine that was bought and does not serve yet; that may change only after this."""
+    if agent.node is None:
+        return False
+    mine = select(launches.c.state).where(launches.c.node == agent.node, launches.c.finished_at.is_(None))
+    return connection.execute(mine.with_for_update(read=True)).scalar() in UNPROVEN
 
 
 def _unbind(connection: Connection, old: Agent, ids: Sequence[SessionId], tally: Tally, now: Micros) -> None:

@@ -147,17 +147,82 @@ async def test_what_is_missing_is_bought_joins_serves_and_is_given_back(
             env = env_of(rack, machine)
             assert env["TENDRIL_NODE"] == launch["node"] and env["TENDRIL_URL"] == "https://tendril.example"
             await join(world, env)
-            found = await counted(world, lambda one: states(one) == ["serving"])
-            assert found["buying"]["spent_usd_per_hour"] == 0.1
-            (provider,) = found["items"][0]["providers"]
-            assert (provider["provider"], provider["idle"], provider["machines"]) == ("gcp", 2, 1)
+            # Its agents came cordoned; one of them is opened, and the other is on its way.
+            found = await counted(world, is_open)
+            (region,) = found["items"][0]["regions"]
+            assert (region["coming"], region["missing"]) == (1, 0)
             await world.measured()
             taken = await world.session(client={"latitude": 52.4, "longitude": 4.9})
             assert taken["agent"]["id"].startswith(launch["node"])
+            await world.call("POST", f"/v1/launches/{launch['id']}/vouch", headers=await world.key("operator"))
+            found = await counted(world, lambda one: states(one) == ["serving"])
+            assert found["buying"]["spent_usd_per_hour"] == 0.1
+            (provider,) = found["items"][0]["providers"]
+            assert (provider["provider"], provider["idle"], provider["busy"], provider["machines"]) == ("gcp", 1, 1, 1)
+            # An operator gives it back: nobody new, and it goes with its last session.
+            viewer = await world.key("viewer")
+            await world.call("POST", f"/v1/launches/{launch['id']}/return", status=403, headers=viewer)
+            await world.call("POST", f"/v1/launches/{launch['id']}/return")
+            found = await counted(world, lambda one: "returning" in states(one))
+            assert found["items"][0]["data_centers"][0]["cordoned"] == 2 and machine in rack.machines()
+            await world.call("DELETE", f"/v1/sessions/{taken['id']}")
+            found = await counted(world, lambda one: "gone" in states(one))
+            assert machine not in rack.machines()
+            await world.call("POST", "/v1/launches/l-none/return", status=404)
+            assert (await world.get(f"/v1/launches/{launch['id']}"))["state"] == "gone"
             seen = (await world.get("/v1/events"))["items"]
-            kinds = [event["kind"] for event in reversed(seen) if event["kind"].startswith("launch.")]
-            assert kinds == [f"launch.{state}" for state in ("announced", "requested", "pending", "running", "joined",
-                                                             "serving")]  # fmt: skip
+            kinds = [event["kind"] for event in reversed(seen) if event["subject"] == launch["id"]]
+            states_seen = "announced requested pending running joined canary serving returning terminating gone"
+            assert kinds == [f"launch.{state}" for state in states_seen.split()]
+
+
+def is_open(found: Json) -> bool:
+    """Whether there is a canary, and one of its agents may take sessions."""
+    canary = next((one["canary"] for one in found["launches"] if one["state"] == "canary"), None)
+    places = found["items"][0]["regions"]
+    return canary is not None and canary["open"] == 1 and [one["idle"] for one in places] == [1]
+
+
+async def test_a_bought_machine_whose_users_are_lost_goes_back_and_its_offer_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENDRIL_OWN_TOKEN", TOKEN)
+    rack = OwnCloud(3, TOKEN)
+    with FakeCloud(rack) as fake:
+        async with buying(tmp_path, purchasing(fake)) as world:
+            found = await counted(world, lambda one: states(one) == ["running"])
+            (launch,), (machine,) = found["launches"], rack.machines()
+            await join(world, env_of(rack, machine))
+            await counted(world, is_open)
+            await world.measured()
+            for _ in range(3):
+                await counted(world, is_open)
+                taken = await world.session(client={"latitude": 52.4, "longitude": 4.9})
+                for event in ("attached", "detached"):
+                    beat = {"node": "gcp-ams-1", "epoch": 1, "changed": [{"id": taken["id"], "event": event}]}
+                    headers = world.node_headers("gcp-ams-1")
+                    await world.call("POST", "/v1/sessions/heartbeat", json=beat, headers=headers)
+                await world.call("DELETE", f"/v1/sessions/{taken['id']}")
+            found = await counted(world, lambda one: "gone" in states(one))
+            assert machine not in rack.machines()
+            ended = next(one for one in found["launches"] if one["id"] == launch["id"])
+            assert ended["refusal"] == "bad_canary"
+            seen = (await world.get("/v1/events", params={"kind": "launch.returning"}))["items"]
+            assert "3 of 3 sessions dropped" in seen[0]["reason"]
+            assert found["buying"]["offers"][0]["blocked"].startswith("bad_canary: refused 1 times")
+
+
+async def test_without_a_canary_all_agents_take_sessions_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENDRIL_OWN_TOKEN", TOKEN)
+    rack = OwnCloud(3, TOKEN)
+    with FakeCloud(rack) as fake:
+        async with buying(tmp_path, purchasing(fake, terms={"canary": False})) as world:
+            await counted(world, lambda one: states(one) == ["running"])
+            await join(world, env_of(rack, rack.machines()[0]))
+            found = await counted(world, lambda one: states(one) == ["serving"])
+            assert found["items"][0]["idle"] == 2
 
 
 async def test_a_provider_without_machines_is_answered_by_another_at_once(

@@ -104,13 +104,15 @@ class CapacityDesk:
 
     def put(self, launch: Launch, now: Micros) -> list[Effect]:
         """Take a launch as it now is in the database; a refusal is answered at once."""
+        before = self.launches.get(launch.id)
         self.launches = dict(sorted({**self.launches, launch.id: launch}.items()))
         if launch.state is LaunchState.ANNOUNCED:
             self._announcing = max(0, self._announcing - 1)
         offer = next((o for o in self._offers if o.key == launch.offer), None)
         if offer is not None and launch.state is LaunchState.PENDING:
             self._backoff.launched(offer)
-        if offer is not None and launch.state is LaunchState.TERMINATING and launch.refusal:
+        blamed = launch.open and launch.refusal and not (before is not None and before.refusal)
+        if offer is not None and blamed:  # it was made, and was of no use
             self._backoff.refused(offer, Refusal(launch.refusal), now)
         if launch.state is LaunchState.FAILED and launch.refusal:
             if offer is not None:
@@ -137,7 +139,7 @@ class CapacityDesk:
         may_change = not self._buying.dry_run
         errands = self._errands.all(
             self.launches, event.nodes, inventory, missing if may_change else {}, spare if may_change else {},
-            self._buying.join_s, now,
+            self._buying, now,
         )  # fmt: skip
         return [*errands, *self._shop(missing, now)]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from router.core.capacity.ground import Place
-from router.core.capacity.machines import Launch, LaunchId, LaunchState, NodeStock
+from router.core.capacity.machines import Buying, Launch, LaunchId, LaunchState, NodeStock
 from router.core.messages import DriveLaunch, Effect, StepLaunch
 from router.core.model import Inventory, Micros, NodeId
 
@@ -23,8 +23,10 @@ PERIOD_S: Mapping[LaunchState, int] = {
     _L.PENDING: 10,
     _L.RUNNING: 30,
     _L.JOINED: 30,
+    _L.CANARY: 30,
     _L.SERVING: 120,
     _L.LEAVING: 120,
+    _L.RETURNING: 120,
     _L.TERMINATING: 10,
     _L.GONE: 15,
 }
@@ -52,7 +54,7 @@ class Errands:
         inventory: Inventory,
         missing: dict[Place, int],
         spare: dict[Place, int],
-        join_s: int,
+        buying: Buying,
         now: Micros,
     ) -> list[Effect]:
         """What all machines ask for; takes what comes back into use off ``missing``."""
@@ -61,7 +63,7 @@ class Errands:
         for launch in launches.values():
             if launch.id in stepped:
                 continue
-            step = _step(launch, nodes.get(launch.node), inventory, join_s, now)
+            step = _step(launch, nodes.get(launch.node), inventory, buying, now)
             if step is not None:
                 effects.append(step)
             elif self._is_due(launch, inventory, now):
@@ -77,17 +79,20 @@ class Errands:
         return now - self._driven.get(launch.id, 0) >= (PERIOD_S[launch.state] << again) * SECOND
 
 
-def _step(launch: Launch, there: NodeStock | None, inventory: Inventory, join_s: int, now: Micros) -> StepLaunch | None:
-    waited_s = (now - launch.created_at) // SECOND
+def _step(
+    launch: Launch, there: NodeStock | None, inventory: Inventory, buying: Buying, now: Micros
+) -> StepLaunch | None:
+    waited_s, join_s = (now - launch.created_at) // SECOND, buying.join_s
     if launch.state in (_L.REQUESTED, _L.PENDING, _L.RUNNING) and launch.node in inventory.nodes:
         return _to(launch, "joined", f"{launch.node} has joined after {waited_s} s")
     if launch.state is _L.JOINED and there is not None and there.ready:
-        return _to(launch, "serves", f"{there.ready} of {launch.agents} places are ready after {waited_s} s")
+        event = "tried" if buying.canary else "serves"
+        return _to(launch, event, f"{there.ready} of {launch.agents} places are ready after {waited_s} s")
     if launch.state is _L.REQUESTED and launch.tries >= LOST_TRIES:
         return _to(launch, "overdue", f"{launch.tries} answers of {launch.provider} were lost")
     if launch.state in (_L.PENDING, _L.RUNNING, _L.JOINED) and waited_s > join_s:
         return _to(launch, "overdue", f"{launch.state.value} after {waited_s} s, the limit is {join_s} s")
-    if launch.state is _L.LEAVING and (there is None or not there.held):
+    if launch.state in (_L.LEAVING, _L.RETURNING) and (there is None or not there.held):
         return _to(launch, "emptied", "none of its agents holds a session")
     return None
 

@@ -129,7 +129,7 @@ def _count(
     there = nodes.get(launch.node, NodeStock())
     need, here = number.get((launch.pool, launch.need)), number.get((launch.pool, launch.region))
     if launch.state in COMING and need is not None:
-        coming[need] += max(0, launch.agents - there.ready - there.coming)
+        coming[need] += max(0, launch.agents - there.ready - there.coming) + there.shut  # few of a canary's are open
     if launch.state is LaunchState.SERVING and need != here and need is not None and here is not None:
         lent = min(there.ready - there.held, int(idle[here]))
         idle[here] -= lent

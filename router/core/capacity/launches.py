@@ -22,6 +22,7 @@ class Refusal(StrEnum):
     REFUSED = "refused"  # this size, in this place: the request is wrong, and would be again
     NOT_CONFIGURED = "not_configured"  # everywhere, until a person acts
     NEVER_JOINED = "never_joined"  # this size, in this place: paid for, and of no use
+    BAD_CANARY = "bad_canary"  # this size, in this place: it joined, and sessions on it went badly
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ WAITS: Mapping[Refusal, Wait] = {
     Refusal.REFUSED: Wait(3_600, 86_400, "offer"),
     Refusal.NOT_CONFIGURED: Wait(3_600, 3_600, "provider"),
     Refusal.NEVER_JOINED: Wait(600, 21_600, "offer"),
+    Refusal.BAD_CANARY: Wait(600, 21_600, "offer"),
 }
 _Where = tuple[str, str, str]
 

@@ -1,8 +1,9 @@
 """The life of a bought machine as a table, and what Tendril may buy at all.
 
-``announced -> requested -> pending -> running -> joined -> serving -> leaving -> terminating -> gone``. A refusal, with
-which the provider made nothing, ends in ``failed``; an answer that was lost keeps a launch ``requested``, because
-asking again with the same key is harmless and only the provider knows. The id of a launch is its idempotency key.
+``announced -> requested -> pending -> running -> joined -> canary -> serving -> leaving -> terminating -> gone``. A
+refusal, with which the provider made nothing, ends in ``failed``; an answer that was lost keeps a launch ``requested``,
+because asking again with the same key is harmless and only the provider knows. The id of a launch is its idempotency
+key. What a canary has to show, and when it is sent back, is said in ``router.core.ramp.machines``.
 """
 
 from __future__ import annotations
@@ -28,16 +29,19 @@ class LaunchState(StrEnum):
     PENDING = "pending"  # the provider accepted; the machine starts
     RUNNING = "running"  # the machine runs; its node has not joined
     JOINED = "joined"  # its node has joined; its agents are not ready
+    CANARY = "canary"  # few of its agents take sessions, until these went well
     SERVING = "serving"  # its agents take sessions
     LEAVING = "leaving"  # its agents are cordoned; what they hold ends by itself
+    RETURNING = "returning"  # the same, and no demand keeps it: it was bad, or an operator gives it back
     TERMINATING = "terminating"  # the provider is asked to take it back until it is gone
     GONE = "gone"  # it is gone: the end
     FAILED = "failed"  # nothing was made, or it is not ours to remove: the end
 
 
 _L = LaunchState
-_MADE = (_L.PENDING, _L.RUNNING, _L.JOINED, _L.SERVING, _L.LEAVING)
+_MADE = (_L.PENDING, _L.RUNNING, _L.JOINED, _L.CANARY, _L.SERVING, _L.LEAVING, _L.RETURNING)
 _ASKED = (_L.ANNOUNCED, _L.REQUESTED)
+_EMPTY = (_L.REQUESTED, _L.PENDING, _L.RUNNING, _L.JOINED)  # nobody can hold a session there
 
 TRANSITIONS: dict[tuple[LaunchState, str], LaunchState] = {
     (_L.ANNOUNCED, "asked"): _L.REQUESTED,
@@ -48,11 +52,17 @@ TRANSITIONS: dict[tuple[LaunchState, str], LaunchState] = {
     (_L.PENDING, "runs"): _L.RUNNING,
     **{(state, "joined"): _L.JOINED for state in (_L.REQUESTED, _L.PENDING, _L.RUNNING)},
     (_L.JOINED, "serves"): _L.SERVING,
+    (_L.JOINED, "tried"): _L.CANARY,
+    (_L.CANARY, "proven"): _L.SERVING,
+    (_L.CANARY, "bad"): _L.RETURNING,
     (_L.SERVING, "released"): _L.LEAVING,
     (_L.LEAVING, "wanted_again"): _L.SERVING,
-    (_L.LEAVING, "emptied"): _L.TERMINATING,
-    **{(state, "withdrawn"): _L.FAILED for state in (_L.ANNOUNCED,)},
-    **{(state, "overdue"): _L.TERMINATING for state in (_L.REQUESTED, _L.PENDING, _L.RUNNING, _L.JOINED)},
+    **{(state, "emptied"): _L.TERMINATING for state in (_L.LEAVING, _L.RETURNING)},
+    (_L.ANNOUNCED, "withdrawn"): _L.FAILED,
+    (_L.ANNOUNCED, "returned"): _L.FAILED,
+    **{(state, "returned"): _L.TERMINATING for state in _EMPTY},
+    **{(state, "returned"): _L.RETURNING for state in (_L.CANARY, _L.SERVING, _L.LEAVING)},
+    **{(state, "overdue"): _L.TERMINATING for state in _EMPTY},
     **{(state, "broken"): _L.TERMINATING for state in _MADE},
     **{(state, "vanished"): _L.GONE for state in (*_MADE, _L.TERMINATING)},
     (_L.TERMINATING, "terminated"): _L.GONE,
@@ -65,7 +75,11 @@ EVENT_MEANINGS: Mapping[str, str] = {
     "refused": "the provider refused, and made nothing; others are asked at once",
     "runs": "the provider says that the machine runs",
     "joined": "the machine's node has joined with its token",
-    "serves": "an agent on it is ready",
+    "serves": "an agent on it is ready, and nothing is to be proven",
+    "tried": "an agent on it is ready: it takes its first sessions",
+    "proven": "its sessions went as well as others, or too few came to tell",
+    "bad": "its sessions or agents fared worse than others: its agents are cordoned, and it goes when it is empty",
+    "returned": "an operator gives it back",
     "released": "it was not needed for ten minutes: its agents are cordoned",
     "wanted_again": "demand came back before it was empty: its agents are let in again",
     "emptied": "none of its agents holds a session",
@@ -77,7 +91,8 @@ EVENT_MEANINGS: Mapping[str, str] = {
     "not_ours": "the provider's tags say that somebody else owns it; it is left alone",
 }
 OPEN = tuple(state for state in LaunchState if state not in (_L.GONE, _L.FAILED))
-COMING = (_L.ANNOUNCED, _L.REQUESTED, _L.PENDING, _L.RUNNING, _L.JOINED)
+COMING = (*_ASKED, _L.PENDING, _L.RUNNING, _L.JOINED, _L.CANARY)
+UNPROVEN = (*_EMPTY, _L.CANARY)  # agents that register on such a machine begin cordoned
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +143,7 @@ class Buying:
     rule: BufferRule = field(default_factory=BufferRule)
     terms: Terms = field(default_factory=Terms)  # its budget is of everything that is bought at once
     join_s: int = 900  # a machine that has not joined after so long is taken back
+    canary: bool = True  # whether bought machines prove themselves before all their agents take sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +153,25 @@ class NodeStock:
     ready: int = 0  # of agents that take sessions or hold some
     held: int = 0
     coming: int = 0
+    shut: int = 0  # free ones of cordoned agents
+    agents: int = 0  # present ones
+    open: int = 0  # of these, not cordoned
+    lost: int = 0  # agents that are lost or broken
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a machine that is a canary has shown, and what it waits for."""
+
+    open: int  # agents that may take sessions now
+    agents: int
+    begun: int
+    settled: int
+    setup_failed: int
+    dropped: int
+    e_value: float
+    limit: float
+    waits: tuple[str, ...]
 
 
 def begin(draft: Launch, id: LaunchId, node: NodeId, now: Micros) -> Launch:

@@ -1,7 +1,8 @@
 """How a new or returning data center earns its users step by step, and loses them at once when it is bad.
 
 ``life`` is the table of states and what each step commits; ``evidence`` what sessions and robots showed; ``sequential``
-the tests; ``judge`` what the evidence asks for; ``book`` all of it on each tick, and the dials for steering.
+the tests; ``judge`` what the evidence asks for; ``book`` all of it on each tick, and the dials for steering;
+``machines`` the same for single machines that were bought for a data center that serves.
 """
 
 from router.core.ramp.book import RampBook
@@ -10,6 +11,7 @@ from router.core.ramp.checks import World, plan_checks
 from router.core.ramp.evidence import Evidence
 from router.core.ramp.judge import Outlook, errands, outlook
 from router.core.ramp.life import ADVANCES, RETURN_SHARE_PPM, RUNGS_PPM, TRANSITIONS, begin, step
+from router.core.ramp.machines import MachineBook
 
 __all__ = [
     "ADVANCES",
@@ -23,6 +25,7 @@ __all__ = [
     "VIA_LABEL",
     "Call",
     "Evidence",
+    "MachineBook",
     "Outlook",
     "RampBook",
     "World",

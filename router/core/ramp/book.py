@@ -49,7 +49,7 @@ class RampBook:
         """Add what sessions and robots showed."""
         by_center = {ramp.data_center: ramp.id for ramp in self._open()}
         for sample in event.samples:
-            if sample.data_center in by_center:
+            if sample.machine is None and sample.data_center in by_center:
                 ramp = self.ramps[by_center[sample.data_center]]
                 evidence = self._evidence[ramp.id]
                 evidence.take(sample, now, bool(held(ramp, evidence)))

@@ -229,7 +229,65 @@ def test_a_machine_goes_from_joined_to_serving_as_its_agents_register() -> None:
     floor.step(launch, "joined")
     floor.count(nodes={launch.node: NodeStock(0, 0, 2)})
     floor.count(idle=2, nodes={launch.node: NodeStock(2, 0, 0)})
-    assert [e.step for e in floor.effects if isinstance(e, StepLaunch)] == ["joined", "serves"]
+    assert [e.step for e in floor.effects if isinstance(e, StepLaunch)] == ["joined", "tried"]
+    floor.desk.board = replace(floor.desk.board, buying=replace(BUYING, canary=False))
+    floor.count(idle=2, nodes={launch.node: NodeStock(2, 0, 0)})
+    assert [e.step for e in floor.effects if isinstance(e, StepLaunch)][-1] == "serves"
+
+
+def test_agents_of_a_canary_that_nobody_may_take_yet_are_on_their_way_and_nothing_is_bought_instead() -> None:
+    floor = Floor()
+    floor.count()
+    launch = floor.launches[0]
+    for event in ("asked", "accepted", "runs", "joined", "tried"):
+        floor.step(floor.desk.launches[launch.id], event)
+    floor.count(nodes={launch.node: NodeStock(2, 0, 0, 2, 2, 0)})
+    (place,) = floor.desk.board.places
+    assert (place.idle, place.coming, place.missing) == (0, 2, 0)
+    floor.count(idle=1, nodes={launch.node: NodeStock(2, 0, 0, 1, 2, 1)})
+    (place,) = floor.desk.board.places
+    assert (place.idle, place.coming, place.missing) == (1, 1, 0)
+    assert len(floor.launches) == 1
+
+
+def test_a_canary_that_was_bad_is_not_wanted_again_and_its_offer_waits_once() -> None:
+    floor = Floor()
+    floor.count()
+    launch = floor.launches[0]
+    for event in ("asked", "accepted", "runs", "joined", "tried"):
+        floor.step(floor.desk.launches[launch.id], event)
+    floor.step(floor.desk.launches[launch.id], "bad", refusal="bad_canary")
+    assert floor.desk.launches[launch.id].state is LaunchState.RETURNING
+    floor.effects.clear()
+    floor.count(nodes={launch.node: NodeStock(2, 1, 0, 1, 2, 0)})
+    assert not [e for e in floor.effects if isinstance(e, StepLaunch)]  # one still talks
+    assert floor.launches[-1].provider == "dear"  # bought instead: the cheap offer is not asked
+    floor.count(nodes={launch.node: NodeStock(2, 0, 0, 2, 2, 0)})
+    assert [e.step for e in floor.effects if isinstance(e, StepLaunch)] == ["emptied"]
+    floor.step(floor.desk.launches[launch.id], "emptied")
+    assert all("refused 1 times" in why for why in floor.desk.board.blocked.values())
+
+
+@pytest.mark.parametrize(
+    ("events", "after"),
+    [
+        ((), LaunchState.FAILED),
+        (("asked",), LaunchState.TERMINATING),
+        (("asked", "accepted", "runs", "joined"), LaunchState.TERMINATING),
+        (("asked", "accepted", "runs", "joined", "tried"), LaunchState.RETURNING),
+        (("asked", "accepted", "runs", "joined", "serves"), LaunchState.RETURNING),
+        (("asked", "accepted", "runs", "joined", "serves", "released"), LaunchState.RETURNING),
+    ],
+)
+def test_an_operator_gives_a_machine_back_whatever_it_does(events: tuple[str, ...], after: LaunchState) -> None:
+    floor = Floor()
+    floor.count()
+    id = floor.launches[0].id
+    for event in (*events, "returned"):
+        floor.step(floor.desk.launches[id], event)
+    assert floor.desk.launches[id].state is after
+    with pytest.raises(InputRejected, match="does not take the event wanted_again"):
+        step(floor.desk.launches[id], "wanted_again", "", 0)
 
 
 def test_a_machine_that_never_joins_is_given_back_and_its_offer_waits() -> None:

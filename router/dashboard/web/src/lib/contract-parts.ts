@@ -44,6 +44,12 @@ export type BuyingAnswer = {
   max_machines: number; machines: number; failure: string; offers: OfferAnswer[]
 }
 
+/** What a machine that is a canary has shown so far, and what it waits for. */
+export type CanaryAnswer = {
+  open: number; agents: number; begun: number; settled: number; setup_failed: number; dropped: number; e_value: number; limit: number
+  waits: string[]
+}
+
 /** An edge that is worth measuring, and where it is reached. */
 export type CandidateAnswer = { data_center: string; url: string }
 
@@ -170,11 +176,11 @@ export type Intent = "serving" | "canary" | "cordoned" | "draining" | "drained" 
 export type LaunchAnswer = {
   id: string; state: LaunchState; pool: string; region: string; need: string; provider: string; data_center: string; size: string
   agents: number; price_usd_per_hour: number; node: string; machine: string | null; reason: string; why: string[]; refusal: string
-  tries: number; created_at: string; since: string; finished_at: string | null; revision: number
+  tries: number; created_at: string; since: string; finished_at: string | null; revision: number; canary: CanaryAnswer | null
 }
 
 /** How far a launch has come; the table is `machines.TRANSITIONS`. */
-export type LaunchState = "announced" | "requested" | "pending" | "running" | "joined" | "serving" | "leaving" | "terminating" | "gone" | "failed"
+export type LaunchState = "announced" | "requested" | "pending" | "running" | "joined" | "canary" | "serving" | "leaving" | "returning" | "terminating" | "gone" | "failed"
 
 /** A session that an agent holds, and the fencing number of its lease. */
 export type LeaseAnswer = { id: string; epoch: number }
