@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from router.api.closing import Closing
 from router.api.gate import VIEWER, Endpoint, closing_of, runtime_of
-from router.api.reply import listing
+from router.api.reply import large
 from router.api.sse import HEARTBEAT, HEARTBEAT_S, SSE_DOC, event, streaming
 from router.core.errors import InputRejected
 from router.runtime import Runtime, StreamItem
@@ -44,7 +44,7 @@ async def list_events(
     )
     shown = found[:limit]
     more = str(shown[-1][0]) if len(found) > limit else None
-    return listing([event_json(one, id) for id, one in shown], more)
+    return await large(request, {"items": [event_json(one, id) for id, one in shown], "next": more})
 
 
 def _frame(item: StreamItem) -> bytes:

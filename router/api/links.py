@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from router.api.gate import VIEWER, Endpoint, runtime_of
-from router.api.reply import PathFrom, PathTo, QueryFrom, QueryId, QueryTo, large, listing, reply
+from router.api.reply import PathFrom, PathTo, QueryFrom, QueryId, QueryTo, large, reply
 from router.core.blame.facts import TargetKind, targets
 from router.core.errors import InputRejected
 from router.core.model import DEFAULT_TRANSPORT, DataCenterId, TrafficClass
@@ -152,12 +152,17 @@ async def get_health(request: Request) -> Response:
 
 
 @endpoints.get("/targets", response_model=TargetList, dependencies=[Depends(VIEWER)])
-async def list_targets(request: Request, kind: TargetKind | None = None) -> Response:
+async def list_targets(
+    request: Request,
+    kind: TargetKind | None = None,
+    id: Annotated[str | None, Query(max_length=128, pattern=r"^[!-~]+$")] = None,
+) -> Response:
     """Show three facts of every target: what was asked of it, what is measured, what fits."""
     runtime = runtime_of(request)
     machines = await runtime.read(Store.on_nodes) if kind in (None, TargetKind.NODE) else {}
     view, now = runtime.view, runtime.now()
-    return listing([target_json(view, target, now) for target in targets(view, machines, kind)], None)
+    shown = [one for one in targets(view, machines, kind) if id is None or one.id == id]
+    return await large(request, {"items": [target_json(view, target, now) for target in shown], "next": None})
 
 
 @endpoints.get("/flows", response_model=Flows, dependencies=[Depends(VIEWER)])

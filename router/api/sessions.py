@@ -44,6 +44,7 @@ from router.core.solve import PathAnswer, RouteAnswer, route
 from router.core.steering import Placement, PlaceRequest, RankedEdge, Refused, place
 from router.core.tables import Context, View
 from router.runtime import Runtime
+from router.schemas.clients import network_of
 from router.schemas.events import EventList, event_json
 from router.schemas.sessions import (
     PlaceBody,
@@ -319,7 +320,7 @@ async def list_sessions(
     data_center: QueryId = None,
     state: SessionState | None = None,
     client: Annotated[
-        str | None, Query(max_length=64, pattern=r"^[0-9A-Za-z.:/]+$", description="prefix, ASN or country")
+        str | None, Query(max_length=64, pattern=r"^[0-9A-Za-z.:/]+$", description="address, prefix, ASN or country")
     ] = None,
     pool: QueryId = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
@@ -334,12 +335,13 @@ async def list_sessions(
     }
     dc = None if data_center is None else DataCenterId(data_center)
     of_pool = None if pool is None else PoolId(pool)
+    network = None if client is None else network_of(client)
 
     def find(
         store: Store,
     ) -> tuple[tuple[Session, ...], dict[str, str], dict[SessionId, int], Mapping[SessionId, tuple[Leg, ...]]]:
         found = store.sessions(
-            data_center=dc, state=state, client=client, pool=of_pool, metadata=metadata, limit=limit + 1, after=after
+            data_center=dc, state=state, client=network, pool=of_pool, metadata=metadata, limit=limit + 1, after=after
         )
         agents = {s.agent: store.agent(s.agent) for s in found[:limit] if s.agent is not None}
         positions = {s.id: store.queue_position(s) for s in found[:limit] if s.state is SessionState.QUEUED}

@@ -26,6 +26,14 @@ def truncated(text: str) -> str:
     return str(ip_network((int(address) >> 8 << 8, 24)))
 
 
+def network_of(text: str) -> str:
+    """The network that a search means: an address stands for its prefix, everything else for itself."""
+    try:
+        return truncated(text)
+    except ValueError:
+        return text
+
+
 def _truncate(text: str) -> str:
     try:
         return truncated(text)

@@ -223,7 +223,7 @@ async def test_targets_show_three_facts_that_do_not_overwrite_each_other(world: 
     before = place["capacity"]
     shown = await world.get("/v1/data-centers/gcp-ams")
     await world.put("/v1/data-centers/gcp-ams", shown | {"intent": "cordoned"})
-    (place,) = [one for one in (await world.get("/v1/targets?kind=data_center"))["items"] if one["id"] == "gcp-ams"]
+    (place,) = (await world.get("/v1/targets?kind=data_center&id=gcp-ams"))["items"]
     assert (place["intent"], place["health"]["state"], place["capacity"]) == ("cordoned", "up", before)
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -209,7 +210,7 @@ def _populate(url: str, key: str) -> dict[str, str]:
         return keys
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A control plane that knows its six data centers and how far apart they are."""
     folder = tmp_path_factory.mktemp("control-plane")
@@ -366,43 +367,80 @@ def open_page(world: World, browser: Browser, watch: Watch) -> Iterator[OpenPage
 # --- a simulated world that stands still -----------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def frozen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """URL and admin key of a control plane that serves one instant of a simulation; see ``frozen.py``."""
+@dataclass(frozen=True)
+class Still:
+    """A control plane that serves one instant of a simulation; see ``frozen.py``."""
+
+    url: str
+    key: str
+
+    def call(self, method: str, path: str) -> Any:
+        """One request with the admin key."""
+        headers = {"authorization": f"Bearer {self.key}"}
+        answer = httpx.request(method, f"{self.url}{path}", headers=headers, timeout=60)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def let_pass(self, seconds: float) -> None:
+        """Let its world go on for so long."""
+        self.call("POST", f"/let-pass?seconds={seconds}")
+
+    def sign_in(self, key: str) -> str:
+        """The cookie that a key is traded for."""
+        answer = httpx.post(f"{self.url}/v1/sign-in", json={"key": key or self.key}, timeout=20)
+        answer.raise_for_status()
+        return answer.cookies[COOKIE]
+
+
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Still, Still]]:
+    """The same instant twice: simulated once, served by two processes, so that one may be changed."""
     folder = tmp_path_factory.mktemp("frozen")
     _, key = mint_key("admin", "frozen world", 0)
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
+    found = tuple(Still(f"http://127.0.0.1:{port}", key) for port in (free_port(), free_port()))
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     with (folder / "log").open("wb") as log:
-        command = [sys.executable, "-m", "tests.browser.frozen", str(port), str(folder), key]
+        ports = [one.url.rpartition(":")[2] for one in found]
+        command = [sys.executable, "-m", "tests.browser.frozen", str(folder), key, *ports]
         server = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
         try:
-            wait_for(lambda: is_ready(url, server, folder / "log"), "the frozen world is served", 5 * DEADLINE_S)
-            yield url, key
+            for one in found:
+                wait_for(lambda: is_ready(one.url, server, folder / "log"), "it is served", 5 * DEADLINE_S)  # noqa: B023
+            yield found[0], found[1]
         finally:
             server.terminate()
             server.wait(30)
 
 
 @pytest.fixture
-def open_frozen(frozen: tuple[str, str], browser: Browser) -> Iterator[OpenPage]:
-    """Opens a hash route of the frozen world, in a browser whose clock is that world's; nothing may go wrong."""
+def frozen(worlds: tuple[Still, Still]) -> Still:
+    """The one that nobody changes."""
+    return worlds[0]
 
-    url, admin = frozen
 
-    def sign_in(key: str) -> str:
-        answer = httpx.post(f"{url}/v1/sign-in", json={"key": key or admin}, timeout=10)
-        answer.raise_for_status()
-        return answer.cookies[COOKIE]
+@pytest.fixture
+def going(worlds: tuple[Still, Still]) -> Still:
+    """The one that goes on when it is told to."""
+    return worlds[1]
 
-    headers = {"authorization": f"Bearer {admin}"}
-    now = httpx.get(f"{url}/v1/health", headers=headers, timeout=10).json()["now"]
-    clock = f"const at = Date.parse('{now}'); Date.now = () => at"
-    opener = Opener(browser, Watch(urlsplit(url).netloc), url, sign_in, clock)
+
+def _open_still(world: Still, browser: Browser) -> Iterator[OpenPage]:
+    """Opens a hash route in a browser whose clock is that world's; nothing may go wrong."""
+    clock = f"const at = Date.parse('{world.call('GET', '/v1/health')['now']}'); Date.now = () => at"
+    opener = Opener(browser, Watch(urlsplit(world.url).netloc), world.url, world.sign_in, clock)
     yield opener
     opener.close()
     assert (opener.watch.errors, opener.watch.foreign) == ([], [])
+
+
+@pytest.fixture
+def open_frozen(frozen: Still, browser: Browser) -> Iterator[OpenPage]:
+    yield from _open_still(frozen, browser)
+
+
+@pytest.fixture
+def open_going(going: Still, browser: Browser) -> Iterator[OpenPage]:
+    yield from _open_still(going, browser)
 
 
 # --- a control plane with nothing in it ------------------------------------------------------------------------------

@@ -1,18 +1,25 @@
-"""A simulated world, frozen: ``python -m tests.browser.frozen PORT FOLDER KEY`` serves one instant of it for ever.
+"""A simulated world, frozen: ``python -m tests.browser.frozen FOLDER KEY PORT…`` serves one instant of it at each port.
 
-The simulator drives the real core through a minute and a half of a real day: calls, probes, a provider that begins to
-lose packets, a drain. Then time stops. What the core knows by then, and the rows that it rests on, are put behind the
-real API, on a clock that stands. Everything is a function of the seed, so every number on every screen is the same on
-every machine, and tests may say which.
+The simulator drives the real core through a minute of a real day: calls, probes, a provider that begins to lose
+packets, a drain. Then time stops. What the core knows by then, and the rows that it rests on, are put behind the real
+API, on a clock that stands. Everything is a function of the seed, so every number on every screen is the same on every
+machine, and tests may say which.
+
+What is committed over the API becomes true in the simulation, too. ``POST /let-pass?seconds=5`` lets the world go on
+for so long, with all its probes, calls and moves, and stand still again. Each port has a process with a world of its
+own, all made of the one simulation that was run.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, delete, func, select
 
 from probes.clock import Clock
 from router.access import KeyRing
@@ -20,12 +27,21 @@ from router.api import create_app
 from router.bootstrap import ADMIN_KEY_FILE, App, Server, ensure_admin_key, listen
 from router.core.capacity import Buying, Offer, Terms
 from router.core.geography import light_floor_us
-from router.core.messages import Beacon, Beaconed
+from router.core.messages import (
+    Beacon,
+    Beaconed,
+    Committed,
+    DrainChanged,
+    Input,
+    RampChanged,
+    ResourcesChanged,
+)
 from router.core.model import (
     Client,
     DataCenter,
     DataCenterId,
     DrainMode,
+    Event,
     Inventory,
     Node,
     NodeId,
@@ -34,10 +50,12 @@ from router.core.model import (
     ProviderId,
     Region,
     RegionId,
+    Resource,
     Role,
+    kind_of,
 )
 from router.core.plane import ControlPlane
-from router.runtime import Runtime
+from router.runtime import Runtime, StreamItem
 from router.settings import Settings
 from router.sim.clouds import Provision
 from router.sim.engine import START, stream
@@ -170,11 +188,13 @@ def _beacons(sim: Simulation) -> None:
 
 
 class Frozen(Runtime):
-    """Serves what a simulation came to. No timer runs: what is committed is heard, and nothing else happens."""
+    """Serves what a simulation came to. No timer runs: time passes when it is told to, and in the simulation only."""
 
-    def __init__(self, store: Store, sim: Simulation) -> None:
+    def __init__(self, store: Store, sim: Simulation, url: str) -> None:
         super().__init__(store, Solver(), clock=lambda: sim.engine.now)
-        self._plane = sim.plane
+        self._plane, self._sim, self._url = sim.plane, sim, url
+        self._written = inventory_rows(sim)
+        self._told = len(sim.events)
 
     async def start(self) -> None:
         boot = self.store.boot(self.now())
@@ -183,43 +203,99 @@ class Frozen(Runtime):
         self.keys = KeyRing(boot.keys)
         self._ready = True
 
+    def _handle(self, event: Input) -> None:
+        """What was committed is a row of the simulation, too, and what follows from it happens there."""
+        if isinstance(event, Committed):
+            rows = self._sim.rows
+            for change_ in event.changes:
+                match change_:
+                    case ResourcesChanged(upserts, deletes):
+                        rows.put(upserts, deletes)
+                    case DrainChanged(drain):
+                        rows.drains[drain.id] = drain
+                    case RampChanged(ramp):
+                        rows.ramps[ramp.id] = ramp
+            self._sim.world.inventory = rows.inventory
+            self._written = inventory_rows(self._sim)
+        self._sim.submit(event)
 
-def write(url: str, sim: Simulation) -> None:
-    """Put the simulation's rows into a database that was migrated."""
-    known, rows = sim.rows.inventory, sim.rows
+    async def routes_settled(self, timeout_s: float = 2.0) -> None:
+        await self.let_pass(0.5)
+
+    async def let_pass(self, seconds: float) -> None:
+        """Let the simulated world go on, and write down what became of it."""
+        self._sim.run(seconds)
+        now = inventory_rows(self._sim)
+        resources = [resource for key, resource in now.items() if self._written.get(key) != resource]
+        happened = self._sim.events[self._told :]
+        self._written, self._told = now, len(self._sim.events)
+        rewrite(self._url, self._sim, resources, happened)
+        self._hub.publish(StreamItem("generation", {"generation": self.view.generation, "changed_pairs": 0}))
+
+
+def inventory_rows(sim: Simulation) -> dict[str, Resource]:
+    """Every resource of a simulation by what it is."""
+    known = sim.rows.inventory
     kinds = (known.providers, known.regions, known.data_centers, known.nodes, known.pools)
-    resources = [resource for kind in kinds for resource in kind.values()]
-    database = Database(url)
+    return {f"{kind_of(one)}/{one.id}": one for kind in kinds for one in kind.values()}
+
+
+def rewrite(url: str, sim: Simulation, resources: list[Resource], happened: list[Event]) -> None:
+    """Make the database say what the simulation's rows say."""
+    rows, database = sim.rows, Database(url)
 
     def fill(connection: Connection) -> None:
-        change(connection, resources, [], actor="tendril", now=START)
-        connection.execute(delete(tables.events))  # of the change; what happened is what the simulation says
-        bulk.insert(connection, tables.agents, [row_of(agent) for agent in rows.agents.values()])
-        bulk.insert(connection, tables.sessions, [session_row(session) for session in rows.sessions.values()])
-        bulk.insert(connection, tables.drains, [drain_row(drain) for drain in rows.drains.values()])
-        events.append(connection, sim.events)
+        last = connection.scalar(select(func.max(tables.events.c.id))) or 0
+        change(connection, resources, [], actor="tendril", now=sim.engine.now)
+        connection.execute(delete(tables.events).where(tables.events.c.id > last))  # what happened the simulation says
+        held = (tables.sessions, rows.sessions, session_row), (tables.agents, rows.agents, row_of)
+        for table, kept, row in (*held, (tables.drains, rows.drains, drain_row)):
+            connection.execute(delete(table))
+            bulk.insert(connection, table, [row(one) for one in kept.values()])
+        events.append(connection, happened)
 
     database.write(fill)
     database.close()
 
 
-async def serve(port: int, folder: Path, key: str) -> None:
+async def serve(sim: Simulation, folder: Path, key: str, port: int) -> None:
     """Serve it until told to stop."""
-    sim = simulated()
+    folder.mkdir()
     settings = Settings(host="127.0.0.1", port=port, state_dir=folder, admin_key=key, flight_recorder_mb=0)
     url = f"sqlite:///{folder}/frozen.db"
     store = Store(url)
     store.upgrade()
-    write(url, sim)
+    rewrite(url, sim, list(inventory_rows(sim).values()), sim.events)
     ensure_admin_key(store, settings, sim.engine.now)
-    runtime = Frozen(store, sim)
+    runtime = Frozen(store, sim, url)
     simulations = Simulations()
     http = create_app(runtime, settings, simulations.ask)
+    http.add_api_route("/let-pass", runtime.let_pass, methods=["POST"], status_code=204)
     app = App(settings, store, runtime, http, folder / ADMIN_KEY_FILE, simulations)
     await runtime.start()
     with listen("127.0.0.1", port) as taken:
         await Server(app).serve([taken])
 
 
+def main(folder: Path, key: str, ports: list[int]) -> None:
+    """Simulate once, and serve the outcome at each port from a process of its own, until told to stop."""
+    sim = simulated()
+    children = [child for port in ports if (child := os.fork()) or run(sim, folder / str(port), key, port)]
+
+    def stop(*_: Any) -> None:
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def run(sim: Simulation, folder: Path, key: str, port: int) -> NoReturn:
+    """All that the process behind one port does."""
+    asyncio.run(serve(sim, folder, key, port))
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], [int(port) for port in sys.argv[3:]])

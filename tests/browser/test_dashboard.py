@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.looking import axe
 
 if TYPE_CHECKING:
     from tests.browser.conftest import OpenPage, Watch, World
@@ -216,16 +217,7 @@ def test_phone_width_needs_no_sideways_scrolling(world: World, open_page: OpenPa
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("path", ["signin", "#/", "#/data-centers/own-gru", "#/routes/own-gru/own-sin?class=voice"])
-def test_axe_finds_nothing(open_page: OpenPage, path: str, scheme: str) -> None:
-    if path == "signin":
-        page = open_page("#/", signed_in=False, scheme=scheme)
-        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-    else:
-        page = open_page(path, scheme=scheme)
-        expect(page.get_by_test_id("verdict")).to_contain_text("All 6 data centers up")
-        if "routes" in path:
-            expect(page.get_by_test_id("ledger")).to_be_visible()
-    results = Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
-    assert len(results.response["passes"]) > 10
+def test_axe_finds_nothing_on_the_sign_in(open_page: OpenPage, scheme: str) -> None:
+    page = open_page("#/", signed_in=False, scheme=scheme)
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert axe(page) == ""

@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
+
+from tests.browser.looking import axe
 
 if TYPE_CHECKING:
     from tests.browser.conftest import OpenPage, Watch, World
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 expect.set_options(timeout=20_000)
 
-LIMIT_BYTES = 200_000
+LIMIT_BYTES = 180_000
 SCREENS = {
     "#/": "Overview",
     "#/routes": "Find a route",
@@ -28,7 +29,10 @@ SCREENS = {
     "#/sessions": "Sessions",
     "#/pools": "Pools",
     "#/clients?by=country": "Clients",
-    "#/clients?ip=198.51.100.7": "Clients",
+    "#/clients?ip=198.51.100.7": "198.51.100.0/24",
+    "#/networks/as64500": "AS64500",
+    "#/nodes": "Nodes",
+    "#/nodes/own-fra-n1": "own-fra-n1",
     "#/events?kind=data_center": "Events and audit",
     "#/keys": "Keys",
 }
@@ -45,41 +49,30 @@ def started(world: World, **metadata: str) -> str:
     return str(world.post("/v1/sessions", body)["id"])
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_every_screen_opens_clean_and_accessible(open_page: OpenPage, watch: Watch, scheme: str) -> None:
-    page = open_page(scheme=scheme)
+def test_every_screen_opens_clean_and_accessible(open_page: OpenPage, watch: Watch) -> None:
+    page = open_page(scheme="light")
     found = {}
     for path, title in SCREENS.items():
         turn(page, path)
         expect(page.get_by_role("heading", level=1)).to_contain_text(re.compile(title.replace(" → ", r"\s*→\s*")))
         expect(page.get_by_role("alert")).to_have_count(0)
         expect(page.get_by_text("Asking for")).to_have_count(0)
-        results = Axe().run(page)
-        if results.violations_count:
-            found[path] = results.generate_report()
+        if said := axe(page):
+            found[path] = said
     assert found == {}
     assert (watch.errors, watch.foreign) == ([], [])
 
 
-def test_every_screen_fits_a_phone(open_page: OpenPage) -> None:
-    page = open_page(width=390)
-    wide = {}
-    for path, title in SCREENS.items():
-        turn(page, path)
-        expect(page.get_by_role("heading", level=1)).to_contain_text(re.compile(title.replace(" → ", r"\s*→\s*")))
-        wide[path] = page.evaluate("document.documentElement.scrollWidth")
-    assert {path: width for path, width in wide.items() if width > 390} == {}
-
-
 def test_the_whole_page_is_small(open_page: OpenPage) -> None:
     page = open_page()
-    expect(page.get_by_test_id("verdict")).to_contain_text("6 data centers")
+    turn(page, "#/matrix")  # whatever is fetched only when it is opened counts, too
+    expect(page.get_by_test_id("cells")).to_be_visible()
     sizes = page.evaluate(
         """Object.fromEntries(
              ['navigation', 'resource'].flatMap(kind => performance.getEntriesByType(kind))
            .filter(e => !new URL(e.name).pathname.startsWith('/v1/')).map(e => [e.name, e.encodedBodySize]))"""
     )
-    assert len(sizes) >= 3 and min(sizes.values()) > 0, sizes
+    assert any("/pages-" in name for name in sizes) and min(sizes.values()) > 0, sizes
     assert sum(sizes.values()) <= LIMIT_BYTES, sizes
 
 

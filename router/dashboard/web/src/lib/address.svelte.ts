@@ -2,7 +2,7 @@
 import { TRAFFIC_CLASSES, type TrafficClass } from './api'
 
 export type Centre = 'atlantic' | 'pacific'
-export const SCREENS = ['matrix', 'data-centers', 'drains', 'sessions', 'pools', 'clients', 'events', 'keys'] as const
+export const SCREENS = ['matrix', 'data-centers', 'nodes', 'drains', 'sessions', 'pools', 'clients', 'events', 'keys'] as const
 export type Screen = (typeof SCREENS)[number]
 export type Place =
   | { view: 'overview' }
@@ -10,12 +10,12 @@ export type Place =
   | { view: 'data-center'; id: string }
   | { view: 'route'; from: string; to: string; class: TrafficClass }
   | { view: 'link'; from: string; to: string }
-  | { view: 'provider' | 'region' | 'drain' | 'session' | 'pool'; id: string }
+  | { view: 'provider' | 'region' | 'node' | 'network' | 'drain' | 'session' | 'pool'; id: string }
   | { view: Screen }
   | { view: 'nowhere'; path: string }
 
-const ONE = { providers: 'provider', regions: 'region', drains: 'drain', sessions: 'session', pools: 'pool' } as const
-const MANY = { provider: 'providers', region: 'regions', drain: 'drains', session: 'sessions', pool: 'pools', 'data-center': 'data-centers' } as const
+const ONE = { providers: 'provider', regions: 'region', nodes: 'node', networks: 'network', drains: 'drain', sessions: 'session', pools: 'pool' } as const
+const MANY = { provider: 'providers', region: 'regions', node: 'nodes', network: 'networks', drain: 'drains', session: 'sessions', pool: 'pools', 'data-center': 'data-centers' } as const
 
 function placeOf(path: string, params: URLSearchParams): Place {
   const [view = '', first, second] = path.split('/').map(decodeURIComponent)
@@ -25,6 +25,8 @@ function placeOf(path: string, params: URLSearchParams): Place {
     return { view: 'route', from: first, to: second, class: TRAFFIC_CLASSES.find((one) => one === params.get('class')) ?? 'voice' }
   }
   if (view === 'links' && first && second) return { view: 'link', from: first, to: second }
+  const ip = view === 'clients' && params.get('ip')
+  if (ip) return { view: 'network', id: ip }
   if ((view === 'data-centers' || view === 'dc') && first) return { view: 'data-center', id: first }
   if (view in ONE && first) return { view: ONE[view as keyof typeof ONE], id: first }
   const screen = SCREENS.find((one) => one === view)

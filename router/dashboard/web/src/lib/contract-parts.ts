@@ -333,6 +333,18 @@ export type Spread = { min: number; mean: number; max: number }
 /** What happens, and how many seconds after the start. */
 export type StageAnswer = { after_s: number; what: string }
 
+/** One target and its three facts. */
+export type TargetAnswer = { kind: TargetKind; id: string; intent: string; health: TargetHealth; capacity: TargetCapacity }
+
+/** What fits. */
+export type TargetCapacity = { sessions: number; capacity_sessions: number; headroom_pct: number | null; agents_idle: number; agents_busy: number }
+
+/** What is measured. */
+export type TargetHealth = { state: Health; evidence: string; age_ms: number | null; blame: VerdictAnswer | null }
+
+/** What can be a target. */
+export type TargetKind = "node" | "data_center" | "provider_region" | "provider" | "agent_host"
+
 /** What speaks for a verdict, counted. */
 export type VerdictEvidence = {
   vantages_bad: number; vantages: number; providers: number; loss_pct: number; failed_pct: number; probes: number; outcomes: number

@@ -52,6 +52,7 @@ import type {
   SessionState,
   ShiftAnswer,
   StageAnswer,
+  TargetAnswer,
   VerdictEvidence,
   router__schemas__beacons__LegAnswer,
 } from './contract-parts'
@@ -147,6 +148,12 @@ export type Matrix = {
   mos: ((number | null)[])[] | null; mos_gain: ((number | null)[])[] | null
 }
 
+/** One machine; `addresses` maps a transport to the host that others reach it at. */
+export type NodeBody = {
+  id?: string | null; revision?: number | null; data_center: string; addresses?: Record<string, unknown>; reflector_port?: number
+  relay_port?: number; media_url?: string; labels?: Record<string, unknown>; intent?: Intent | null
+}
+
 /** A ramp as it is; `climb` is null once it has ended. */
 export type RampAnswer = {
   id: string; kind: RampKind; data_center: string; state: RampState; share_pct: number; reason: string; attempt: number; exposed: number
@@ -189,6 +196,9 @@ export type SimulationAnswer = {
 
 /** What if some of the fleet were gone, or some more of it there? Nothing of it is done. */
 export type SimulationBody = { remove?: (SelectorBody | LinkNameBody | string)[]; add?: NewDataCenterBody[]; named?: number }
+
+/** Targets by kind and id. */
+export type TargetList = { items: TargetAnswer[]; next: string | null }
 
 /** What the bytes are; each class has its own metric. */
 export type TrafficClass = "voice" | "agent" | "video" | "bulk"

@@ -1,11 +1,14 @@
 // The one line an operator reads first: what is wrong, or that nothing is, in words.
 import type { DataCenter, DrainAnswer, HealthAnswer, VerdictAnswer, WorldEvent } from './api'
 import { age, list, plural } from './format'
+import { whose } from './whose'
 
 export type Tone = 'good' | 'warn' | 'bad' | 'unknown'
 export interface VerdictLine {
   tone: Tone
   text: string
+  /** Us, the provider, or the user's ISP; nothing where nobody is blamed. */
+  whose?: string
 }
 
 /** How many sessions recent events say were moved away from a data center since it went down. */
@@ -83,7 +86,7 @@ function fault(health: HealthAnswer, drains: DrainAnswer[]): VerdictLine | null 
   const first = health.verdicts.toSorted((a, b) => Number(b.sure) - Number(a.sure) || b.confidence - a.confidence)[0]
   if (!first) return null
   const more = health.verdicts.length > 1 ? ` (and ${health.verdicts.length - 1} more)` : ''
-  return { tone: first.sure && !handled(first, health) ? 'bad' : 'warn', text: `${first.finding.replace(/\.$/, '')}; ${doing(first, health, drains)}${more}` }
+  return { whose: whose(first), tone: first.sure && !handled(first, health) ? 'bad' : 'warn', text: `${first.finding.replace(/\.$/, '')}; ${doing(first, health, drains)}${more}` }
 }
 
 export function verdict(health: HealthAnswer, routesAgeMs: number | null, events: WorldEvent[], drains: DrainAnswer[] = []): VerdictLine {
