@@ -26,8 +26,8 @@ from router.access import Key, adopt_key, mint_key
 from router.addresses import AddressBook
 from router.api import create_app
 from router.api.closing import Closing
+from router.api.connection import Connection
 from router.api.gate import key_text
-from router.api.repeats import Connection
 from router.core.errors import Unavailable
 from router.outbox import OutboxOptions
 from router.runtime import Runtime, RuntimeOptions, system_clock

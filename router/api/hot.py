@@ -161,25 +161,28 @@ class HotApp(FastAPI):
         path = None
         if scope["type"] == "http" and not scope.get("root_path"):
             path = self.hot.find(scope["method"], scope["path"])
-        if path is None:
-            await super().__call__(scope, receive, send)
-        else:
-            await self._answer(path, Asked(self, scope, receive), send)
+        if path is not None:
+            asked = Asked(self, scope, receive)
+            if await self.short(path, asked, send):
+                return
+            receive = asked.receive
+        await super().__call__(scope, receive, send)
 
-    async def _answer(self, path: HotPath, asked: Asked, send: Send) -> None:
+    async def short(self, path: HotPath, asked: Asked, send: Send) -> bool:
+        """Let a hot path answer, its refusals included; False, and nothing sent, if that is for the framework."""
         try:
             answer = await path(asked)
         except TendrilError as error:
             await problems.of_error(error)(asked.scope, asked.receive, send)
-            return
+            return True
         except Exception as error:  # noqa: BLE001 - the framework's own net lies behind us, not around us
             await problems.of_crash(Request(asked.scope), error)(asked.scope, asked.receive, send)
-            return
+            return True
         if answer is None:
-            await super().__call__(asked.scope, asked.receive, send)
-            return
+            return False
         if isinstance(answer, Response):  # a refusal with fields of its own
             await answer(asked.scope, asked.receive, send)
-            return
+            return True
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.head()})
         await send({"type": "http.response.body", "body": answer.body})
+        return True

@@ -6,7 +6,7 @@ when the very same bytes come in again, alone and whole, on a connection that wa
 written at once: no parser, no task, no framework. The key must still be good, the age is that of the instant, and the
 bytes of the answer are those of the hot path; whatever is unusual, the first time included, takes the long way.
 
-Both ends of that are here: :class:`Repeats` knows requests, :class:`Connection` is uvicorn's protocol, which asks it.
+Who asks :class:`Repeats` is the connection (:mod:`router.api.connection`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from router.access import AGENT_PREFIX, scope_allows
 from router.api.gate import VIEWER, key_text
-from router.api.hot import HotApp
 from router.schemas.fragments import moment_of
 
 if TYPE_CHECKING:
@@ -35,7 +32,6 @@ MAX_REMEMBERED = 16_384  # two for each pair of 90 data centers; then all are fo
 _FRAMING = frozenset(
     (b"connection", b"content-length", b"expect", b"if-none-match", b"te", b"transfer-encoding", b"upgrade")
 )
-_HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
 @dataclass(slots=True)
@@ -98,67 +94,3 @@ class Repeats:
             return False
         asked.good_in = edition
         return True
-
-
-class Connection(HttpToolsProtocol):
-    """uvicorn's protocol with the repeated requests of a :class:`HotApp` answered before its parser."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        app = self.config.app
-        assert isinstance(app, HotApp)
-        self._repeats = app.hot.repeats
-        self._runtime: Runtime = app.state.runtime
-        self._between = True  # no part of a request is in the parser
-        self._asked_at = 0.0  # when a repeated request was answered last
-        self._fixed: tuple[object, bytes] = (None, b"")
-
-    def data_received(self, data: bytes) -> None:
-        """Answer a request that is known, or let uvicorn."""
-        repeats = self._repeats
-        if repeats is None or not self._between or not self._idle() or not data.startswith(LEAD):
-            super().data_received(data)
-            return
-        body = repeats.answer(data, self._runtime)
-        if body is not None:
-            own = b"content-length: %d\r\ncontent-type: application/json\r\n\r\n" % len(body)
-            self.transport.write(self._head() + own + body)
-            self.server_state.total_requests += 1
-            self._asked_at = self.loop.time()
-            if self.timeout_keep_alive_task is None:
-                self.timeout_keep_alive_handler()
-            return
-        super().data_received(data)
-        # Whole, and nothing behind it: these bytes, coming again, are this request again.
-        whole = len(data) <= MAX_REQUEST_BYTES and data.find(END) == len(data) - len(END)
-        if whole and self._between:
-            repeats.learn(data, self.scope)
-
-    def _idle(self) -> bool:
-        waiting = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # before the first
-        return waiting and not self.flow.write_paused
-
-    def _head(self) -> bytes:
-        """Status line and the headers that uvicorn puts first; it makes the list anew once a second."""
-        defaults = self.server_state.default_headers
-        if self._fixed[0] is not defaults:
-            self._fixed = defaults, _HEAD + b"".join(b"%s: %s\r\n" % header for header in defaults)
-        return self._fixed[1]
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._between = False
-        super().on_message_begin()
-
-    def on_message_complete(self) -> None:
-        """A request is whole."""
-        super().on_message_complete()
-        self._between = True
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that has been quiet, by repeated requests too."""
-        left = self._asked_at + self.timeout_keep_alive - self.loop.time()
-        if left <= 0:
-            super().timeout_keep_alive_handler()
-        else:
-            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)

@@ -60,7 +60,7 @@ class PlaceBody(Body):
     pool: Id | None = None
     to: Id | None = None
     traffic_class: TrafficClass | None = Field(default=None, alias="class", description="default: the pool's, or voice")
-    constraints: ConstraintsBody = ConstraintsBody()
+    constraints: ConstraintsBody = Field(default_factory=ConstraintsBody)  # a default would be copied deeply each time
     queue_s: Annotated[int, Field(ge=0, le=300)] | None = Field(
         default=None, description="how long it may wait for an agent; 0: not at all; default: the pool's"
     )

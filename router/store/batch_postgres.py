@@ -8,21 +8,22 @@ with ``COMMIT``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import psycopg
+from psycopg.pq.abc import PGresult
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from router.store import batch, events
 from router.store.batch import Asked, Notes, Sight, dumped
+from router.store.postgres_wire import BEGIN, COMMIT, Statement, together
 
 _IDS = "ARRAY(SELECT json_array_elements_text(%({})s::json))"
 _LOOK = f"""
     WITH ended AS (
-        UPDATE sessions SET state = 'ended', moved_from = NULL, held_by = NULL, ended_at = %(now)s,
+        UPDATE sessions SET state = 'ended', moved_from = NULL, held_by = NULL, ended_at = %(now)s::bigint,
             end_reason = %(ends)s::jsonb ->> id
         WHERE id = ANY(ARRAY(SELECT jsonb_object_keys(%(ends)s::jsonb))) AND state <> 'ended'
         RETURNING *
@@ -79,22 +80,23 @@ _WRITE = f"""
 """
 
 
+_LOOKS, _WRITES = Statement.of("tendril_look", _LOOK), Statement.of("tendril_write", _WRITE)
+
+
 def look(connection: Connection, asked: Asked) -> Sight:
     """Carry out the ends, and see and lock what the rest needs."""
     places = [{"pool": pool, "hub": hub, "at_most": n} for (pool, hub), n in sorted(asked.places.items())]
     wanted = {
-        "ends": dumped(asked.ends), "now": asked.now, "places": dumped(places), "keys": dumped(asked.keys),
+        "ends": dumped(asked.ends), "now": str(asked.now), "places": dumped(places), "keys": dumped(asked.keys),
         "edges": dumped(asked.edges), "nodes": dumped(asked.nodes),
     }  # fmt: skip
-    with _driver(connection, _LOOK, wanted) as driver, driver.pipeline():
-        row = driver.execute(_LOOK, wanted, prepare=True).fetchone()
-    assert row is not None
+    seen = _together(connection, ((BEGIN, {}), (_LOOKS, wanted)))[1]
     ended, held, pools, free, keys, edges, homes, queued = (
-        None if part is None else json.loads(part) for part in row[:8]
+        None if (part := seen.get_value(0, i)) is None else json.loads(part) for i in range(8)
     )
     return Sight(
         ended or (), held or (), pools or (), free or (), frozenset(keys or ()), frozenset(edges or ()), homes or {},
-        frozenset(queued or ()), row[8],
+        frozenset(queued or ()), seen.get_value(0, 8) == b"t",
     )  # fmt: skip
 
 
@@ -105,19 +107,16 @@ def write(connection: Connection, notes: Notes, *, last: bool) -> None:
         "agents": dumped(notes.agents), "sessions": dumped(notes.sessions), "idempotency_keys": dumped(keys),
         "departures": dumped(notes.departures), "events": dumped(notes.events),
     }  # fmt: skip
-    with _driver(connection, _WRITE, rows) as driver, driver.pipeline():
-        driver.execute(_WRITE, rows, prepare=True)
-        if last:
-            driver.commit()
+    _together(connection, ((_WRITES, rows), (COMMIT, {})) if last else ((_WRITES, rows),))
 
 
-@contextmanager
-def _driver(connection: Connection, statement: str, values: dict[str, Any]) -> Iterator[psycopg.Connection[Any]]:
-    """The driver's own connection; its errors become those that SQLAlchemy would raise."""
-    driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+def _together(connection: Connection, asked: Sequence[tuple[Statement, Mapping[str, str]]]) -> list[PGresult]:
+    """One round trip on the driver's own connection; its errors become those that SQLAlchemy would raise."""
+    held = connection.connection
+    driver = cast("psycopg.Connection[Any]", held.driver_connection)
     try:
-        yield driver
+        return together(driver, held.info.setdefault("prepared", set()), asked)
     except psycopg.Error as error:
         if driver.closed:
             connection.invalidate(error)
-        raise DBAPIError.instance(statement, values, error, psycopg.Error, dialect=connection.dialect) from error
+        raise DBAPIError.instance("", (), error, psycopg.Error, dialect=connection.dialect) from error
