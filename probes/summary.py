@@ -105,6 +105,10 @@ class Row:
         self._summary.enqueue(probe, self)
         return probe
 
+    def trim(self) -> None:
+        """Forget closed probes at the head of the queue; the compiled loop leaves that to once for a batch."""
+        self._summary.trim()
+
     def withdraw(self, probe: Probe) -> None:
         """Forget a probe that was opened and then not sent."""
         self._open.pop(probe[SEQUENCE], None)
@@ -177,23 +181,16 @@ class Row:
         """Count the values that came since the last time."""
         if not self._unfolded:
             return
-        rtts, forwards, backwards = zip(*self._unfolded, strict=True)
         if self._forward_base_us is None or self._backward_base_us is None:
-            self._forward_base_us, self._backward_base_us = forwards[0], backwards[0]
-        minima = min(rtts), min(forwards), min(backwards)
+            _, self._forward_base_us, self._backward_base_us = self._unfolded[0]
+        rtt_us, forward_us, backward_us, self._folded_rtt_us, self._jitter_16 = fold(
+            self._unfolded, self._rtt, self._forward, self._backward, self._forward_base_us, self._backward_base_us,
+            self._folded_rtt_us, self._jitter_16,
+        )  # fmt: skip
         if self._rtt_min_us >= 0:
-            before = self._rtt_min_us, self._forward_min_us, self._backward_min_us
-            minima = min(minima[0], before[0]), min(minima[1], before[1]), min(minima[2], before[2])
-        self._rtt_min_us, self._forward_min_us, self._backward_min_us = minima
-        last_us, jitter_16 = self._folded_rtt_us, self._jitter_16
-        for rtt_us in rtts:
-            if last_us >= 0:
-                jitter_16 += abs(rtt_us - last_us) - ((jitter_16 + 8) >> 4)
-            last_us = rtt_us
-        self._folded_rtt_us, self._jitter_16 = last_us, jitter_16
-        _add(self._rtt, rtts, 0)
-        _add(self._forward, forwards, self._forward_base_us)
-        _add(self._backward, backwards, self._backward_base_us)
+            rtt_us, forward_us = min(rtt_us, self._rtt_min_us), min(forward_us, self._forward_min_us)
+            backward_us = min(backward_us, self._backward_min_us)
+        self._rtt_min_us, self._forward_min_us, self._backward_min_us = rtt_us, forward_us, backward_us
         self._unfolded.clear()
 
     def _unexpected(self, sequence: int) -> Outcome:
@@ -274,11 +271,15 @@ class Summary:
 
     def enqueue(self, probe: Probe, row: Row) -> None:
         """Note that a probe was sent; only :meth:`Row.launch` calls this."""
+        self._sent.append((probe, row))
+        self.trim()
+
+    def trim(self) -> None:
+        """Forget closed probes at the head of the queue; of too many open ones, the oldest are given up."""
         sent = self._sent
-        sent.append((probe, row))
-        while sent[0][0][SEQUENCE] < 0:
+        while sent and sent[0][0][SEQUENCE] < 0:
             sent.popleft()
-        if len(sent) > MAX_OPEN:
+        while len(sent) > MAX_OPEN:
             oldest, its_row = sent.popleft()
             its_row.lose(oldest[SEQUENCE])
 
@@ -294,6 +295,37 @@ class Summary:
         self.expire(now_us)
         found = [values for row in self._rows.values() if (values := row.close()) is not None]
         return ReportRows(*zip(*found, strict=True)) if found else ReportRows()
+
+
+Values = tuple[int, int, int]  # round trip, forward, backward
+
+
+def fold_each(
+    values: list[Values],
+    rtt: dict[int, int],
+    forward: dict[int, int],
+    backward: dict[int, int],
+    forward_base_us: int,
+    backward_base_us: int,
+    last_us: int,
+    jitter_16: int,
+) -> tuple[int, int, int, int, int]:
+    """Count values into sketches; returns the three minima, the last round trip, and the jitter up to there."""
+    rtts, forwards, backwards = zip(*values, strict=True)
+    for rtt_us in rtts:
+        if last_us >= 0:
+            jitter_16 += abs(rtt_us - last_us) - ((jitter_16 + 8) >> 4)
+        last_us = rtt_us
+    _add(rtt, rtts, 0)
+    _add(forward, forwards, forward_base_us)
+    _add(backward, backwards, backward_base_us)
+    return min(rtts), min(forwards), min(backwards), last_us, jitter_16
+
+
+try:
+    from probes._hot import fold
+except ImportError:  # no compiler when it was installed
+    fold = fold_each
 
 
 def _add(sketch: dict[int, int], values_us: Sequence[int], base_us: int) -> None:

@@ -37,16 +37,14 @@ from probes.stamp import (
     verify_reply,
 )
 from probes.stamp.ntp import stamp_to_micros, stamps_to_micros
-from probes.stamp.packet import ReplyFields, pack_sender, unpack_reflector
+from probes.stamp.packet import ReplyFields, pack_sender
 from probes.summary import DEPARTED, SEQUENCE, T1, Outcome, Probe, Row
 
 RING = 1_024  # departures waited for, a power of two
 MAX_DEPARTURE_US = 1_000_000  # what waits longer for its device is stamped when it was handed over
 ANSWERED = Outcome.ANSWERED
+Request = Callable[["Target", int, int], bytes]  # (target, sequence, raw timestamp) -> datagram
 NOT_SENT = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)  # out of buffer space: the network never saw it
-
-
-_PLAIN_SIZES = (BASE_SIZE, BASE_SIZE + len(tlv.FOLLOW_UP_REQUEST))  # of unauthenticated replies
 
 
 def _follow_up_request(key: Key | None, sequence: int) -> bytes:
@@ -86,6 +84,44 @@ class Target:
 
     def __post_init__(self) -> None:
         self.raw = raw_address(self.address)
+
+
+def launch_each(
+    targets: Sequence[Target], port_index: int, t1_us: int, now_us: int, timestamp: int, estimate: int, request: Request
+) -> tuple[list[tuple[bytes, bytes]], list[Probe]]:
+    """Open a probe to each; returns their datagrams with raw addresses, and the probes.
+
+    ``timestamp`` is ``t1_us`` as it is sent. ``estimate`` is for the compiled form, which makes plain requests itself.
+    """
+    datagrams: list[tuple[bytes, bytes]] = []
+    probes: list[Probe] = []
+    for target in targets:
+        probe = target.row.launch(t1_us, now_us)
+        target.last_port = port_index
+        probes.append(probe)
+        datagrams.append((request(target, probe[SEQUENCE], timestamp), target.raw))
+    return datagrams, probes
+
+
+def take_each(
+    arrivals: list[Arrival],
+    targets: dict[tuple[bytes, int], Target],
+    relays: frozenset[bytes],
+    offset_us: int,
+    now_us: int,
+    followed: Callable[[Target, bytes, int, int], None],
+    heard: Callable[[Target, int, int, int], None] | None,
+    other: Callable[[Arrival, int], None],
+) -> None:
+    """File replies: ``other`` takes one, whatever it is. What most of them are, the compiled form does itself."""
+    for arrival in arrivals:
+        other(arrival, now_us)
+
+
+try:
+    from probes._hot import launch, take
+except ImportError:  # no compiler when it was installed
+    launch, take = launch_each, take_each
 
 
 class _Source(Port):
@@ -244,23 +280,8 @@ class ProbeSender:
     def _send(self, port: _Source, port_index: int, targets: Sequence[Target]) -> Sequence[int | None]:
         t1_us = self._clock.read(wall_ns() // 1_000)
         now_us, timestamp, estimate = monotonic_us(), micros_to_ntp(t1_us), self._error_estimate
-        datagrams: list[tuple[bytes, bytes]] = []
-        probes: list[Probe] = []
-        for target in targets:
-            probe = target.row.launch(t1_us, now_us)
-            target.last_port = port_index
-            if target.key is None:
-                packet = pack_sender(probe[SEQUENCE], timestamp, estimate, target.ssid)
-            else:
-                packet = sign_request(target.key, probe[SEQUENCE], timestamp, estimate, target.ssid)
-            if target.follow_up:
-                packet += _follow_up_request(target.key, probe[SEQUENCE])
-            if target.wrap is not None:
-                packet = target.wrap(packet)
-            elif target.envelope:
-                packet = target.envelope + packet
-            probes.append(probe)
-            datagrams.append((packet, target.raw))
+        datagrams, probes = launch(targets, port_index, t1_us, now_us, timestamp, estimate, self._request)
+        targets[0].row.trim()
         sequences: list[int | None] = [probe[SEQUENCE] for probe in probes]
         for index, number in port.send(datagrams, probes):
             if number in NOT_SENT:
@@ -268,38 +289,52 @@ class ProbeSender:
                 sequences[index] = None
         return sequences
 
+    def _request(self, target: Target, sequence: int, timestamp: int) -> bytes:
+        """The datagram of one probe."""
+        if target.key is None:
+            packet = pack_sender(sequence, timestamp, self._error_estimate, target.ssid)
+        else:
+            packet = sign_request(target.key, sequence, timestamp, self._error_estimate, target.ssid)
+        if target.follow_up:
+            packet += _follow_up_request(target.key, sequence)
+        return target.envelope + packet if target.wrap is None else target.wrap(packet)
+
     def _take(self, arrivals: list[Arrival]) -> None:
-        now_us, read = monotonic_us(), self._clock.read
-        heard, keep = self.on_answer, self._keep_samples
-        echoed = echoed_us = 0  # T1 of the last reply: what was sent together has the same
-        targets, relays = self._targets, self._relays
-        for packet, stamp_ns, _, source in arrivals:
-            target = None
-            if packet is not None and len(packet) in _PLAIN_SIZES and packet[13] and packet[37]:  # as nearly all are
-                number, t3, estimate, ssid, t2, sequence, t1, _, _ = unpack_reflector(packet)
-                target = targets.get((source, ssid))
-            if target is None or target.key is not None or source in relays:
-                try:
-                    target, (number, t3, estimate, _, t2, sequence, t1, _, _) = self._read(packet, source)
-                except PacketError as error:
-                    self.counters[error.counter] += 1
-                    continue
-                except ValueError:  # a broken relay header
-                    self.counters["malformed"] += 1
-                    continue
-            if t1 != echoed:
-                echoed, echoed_us = t1, ntp_to_micros(t1)
-            row, t4_us = target.row, read((stamp_ns or wall_ns()) // 1_000)
-            t2_us, t3_us = stamps_to_micros(t2, t3, estimate)
-            if row.answer(sequence, echoed_us, t2_us, t3_us, t4_us, now_us) is ANSWERED:
-                if target.follow_up and packet is not None:
-                    row.follow_up(number, *_followed_up(packet, target.key, number, estimate))
-                if keep:
-                    target.samples.append(row.last_rtt_us)
-                if heard is not None:
-                    heard(target, sequence, row.last_rtt_us, now_us)
+        now_us, clock = monotonic_us(), self._clock
+        if clock.skew_ppm or self._keep_samples:
+            for arrival in arrivals:
+                self._take_one(arrival, now_us)
+        else:
+            take(arrivals, self._targets, self._relays, clock.offset_us, now_us, self._followed, self.on_answer,
+                 self._take_one)  # fmt: skip
         if self._on_drained is not None:
             self._on_drained()
+
+    def _take_one(self, arrival: Arrival, now_us: int) -> None:
+        """File one reply, whatever it is."""
+        packet, stamp_ns, _, source = arrival
+        try:
+            target, (number, t3, estimate, _, t2, sequence, t1, _, _) = self._read(packet, source)
+        except PacketError as error:
+            self.counters[error.counter] += 1
+            return
+        except ValueError:  # a broken relay header
+            self.counters["malformed"] += 1
+            return
+        row, t4_us = target.row, self._clock.read((stamp_ns or wall_ns()) // 1_000)
+        t2_us, t3_us = stamps_to_micros(t2, t3, estimate)
+        if row.answer(sequence, ntp_to_micros(t1), t2_us, t3_us, t4_us, now_us) is not ANSWERED:
+            return
+        if target.follow_up and packet is not None:
+            self._followed(target, packet, number, estimate)
+        if self._keep_samples:
+            target.samples.append(row.last_rtt_us)
+        if self.on_answer is not None:
+            self.on_answer(target, sequence, row.last_rtt_us, now_us)
+
+    def _followed(self, target: Target, packet: bytes, number: int, estimate: int) -> None:
+        """The newest answer of this target was the reflector's reply ``number``."""
+        target.row.follow_up(number, *_followed_up(packet, target.key, number, estimate))
 
     def _read(self, packet: bytes | None, source: bytes) -> tuple[Target, ReplyFields]:
         """Whose reply it is, and its fields; with a key known, only what was made with it. Raises ``ValueError``."""
