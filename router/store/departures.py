@@ -74,6 +74,14 @@ def forget(connection: Connection, session: str, node: NodeId | None = None) -> 
     connection.execute(delete(departures).where(which))
 
 
+def forget_all(connection: Connection, ids: Sequence[str], node: NodeId | None = None) -> None:
+    """Nobody (or this node) holds on to these any more."""
+    if node is None:
+        _OVER(connection, ids)
+    else:
+        _ANEW(connection, ids, of_node=node)
+
+
 def forget_old(connection: Connection, now: Micros) -> None:
     """Give up on nodes that never confirmed."""
     connection.execute(delete(departures).where(departures.c.created_at < now - KEPT_US))

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from router.core.errors import InputRejected
 from router.core.model import DataCenterId, Event, Micros, NodeId, Session, SessionId, SessionState
 from router.core.pools import SESSION_TRANSITIONS
-from router.store import agents, departures, events, leases, legs
+from router.store import agents, bulk, departures, events, leases, legs
 from router.store.commit import Commit, Tally
 from router.store.leases import NodeLease
 from router.store.resources import unknown
@@ -69,6 +69,9 @@ class _Hearing:
     carried: frozenset[str]
     tally: Tally
     trail: list[Event] = field(default_factory=list)
+    changed: dict[SessionId, Session] = field(default_factory=dict)  # not written yet, like the next two
+    arrived: list[SessionId] = field(default_factory=list)  # nobody else holds on to them any more
+    left: list[SessionId] = field(default_factory=list)  # this node does not
 
     @property
     def node(self) -> NodeId:
@@ -79,10 +82,21 @@ class _Hearing:
         """Whether the node is the session's present place."""
         return session.edge_node == self.node or (session.edge_node is None and session.edge == self.data_center)
 
-    def write_trail(self) -> None:
-        """Write what has happened so far, in its order."""
+    def write(self) -> None:
+        """Write what has happened so far: all sessions together, for an outage brings hundreds at once."""
+        self._write_places()
         events.append(self.connection, self.trail)
         self.trail.clear()
+
+    def _write_places(self) -> None:
+        if self.left:
+            departures.forget_all(self.connection, self.left, self.node)
+        if self.arrived:
+            departures.forget_all(self.connection, self.arrived)
+            wanted = [self.known[id].agent for id in self.arrived]
+            agents.attached(self.connection, [agent for agent in wanted if agent is not None], self.now)
+        bulk.update(self.connection, sessions, [{"id": id} | _row(after) for id, after in sorted(self.changed.items())])
+        self.left, self.arrived, self.changed = [], [], {}
 
     def hear(self, id: SessionId, event: str) -> None:
         """Apply one line."""
@@ -90,16 +104,16 @@ class _Hearing:
         if session is None:
             return
         if event == "rebound":  # the node follows it to its new agent
+            self._write_places()
             mine = (sessions.c.id == id, sessions.c.edge_node == self.node)
             self.connection.execute(update(sessions).where(*mine).values(rebound_at=None))
             return
         if event != "attached":
-            departures.forget(self.connection, id, self.node)
+            self.left.append(id)
         here = self.placed_here(session)
-        if event == "attached" and not here:
+        if event == "attached" and (not here or session.state is SessionState.ENDED):
             # Ended, or someone else's: tell the node. Carried ones it knows about already.
-            departures.note_stray(self.connection, self.node, id, self.now)
-        elif event == "attached" and session.state is SessionState.ENDED:
+            self._write_places()
             departures.note_stray(self.connection, self.node, id, self.now)
         elif session.state.live and (here or (id in self.carried and session.state is SessionState.MOVING)):
             self._apply(session, event)
@@ -107,7 +121,7 @@ class _Hearing:
     def _apply(self, session: Session, event: str) -> None:
         state = SESSION_TRANSITIONS.get((session.state, event))
         if state is SessionState.ENDED:
-            self.write_trail()
+            self.write()
             self.known[session.id] = self._end(session)
             return
         held = event != "attached" or (session.edge_node is not None and session.held_by == self.node)
@@ -116,9 +130,7 @@ class _Hearing:
         after = replace(session, state=state, moved_from=None, held_by=None)
         if event == "attached":
             after = replace(after, edge_node=self.node, held_by=self.node)
-            departures.forget(self.connection, session.id)
-            if session.agent is not None:
-                agents.attached(self.connection, [session.agent], self.now)
+            self.arrived.append(session.id)
         else:
             after = replace(after, lease_expires_at=self.beat.grace_until)
         self._write(after)
@@ -137,13 +149,10 @@ class _Hearing:
         return ended
 
     def _write(self, after: Session) -> None:
-        values = {
-            "state": after.state, "moved_from": after.moved_from, "edge_node": after.edge_node,
-            "held_by": after.held_by, "lease_expires_at": after.lease_expires_at,
-        }  # fmt: skip
-        leg = legs.is_leg(after.id)
-        table, which = (legs.table, legs.named(after.id)) if leg else (sessions, sessions.c.id == after.id)
-        self.connection.execute(update(table).where(which).values(values))
+        if legs.is_leg(after.id):
+            self.connection.execute(update(legs.table).where(legs.named(after.id)).values(_row(after)))
+        else:
+            self.changed[after.id] = after
 
     def _tell(self, session: Session, event: str) -> None:
         detail: dict[str, events.Scalar] = {"node": self.node, "edge": session.edge, "epoch": session.epoch}
@@ -154,6 +163,14 @@ class _Hearing:
         else:
             told = Event(self.now, f"session.{event}", session.id, actor, detail=detail)
         self.trail.append(told)
+
+
+def _row(after: Session) -> dict[str, str | int | None]:
+    """What heartbeats change of a session."""
+    return {
+        "state": after.state.value, "moved_from": after.moved_from, "edge_node": after.edge_node,
+        "held_by": after.held_by, "lease_expires_at": after.lease_expires_at,
+    }  # fmt: skip
 
 
 def touch(connection: Connection, beat: Beat, now: Micros) -> Commit[Heard]:
@@ -215,7 +232,7 @@ def _hear(
         _let_go_of_the_unlisted(hearing)
     for id, event in beat.changed:
         hearing.hear(id, event)
-    hearing.write_trail()
+    hearing.write()
     held[beat.node] = leases.renew(connection, lease, beat.node, beat.epoch, beat.lease_expires_at)
     return Heard(leaving(connection, beat.node), held[beat.node])
 

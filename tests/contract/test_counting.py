@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import event
+
+from router.core.model import SessionState
 
 PER_EDGE = "SELECT edge, count(*) FROM sessions WHERE state <> 'ended' GROUP BY edge"
 PER_FLOW = (
@@ -19,3 +22,33 @@ def test_sqlite_counts_from_a_covering_index(rows: Any, question: str) -> None:
     plan = " ".join(str(step[-1]) for step in rows(f"EXPLAIN QUERY PLAN {question}"))
     assert "USING COVERING INDEX ix_sessions_live_flow" in plan
     assert "TEMP B-TREE" not in plan
+
+
+@pytest.mark.parametrize("said", ["attached", "detached"])
+def test_a_heartbeat_takes_as_many_statements_for_twelve_users_as_for_two(world: Any, said: str) -> None:
+    """When a provider dies, hundreds of users arrive elsewhere within a second, and all of that waits for one disk."""
+    world.seed(agents=14)
+    statements: list[str] = []
+    engine = world.store._database.engine
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    taken = []
+    for first, many in ((0, 2), (2, 12)):
+        names = [f"s-{first + i}" for i in range(many)]
+        for name in names:
+            session = world.start(world.session(name))
+            if said == "detached":
+                world.touch(session.edge_node, (name, "attached"))
+        statements.clear()
+        event.listen(engine, "before_cursor_execute", count)
+        heard = world.beat("linode-fra-1", *((name, said) for name in names))
+        event.remove(engine, "before_cursor_execute", count)
+        taken.append(len([one for one in statements if not one.startswith(("BEGIN", "SELECT 1"))]))
+        assert heard.leaving == ()
+        wanted = SessionState.ACTIVE if said == "attached" else SessionState.DETACHED
+        assert {world.store.session(name).state for name in names} == {wanted}
+        if said == "attached":
+            assert {world.store.agent(world.store.session(name).agent).state.value for name in names} == {"busy"}
+    assert taken[1] <= taken[0]  # the first one writes the node's lease, too
