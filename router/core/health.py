@@ -5,6 +5,9 @@ with it has been lost for a while, seen from several vantages, it is down, altho
 Absence of reports is never evidence: only counted losses are. If more than half of all data centers would go down at
 once, the fault is more likely ours (the controller's network, the prober), and nothing is declared.
 
+Users whom a data center did not answer say so when they resume elsewhere. They alone prove nothing, for what they say
+may be their own line's fault; but where several do, half the silence of all peers is enough.
+
 ``unknown --evidence--> up <--loss falls / rises--> degraded``; ``any --only losses--> down --quiet period--> up``. The
 quiet period starts at ten seconds and doubles with every return to ``down`` within ten minutes, at most two minutes.
 """
@@ -14,9 +17,11 @@ from __future__ import annotations
 import numpy as np
 
 from router.core.model import DataCenterId, Inventory, Micros
-from router.core.tables import Bool, DataCenterHealth, Health, PeerEvidence
+from router.core.tables import F64, Bool, DataCenterHealth, Health, PeerEvidence
 
 SILENCE_US = 1_500_000  # no packet came back for so long
+HURRIED_US = SILENCE_US // 2  # where users complain as well
+COMPLAINTS, COMPLAINT_LIFE_US = 2.5, 2_000_000  # so many users, each forgotten by half after so long
 MIN_LOSSES = 5  # counted since the last packet that came back
 MIN_VANTAGES = 3  # independent data centers among the losers (fewer where there are fewer peers, never below two)
 EVIDENCE_US = 30_000_000
@@ -44,6 +49,8 @@ class HealthBook:
         self._good_since = np.zeros(n, np.int64)
         self._quiet_us = np.full(n, QUIET_US, np.int64)
         self._down_at = np.zeros(n, np.int64)
+        self._complaints = np.zeros(n)
+        self._complained_at = np.zeros(n, np.int64)
         self.current: tuple[DataCenterHealth, ...] = tuple(DataCenterHealth() for _ in self._ids)
         self.frozen = False
         self._dark_at: Micros = 0  # when most of the world was last seen to go dark together
@@ -64,6 +71,16 @@ class HealthBook:
         np.add.at(self._sent, (np.full_like(v, u), v), evidence.received + evidence.lost)
         np.add.at(self._lost, (np.full_like(v, u), v), evidence.lost)
 
+    def complain(self, data_center: DataCenterId, users: int, now: Micros) -> None:
+        """So many users could not reach a data center."""
+        if data_center in self._ids:
+            i = self._ids.index(data_center)
+            self._complaints[i] = self._complaining(now)[i] + users
+            self._complained_at[i] = now
+
+    def _complaining(self, now: Micros) -> F64:
+        return np.asarray(self._complaints * 0.5 ** ((now - self._complained_at) / COMPLAINT_LIFE_US), np.float64)
+
     def evaluate(self, now: Micros) -> list[tuple[DataCenterId, DataCenterHealth, DataCenterHealth]]:
         """Bring every state up to date; returns ``(data center, before, after)`` for each change of state."""
         self._decay(now)
@@ -74,7 +91,8 @@ class HealthBook:
         losers = ((self._lost_at > newest_ok[:, None]) & (now - self._lost_at <= EVIDENCE_US)).sum(axis=1)
         peers = ((self._lost_at > 0) | (self._ok_at > 0)).sum(axis=1)
         needed = np.maximum(2, np.minimum(MIN_VANTAGES, (peers + 1) // 2))
-        dead = (now - newest_ok > SILENCE_US) & (self._losses >= MIN_LOSSES) & (losers >= needed)
+        patience_us = np.where(self._complaining(now) >= COMPLAINTS, HURRIED_US, SILENCE_US)
+        dead = (now - newest_ok > patience_us) & (self._losses >= MIN_LOSSES) & (losers >= needed)
         seen = newest_ok > 0
         dead &= seen  # never heard of at all is unknown, not down
         standing = seen & np.array([h.state is not Health.DOWN for h in self.current])
@@ -181,7 +199,7 @@ class HealthBook:
         index = {dc: i for i, dc in enumerate(older._ids)}
         here = [i for i, dc in enumerate(self._ids) if dc in index]
         there = [index[self._ids[i]] for i in here]
-        for name in ("_losses", "_good_since", "_quiet_us", "_down_at"):
+        for name in ("_losses", "_good_since", "_quiet_us", "_down_at", "_complaints", "_complained_at"):
             getattr(self, name)[here] = getattr(older, name)[there]
         for name in ("_ok_at", "_lost_at", "_sent", "_lost"):
             getattr(self, name)[np.ix_(here, here)] = getattr(older, name)[np.ix_(there, there)]

@@ -195,6 +195,8 @@ class ControlPlane:
             return self._moved(event)
         if isinstance(event, Observed):
             self._blame.observed(event, self._now)
+            for one in event.outcomes:
+                self._health.complain(one.edge, one.setup_failed, self._now)
         else:
             self._ramps.observe(event, self._now)
             self._machines.observe(event.samples, self._now)

@@ -7,6 +7,7 @@ import pytest
 from worlds import SECOND, inventory
 
 from router.core.health import QUIET_US, HealthBook
+from router.core.model import DataCenterId
 from router.core.tables import Health, PeerEvidence
 
 NAMES = "a-1 a-2 b-1 b-2 c-1 c-2"
@@ -52,6 +53,29 @@ def test_an_outage_is_noticed_from_all_peers_together(book: HealthBook) -> None:
     assert downs[0][0] <= 11 + 3
     assert "vantages lose every packet" in book.current[2].reason
     assert book.current[2].vantages_lost == N - 1
+
+
+def test_where_users_complain_as_well_half_the_silence_is_enough(book: HealthBook) -> None:
+    tell(book, 11 * SECOND, set())
+    tell(book, 11 * SECOND + 500_000, {2})  # everything was lost since
+    for user in range(3):
+        book.complain(DataCenterId("b-1"), 1, 11 * SECOND + 600_000 + user)
+    book.evaluate(11 * SECOND + 700_000)
+    assert book.current[2].state is not Health.DOWN, "the last packet has just come back"
+    book.evaluate(11 * SECOND + 800_000)
+    assert [i for i, one in enumerate(book.current) if one.state is Health.DOWN] == [2]
+
+
+def test_what_users_say_takes_nobody_out_by_itself(book: HealthBook) -> None:
+    for second in range(11, 31):
+        book.complain(DataCenterId("b-1"), 100, second * SECOND)
+        book.complain(DataCenterId("nowhere"), 100, second * SECOND)
+        assert not run(book, second, 1, set())
+    tell(book, 60 * SECOND, set())
+    book.complain(DataCenterId("b-1"), 2, 60 * SECOND)
+    tell(book, 60 * SECOND + 500_000, {2})
+    book.evaluate(61 * SECOND)
+    assert book.current[2].state is not Health.DOWN, "two are not several"
 
 
 def test_the_others_are_not_blamed(book: HealthBook) -> None:
