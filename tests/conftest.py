@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No time is asserted, not even by the property tests: a slow machine is no finding.
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 # Facts about the machine that nothing in the repository can change: where the checkout lies, what the kernel has.
 EXPECTED = (
