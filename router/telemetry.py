@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from router.core.doubts import WORDS, doubts_of_links
 from router.core.kernel import COMPILED
 from router.core.model import DataCenterId, Micros, NodeId
 from router.core.tables import Health, HeldBack, LinkState, RouteTable, View
@@ -305,6 +306,11 @@ class ViewCollector(Collector):
         )
         told = "Nodes that acknowledged a reaction plan within the last minute"
         yield GaugeMetricFamily("tendril_nodes_on_fresh_routes", told, routing)
+        doubts = GaugeMetricFamily("tendril_links_doubted", "Links that agents call so", labels=["kind"])
+        links = doubts_of_links(view.inventory, view.nodes).values()
+        for state, word in WORDS.items():
+            doubts.add_metric([word], sum(1 for counts in links if counts[state]))
+        yield doubts
         text = "Routes that nodes changed by themselves, following their reaction plans"
         yield CounterMetricFamily("tendril_reflexes", text, self._tallies.reflexes)
 

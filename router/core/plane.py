@@ -27,6 +27,7 @@ from router.core.clients import Census
 from router.core.clients.desk import ClientDesk
 from router.core.committed import changes_plans, followed, hurries, same_graph
 from router.core.demand import DemandBook
+from router.core.doubts import doubted
 from router.core.drain import Calendar, DrainBook, Outcome, dials, on_tick
 from router.core.errors import InputRejected
 from router.core.estimate import Estimator
@@ -399,7 +400,8 @@ class ControlPlane:
         self._blame.reported(report, self._now)
         self._ramps.reported(report, World(self._inventory, self._health.current, self._links), self._now)
         self._rolled.observe(report, self._inventory)
-        self._nodes[node] = NodeStatus(self._now, report.plan_version, report.boot, report.sequence)
+        doubts = doubted(held.doubts if held is not None and held.boot == report.boot else {}, report.rows)
+        self._nodes[node] = NodeStatus(self._now, report.plan_version, report.boot, report.sequence, doubts)
         return [*self._reflexes.hear(node, report.reflexes, self._now)]
 
     def _tick(self, job: str) -> list[Effect]:

@@ -225,6 +225,10 @@ class PeerEvidence:
     fresh: FreshRow | None = None
 
 
+Doubts = Mapping[tuple[NodeId, str], int]
+"""(peer, transport) -> 1 suspect, 2 down: what a probe agent itself thinks."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
     """What we know of a probe agent."""
@@ -233,6 +237,7 @@ class NodeStatus:
     plan_version: int = 0
     boot: str = ""
     sequence: int = -1  # of the newest report taken in
+    doubts: Doubts = field(default_factory=dict)  # its own verdicts; who is not in it is up
 
 
 @dataclass(frozen=True, slots=True)

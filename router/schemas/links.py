@@ -16,6 +16,7 @@ from itertools import repeat
 import numpy as np
 from pydantic import Field
 
+from router.core.doubts import DOWN, SUSPECT, doubts_of_links
 from router.core.model import DEFAULT_TRANSPORT, DataCenterId, Intent, Inventory, Link, TrafficClass
 from router.core.tables import F64, I64, NO_COST, Bool, LinkState, LinkTable, View
 from router.schemas.fields import Answer, Labels
@@ -58,6 +59,10 @@ class LinkAnswer(Answer):
     samples: int
     state: str
     provenance: str
+    suspected_by: int = Field(
+        description="agents at its beginning whose detectors miss answers now, per node at its end"
+    )
+    down_by: int = Field(description="the same, whose detectors call it down")
 
 
 class LinkList(Answer):
@@ -112,6 +117,12 @@ class Estimates:
         snapshot = None if view.routes is None else view.routes.snapshot
         same = snapshot is not None and snapshot.data_centers == view.links.data_centers
         self._snapshot = snapshot if same else None
+        self._doubts = doubts_of_links(view.inventory, view.nodes)
+
+    def doubts(self, key: LinkKey) -> dict[str, object]:
+        """How many agents themselves call a link suspect or down."""
+        found: Mapping[int, int] = self._doubts.get(key, {})
+        return {"suspected_by": found.get(SUSPECT, 0), "down_by": found.get(DOWN, 0)}
 
     def measured(self, key: LinkKey, now: int) -> dict[str, object]:
         """The estimate fields of one link, null where nothing is known."""
@@ -176,17 +187,21 @@ def configured_links(inventory: Inventory) -> Mapping[LinkKey, Link]:
 def link_row(key: LinkKey, configured: Mapping[LinkKey, Link], estimates: Estimates, now: int) -> dict[str, object]:
     """Return the JSON form of one link."""
     link = configured.get(key)
-    return {
-        "id": None if link is None else link.id,
-        "from": key[0],
-        "to": key[1],
-        "transport": key[2],
-        "capacity_mbps": None if link is None else link.capacity_mbps,
-        "price_usd_per_gb": None if link is None else usd(link.price_microusd_per_gb),
-        "intent": Intent.SERVING if link is None else link.intent,
-        "labels": {} if link is None else dict(link.labels),
-        "revision": None if link is None else link.revision,
-    } | estimates.measured(key, now)
+    return (
+        {
+            "id": None if link is None else link.id,
+            "from": key[0],
+            "to": key[1],
+            "transport": key[2],
+            "capacity_mbps": None if link is None else link.capacity_mbps,
+            "price_usd_per_gb": None if link is None else usd(link.price_microusd_per_gb),
+            "intent": Intent.SERVING if link is None else link.intent,
+            "labels": {} if link is None else dict(link.labels),
+            "revision": None if link is None else link.revision,
+        }
+        | estimates.measured(key, now)
+        | estimates.doubts(key)
+    )
 
 
 def _cells(values: I64 | F64, known: Bool, divisor: int, digits: int) -> list[list[float | None]]:

@@ -54,7 +54,9 @@ async def test_metrics_show_the_view_and_label_by_data_center_reason_and_kind_al
     assert values["tendril_links_up"] == 12 and values["tendril_link_age_seconds_max"] >= 0
     labels = {label for name in values for label in re.findall(r'(\w+)="', name)}
     assert labels == {"data_center", "reason", "kind"}
-    assert all('kind="' not in name or name.startswith("tendril_blamed{") for name in values)
+    assert all(
+        'kind="' not in name or name.startswith(("tendril_blamed{", "tendril_links_doubted{")) for name in values
+    )
 
 
 async def test_metrics_count_what_was_not_believed_and_what_was_held_back(world: World) -> None:

@@ -198,6 +198,7 @@ export type LinkAnswer = {
   intent: Intent; labels: Record<string, unknown>; revision: number | null; rtt_ms: number | null; forward_ms: number | null
   return_ms: number | null; error_ms: number | null; expected_ms: number | null; metric_us: Record<string, number | null> | null
   jitter_ms: number | null; loss_pct: number | null; age_ms: number | null; samples: number; state: string; provenance: string
+  suspected_by: number; down_by: number
 }
 
 /** Live sessions over one directed link; `mbps` is what their classes are reckoned with, not measured. */
