@@ -23,6 +23,7 @@ DEPLOY = ROOT / "deploy/terraform"
 PROVIDER = DEPLOY / "provider/.venv/bin/terraform-provider-tendril"
 ADDRESS, VERSION = "tendril.example/tendril/tendril", "0.1.0"
 KEY = "an-admin-key-for-tests"
+SCHEMAS = sorted((ROOT / "../shared/specs/tfschemas").glob("*.json.gz"))
 HEAD = f"""
 terraform {{
   required_providers {{
@@ -92,6 +93,17 @@ class Plane:
         answer = httpx.request(method, self.url + path, json=body, headers=headers, timeout=30)
         assert answer.is_success if status is None else answer.status_code == status, answer.text
         return answer.json() if answer.content else None
+
+    def clear(self) -> None:
+        """Leave nothing of an inventory."""
+        for session in self.call("GET", "/v1/sessions?limit=1000")["items"]:
+            self.call("DELETE", f"/v1/sessions/{session['id']}")
+        for drain in self.call("GET", "/v1/drains")["items"]:
+            if drain["state"] != "undone":
+                self.call("POST", f"/v1/drains/{drain['id']}/undo", {"force": True})
+        for kind in ("policies", "links", "nodes", "pools", "data-centers", "regions", "providers"):
+            for id in filter(None, self.ids(kind)):  # links that nobody configured have none
+                self.call("DELETE", f"/v1/{kind}/{id}")
 
     def ids(self, kind: str) -> list[str]:
         """Ids of a collection."""
@@ -167,26 +179,58 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return mirror_in(tmp_path_factory.mktemp("mirror"))
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
-    """A control plane for the tests of one file, which leave it as they found it."""
+@pytest.fixture(scope="session")
+def one_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    """The control plane of all tests."""
     plane = Plane(tmp_path_factory.mktemp("plane"))
     plane.start()
     yield plane
     plane.stop()
 
 
-def work_in(folder: Path, rc: Path, url: str) -> Work:
+@pytest.fixture(scope="module")
+def plane(one_plane: Plane) -> Iterator[Plane]:
+    """An empty control plane for the tests of one file."""
+    yield one_plane
+    one_plane.clear()
+
+
+@pytest.fixture(scope="session")
+def attached(one_plane: Plane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Providers that run already, Tendril's and those that only have the clouds' schemas: ``TF_REATTACH_PROVIDERS``.
+
+    Starting them is nine tenths of what a command takes. Tests of the start itself use ``alone``.
+    """
+    tool = DEPLOY / "tools/schema_only_provider.py"
+    env = _bare_env() | {"TENDRIL_URL": one_plane.url, "TENDRIL_KEY": KEY, "HOME": str(tmp_path_factory.mktemp("home"))}
+    argv = [str(PROVIDER.with_name("python")), str(tool), "stay", *map(str, SCHEMAS)]
+    with subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        yield process.stdout.readline()
+        process.stdin.close()
+
+
+def _bare_env() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "TENDRIL_"))}
+
+
+def work_in(folder: Path, rc: Path, url: str, attached: str = "") -> Work:
     """A folder to run Terraform in, away from whatever the machine's user has set."""
     folder.mkdir(exist_ok=True)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "TENDRIL_"))}
-    env = kept | {"TF_CLI_CONFIG_FILE": str(rc), "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
+    env = _bare_env() | {"TF_CLI_CONFIG_FILE": str(rc), "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
+    env |= {"TF_REATTACH_PROVIDERS": attached} if attached else {}
     return Work(folder, env | {"TENDRIL_URL": url, "TENDRIL_KEY": KEY, "HOME": str(folder)})
 
 
 @pytest.fixture
-def work(tmp_path: Path, plane: Plane, mirror: Path) -> Work:
+def work(tmp_path: Path, plane: Plane, mirror: Path, attached: str) -> Work:
     """A folder whose provider talks to the control plane."""
+    return work_in(tmp_path / "work", mirror, plane.url, attached)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, plane: Plane, mirror: Path) -> Work:
+    """The same with a provider that Terraform starts from the mirror for every command, as users' does."""
     return work_in(tmp_path / "work", mirror, plane.url)
 
 

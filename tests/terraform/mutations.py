@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.terraform.conftest import DEPLOY, ROOT, Plane, Work, mirror_in, work_in
+from tests.terraform.conftest import DEPLOY, SCHEMAS, Plane, Work, mirror_in, work_in
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,6 @@ class Mutation:
 _LISTED = json.loads(Path(__file__).with_name("mutations.json").read_text(encoding="utf-8"))
 MODULES = tuple(Mutation(**row) for row in _LISTED["modules"])
 EXAMPLE = tuple((row["old"], row["new"]) for row in _LISTED["example"])  # own racks that run, with three live sessions
-SCHEMAS = sorted((ROOT / "../shared/specs/tfschemas").glob("*.json.gz"))
 
 
 def clouds_in(folder: Path) -> Path | None:
@@ -51,9 +50,9 @@ def clouds_in(folder: Path) -> Path | None:
 class Yard:
     """A copy of the modules, in which each can be judged."""
 
-    def __init__(self, folder: Path, rc: Path, plane: Plane) -> None:
+    def __init__(self, folder: Path, rc: Path, plane: Plane, attached: str = "") -> None:
         self.modules = folder / "modules"
-        self._rc, self._plane = rc, plane
+        self._rc, self._plane, self._attached = rc, plane, attached
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(DEPLOY / "modules", self.modules)
         self._ready: dict[str, Work] = {}
@@ -61,7 +60,7 @@ class Yard:
     def work(self, module: str) -> Work:
         """A module's own folder, initialised."""
         if module not in self._ready:
-            work = work_in(self.modules / module, self._rc, self._plane.url)
+            work = work_in(self.modules / module, self._rc, self._plane.url, self._attached)
             work.run("init", "-no-color")
             self._ready[module] = work
         return self._ready[module]

@@ -33,9 +33,9 @@ def clouds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bare(tmp_path: Path, clouds: Path) -> Work:
-    """A folder to run Terraform in, with the modules beside it, and no control plane behind it."""
-    work = work_in(tmp_path / "work", clouds, "http://127.0.0.1:9")
+def bare(tmp_path: Path, clouds: Path, attached: str) -> Work:
+    """A folder to run Terraform in, with the modules beside it."""
+    work = work_in(tmp_path / "work", clouds, "http://127.0.0.1:9", attached)
     (work.folder / "modules").symlink_to(DEPLOY / "modules")
     return work
 
@@ -56,9 +56,9 @@ def test_the_tables_of_the_modules_readmes_are_in_step() -> None:
 
 
 @pytest.fixture(scope="module")
-def yard(tmp_path_factory: pytest.TempPathFactory, clouds: Path, plane: Plane) -> Yard:
+def yard(tmp_path_factory: pytest.TempPathFactory, clouds: Path, plane: Plane, attached: str) -> Yard:
     """A copy of the modules, with the clouds' schemas and a control plane."""
-    return Yard(tmp_path_factory.mktemp("yard"), clouds, plane)
+    return Yard(tmp_path_factory.mktemp("yard"), clouds, plane, attached)
 
 
 @pytest.mark.parametrize("module", [*CLOUDS, "datacenter-own"])

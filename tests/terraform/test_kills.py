@@ -6,6 +6,6 @@ from tests.terraform.conftest import Plane, Work
 from tests.terraform.kills import rounds
 
 
-def test_killed_applies_and_destroys_converge_without_duplicates_or_orphans(plane: Plane, work: Work) -> None:
-    counted = rounds(plane, work, 2, seed=7)
+def test_killed_applies_and_destroys_converge_without_duplicates_or_orphans(plane: Plane, alone: Work) -> None:
+    counted = rounds(plane, alone, 2, seed=7)
     assert counted.wrong == [] and counted.kills == 2, counted

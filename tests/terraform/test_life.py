@@ -169,18 +169,18 @@ def test_everything_can_be_imported_by_id_or_name(plane: Plane, work: Work) -> N
     work.run("destroy", "-auto-approve", "-no-color")
 
 
-def test_a_state_of_an_older_version_is_brought_up_to_date(plane: Plane, work: Work) -> None:
-    work.write(HEAD + 'resource "tendril_region" "r" {\n  id   = "bergen"\n  name = "Bergen"\n}\n')
-    work.run("init", "-no-color")
-    work.apply()
-    path = work.folder / "terraform.tfstate"
+def test_a_state_of_an_older_version_is_brought_up_to_date(plane: Plane, alone: Work) -> None:
+    alone.write(HEAD + 'resource "tendril_region" "r" {\n  id   = "bergen"\n  name = "Bergen"\n}\n')
+    alone.run("init", "-no-color")
+    alone.apply()
+    path = alone.folder / "terraform.tfstate"
     state = json.loads(path.read_text())
     (row,) = state["resources"][0]["instances"]
     row["schema_version"] = 0
     row["attributes"] = {"id": "bergen", "name": "Bergen", "notes": "an attribute that is no more", "revision": 1}
     path.write_text(json.dumps(state | {"serial": state["serial"] + 1}))
-    assert work.empty()
-    work.apply("-refresh-only")
+    assert alone.empty()
+    alone.apply("-refresh-only")
     (row,) = json.loads(path.read_text())["resources"][0]["instances"]
     assert (row["schema_version"], row["attributes"]["shared"], "notes" in row["attributes"]) == (1, False, False)
 

@@ -141,14 +141,14 @@ resource "tendril_data_center" "d" {
     assert plane.call("GET", "/v1/pools/theirs")["queue_s"] == 5
 
 
-def test_without_a_key_or_a_control_plane_there_is_a_clear_error(plane: Plane, work: Work) -> None:
-    work.write(HEAD + 'resource "tendril_region" "z" { id = "zz" }\n')
-    work.run("init", "-no-color")
+def test_without_a_key_or_a_control_plane_there_is_a_clear_error(plane: Plane, alone: Work) -> None:
+    alone.write(HEAD + 'resource "tendril_region" "z" { id = "zz" }\n')
+    alone.run("init", "-no-color")
     for env, said in (
         ({"TENDRIL_KEY": ""}, "No key"),
         ({"TENDRIL_KEY": "wrong-key-of-a-stranger"}, "key_"),
     ):
-        done = work.run("apply", "-auto-approve", "-json", ok=False, **env)
-        told = {text for _, text in work.errors(done)}
+        done = alone.run("apply", "-auto-approve", "-json", ok=False, **env)
+        told = {text for _, text in alone.errors(done)}
         assert done.returncode == 1 and any(said in one for one in told)
     assert "zz" not in plane.ids("regions")

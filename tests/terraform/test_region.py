@@ -78,34 +78,34 @@ echo $! >> pids
 """
 
 
-def test_from_apply_to_the_first_accepted_probe(plane: Plane, work: Work) -> None:
-    program = work.folder / "bin/tendril"
+def test_from_apply_to_the_first_accepted_probe(plane: Plane, alone: Work) -> None:
+    program = alone.folder / "bin/tendril"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m router "$@"\n')
-    (work.folder / "boot").write_text(BOOT)
-    for path in (program, work.folder / "boot"):
+    (alone.folder / "boot").write_text(BOOT)
+    for path in (program, alone.folder / "boot"):
         path.chmod(0o755)
-    work.env["PATH"] = f"{program.parent}:{work.env['PATH']}"
-    work.write((REGION + MACHINES).replace("URL", plane.url))
-    work.run("init", "-no-color")
+    alone.env["PATH"] = f"{program.parent}:{alone.env['PATH']}"
+    alone.write((REGION + MACHINES).replace("URL", plane.url))
+    alone.run("init", "-no-color")
     begun = time.monotonic()
     try:
-        work.apply()
+        alone.apply()
         wait_for("a measured link to the new data center", lambda: _measured(plane))
         print(f"apply to first accepted probe: {time.monotonic() - begun:.1f} s")
-        assert work.empty()
+        assert alone.empty()
         states = {
             one["state"]
             for dc in ("own-old", "own-new")
             for one in plane.call("GET", f"/v1/data-centers/{dc}/join-tokens")["items"]
         }
         assert states == {"used"}
-        secret = (work.folder / "m-new/env").read_text()
+        secret = (alone.folder / "m-new/env").read_text()
         assert "TENDRIL_JOIN_TOKEN=tj_own-new_" in secret
     finally:
-        for pid in (work.folder / "pids").read_text().split():
+        for pid in (alone.folder / "pids").read_text().split():
             os.killpg(int(pid), signal.SIGTERM)
-    work.run("destroy", "-auto-approve", "-no-color")
+    alone.run("destroy", "-auto-approve", "-no-color")
 
 
 def _measured(plane: Plane) -> bool:
@@ -115,7 +115,7 @@ def _measured(plane: Plane) -> bool:
     }
 
 
-def test_the_guide_word_by_word(plane: Plane, work: Work, tmp_path: Path) -> None:
+def test_the_guide_word_by_word(plane: Plane, alone: Work, tmp_path: Path) -> None:
     text = GUIDE.read_text(encoding="utf-8")
     (config,) = re.findall(r"```hcl\n(.*?)```", text, re.S)
     made = subprocess.run(
@@ -127,18 +127,18 @@ def test_the_guide_word_by_word(plane: Plane, work: Work, tmp_path: Path) -> Non
     assert f"export {name}=" in text
     commands = [line.strip() for line in re.findall(r"^ +(terraform \w+)$", text, re.M)]
     assert commands == ["terraform init", "terraform apply", "terraform plan"]
-    work.env[name] = path
-    work.write("".join(line.removeprefix("   ") for line in config.splitlines(keepends=True)))
+    alone.env[name] = path
+    alone.write("".join(line.removeprefix("   ") for line in config.splitlines(keepends=True)))
     for command in commands:
         extra = {"apply": ["-auto-approve"], "plan": ["-detailed-exitcode"]}.get(command.split()[1], [])
-        work.run(command.split()[1], "-no-color", *extra)
-    token = work.run("output", "-raw", "token").stdout
+        alone.run(command.split()[1], "-no-color", *extra)
+    token = alone.run("output", "-raw", "token").stdout
     node = {"id": "oracle-fra-a", "addresses": {"internet": "192.0.2.1"}}
     plane.call("POST", "/v1/join", {"token": token, "node": node}, 201)
-    assert work.empty()
-    assert "in_use" in work.apply("-destroy", ok=False)  # the node that joined by hand is nobody's to delete
+    assert alone.empty()
+    assert "in_use" in alone.apply("-destroy", ok=False)  # the node that joined by hand is nobody's to delete
     plane.call("DELETE", "/v1/nodes/oracle-fra-a")
-    work.run("destroy", "-auto-approve", "-no-color")
+    alone.run("destroy", "-auto-approve", "-no-color")
     assert plane.ids("data-centers") == []
 
 

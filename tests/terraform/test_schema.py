@@ -26,10 +26,10 @@ def test_the_files_the_provider_carries_are_what_the_models_say() -> None:
     assert stale == [], "run python deploy/terraform/tools/api_schema.py"
 
 
-def test_terraform_sees_every_field_and_the_reference_shows_it(work: Work) -> None:
-    work.write(HEAD)
-    work.run("init", "-no-color")
-    shown = json.loads(work.run("providers", "schema", "-json").stdout)["provider_schemas"][ADDRESS]
+def test_terraform_sees_every_field_and_the_reference_shows_it(alone: Work) -> None:
+    alone.write(HEAD)
+    alone.run("init", "-no-color")
+    shown = json.loads(alone.run("providers", "schema", "-json").stdout)["provider_schemas"][ADDRESS]
     for kind, part in load("api_schema").api()["kinds"].items():
         fields = {RENAMED.get(name, name) for name in part["body"]["properties"]}
         for where in ("resource_schemas", "data_source_schemas"):

@@ -5,12 +5,17 @@ A schema file holds one provider of ``terraform providers schema -json`` and is 
 with that schema, accepts every configuration, and refuses to do anything else: enough for ``init``, ``validate`` and a
 mocked ``test``. ``schema_only_provider.py serve SCHEMA`` is what those executables run, with the Python of
 ``deploy/terraform/provider/.venv``.
+
+``schema_only_provider.py stay SCHEMA…``, with that Python, serves all of them and Tendril's own provider until its
+input ends, and prints what ``TF_REATTACH_PROVIDERS`` must be. Terraform then starts no provider for any command, which
+is most of the time that a command takes.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -59,10 +64,8 @@ def _block(told: Json) -> Json:
     return {"attributes": [_attribute(*one) for one in told.get("attributes", {}).items()], "block_types": nested}
 
 
-def serve(path: Path) -> None:
-    """Answer Terraform until it hangs up."""
-    sys.path.insert(0, str(PROVIDER))
-    from tendril_terraform.main import serve_rpc
+def _servicer(path: Path) -> Any:
+    """What answers for one schema."""
     from tf.gen import tfplugin_pb2 as pb
     from tf.gen import tfplugin_pb2_grpc as rpc
 
@@ -94,13 +97,47 @@ def serve(path: Path) -> None:
         def StopProvider(self, request: Any, context: Any) -> Any:
             return pb.StopProvider.Response()
 
-    serve_rpc(SchemaOnly())
+    return SchemaOnly()
+
+
+def serve(path: Path) -> None:
+    """Answer Terraform until it hangs up."""
+    from tendril_terraform.main import serve_rpc
+
+    serve_rpc(_servicer(path))
+
+
+def stay(schemas: list[Path]) -> None:
+    """Answer every Terraform that is told where, until standard input ends."""
+    import tempfile
+    from concurrent import futures
+
+    import grpc
+    from tendril_terraform.main import own_servicer
+    from tf.gen import tfplugin_pb2_grpc as rpc
+
+    found = {"/".join(schema.name.split("__")[:3]): _servicer(schema) for schema in schemas}
+    address, found[address] = own_servicer()
+    with tempfile.TemporaryDirectory(prefix="tendril-tf-") as folder:
+        told, servers = {}, []
+        for number, (name, servicer) in enumerate(sorted(found.items())):
+            server = grpc.server(futures.ThreadPoolExecutor(max_workers=64))
+            rpc.add_ProviderServicer_to_server(servicer, server)
+            server.add_insecure_port(f"unix://{folder}/{number}")
+            server.start()
+            servers.append(server)
+            place = {"Network": "unix", "String": f"{folder}/{number}"}
+            told[name] = {"Protocol": "grpc", "ProtocolVersion": 6, "Pid": os.getpid(), "Test": True, "Addr": place}
+        print(json.dumps(told), flush=True)
+        sys.stdin.read()
 
 
 def main() -> None:
     """The command."""
-    if sys.argv[1] == "serve":
-        serve(Path(sys.argv[2]))
+    if sys.argv[1] in ("serve", "stay"):
+        sys.path.insert(0, str(PROVIDER))
+        named = [Path(name) for name in sys.argv[2:]]
+        serve(named[0]) if sys.argv[1] == "serve" else stay(named)
         return
     for schema in sys.argv[2:]:
         print(lay_out(Path(sys.argv[1]).resolve() / "mirror", Path(schema)))

@@ -20,6 +20,7 @@ POLL_S = 0.5
 NAMED = 5  # sessions that an error names
 REASON = "terraform destroy"
 _ENDED = ("drained", "undone")
+CLOSES_S = 15.0  # a drain whose last session has left is told so by a count every second; meanwhile it holds its target
 
 
 def leave_shared(client: Client, path: str, diagnostics: Diagnostics) -> None:
@@ -37,20 +38,33 @@ def leave(provider: Any, kind: Kind, state: dict[str, Any]) -> None:
     client: Client = provider.client
     path = f"{kind.path}/{segment(state['id'])}"
     how = state.get("drain") or {}
-    deadline = time.monotonic() + float(how.get("timeout_s", 0))
+    left_at = time.monotonic()
+    deadline = left_at + float(how.get("timeout_s", 0))
     drain: dict[str, Any] | None = None
     while True:
         try:
             return _delete(client, path)
         except Refused as refusal:
+            if refusal.code == "in_use" and _closes(client, kind, state["id"], time.monotonic() - left_at):
+                time.sleep(POLL_S)
+                continue
             if refusal.code != "sessions_live":
                 raise
-            live = refusal
+            live, left_at = refusal, time.monotonic()
         if drain is None and kind.name in ("data_center", "node"):
             drain = _drain(client, kind.name, state["id"], how)
         if time.monotonic() >= deadline or provider.stopping():
             raise Failed(_refused(kind, state["id"], live), _who(client, kind, state["id"], drain))
         time.sleep(POLL_S)
+
+
+def _closes(client: Client, kind: Kind, id: str, waited_s: float) -> bool:
+    """Whether nothing may be in the way but a drain whose last session has just left."""
+    return (
+        kind.name in ("data_center", "node")
+        and waited_s < CLOSES_S
+        and _open_on(client, f"{kind.name}={id}") is not None
+    )
 
 
 def _delete(client: Client, path: str) -> None:

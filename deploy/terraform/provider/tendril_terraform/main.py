@@ -69,11 +69,12 @@ def certificate() -> tuple[bytes, bytes, bytes]:
     return plain, made.public_bytes(encoding.PEM), made.public_bytes(encoding.DER)
 
 
-def serve(provider: TendrilProvider) -> None:
-    """Answer for Tendril's provider until Terraform says that it is over."""
+def own_servicer() -> tuple[str, rpc.ProviderServicer]:
+    """Tendril's address, and what answers for it."""
+    provider = TendrilProvider()
     servicer = Servicer(provider)
     servicer.stop = provider.stop  # type: ignore[method-assign]
-    serve_rpc(servicer)
+    return provider.full_name(), servicer
 
 
 def serve_rpc(servicer: rpc.ProviderServicer) -> None:
@@ -99,7 +100,7 @@ def main() -> None:
     if COOKIE not in os.environ:
         sys.stderr.write(f"terraform-provider-tendril {VERSION}: Terraform starts this by itself; see the reference.\n")
         raise SystemExit(2)
-    serve(TendrilProvider())
+    serve_rpc(own_servicer()[1])
 
 
 if __name__ == "__main__":
