@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from router.core.doubts import WORDS, doubts_of_links
 from router.core.kernel import COMPILED
-from router.core.model import DataCenterId, Micros, NodeId
+from router.core.model import DataCenterId, Micros, NodeId, RampState
 from router.core.tables import Health, HeldBack, LinkState, RouteTable, View
 from router.core.verdicts import ComponentKind
 
@@ -228,6 +228,7 @@ class ViewCollector(Collector):
         yield _held_back(view.routes)
         yield _refused(view.refused)
         yield from _blame(view)
+        yield from _ramps(view)
         yield from _capacity(view, self._observed.machines)
         yield from self._shell(view, now)
 
@@ -347,6 +348,36 @@ def _blame(view: View) -> Iterator[Metric]:
     yield family
     text = "1 while everything is bad everywhere at once and automation keeps its hands off"
     yield GaugeMetricFamily("tendril_blame_frozen", text, int(view.blame.frozen))
+
+
+def _ramps(view: View) -> Iterator[Metric]:
+    """Ramps by state, and of each that is under way how far it is and how near to being rolled back."""
+    states = GaugeMetricFamily("tendril_ramps", "Ramps that are under way or rolled back, by state", labels=["state"])
+    counted = Counter(ramp.state.value for ramp in view.ramps.values() if ramp.open)
+    for state in RampState:
+        if state not in (RampState.SERVING, RampState.WITHDRAWN):
+            states.add_metric([state.value], counted.get(state.value, 0))
+    yield states
+    climbing = [(view.ramps[id], climb) for id, climb in sorted(view.climbs.items()) if id in view.ramps]
+    share = GaugeMetricFamily("tendril_ramp_share", "Share of its users that it may take", labels=["data_center"])
+    exposed = GaugeMetricFamily(
+        "tendril_ramp_exposed", "Sessions that it had while on its ramp", labels=["data_center"]
+    )
+    worth = GaugeMetricFamily(
+        "tendril_ramp_evidence", "Evidence against it; at 1 it is rolled back", labels=["data_center"]
+    )
+    robots = GaugeMetricFamily(
+        "tendril_ramp_robots", "Robots on the present rung", labels=["data_center", "errand", "result"]
+    )
+    for ramp, climb in climbing:
+        name = [str(ramp.data_center)]
+        share.add_metric(name, ramp.share_ppm / 1e6)
+        exposed.add_metric(name, climb.exposed)
+        worth.add_metric(name, climb.e_value / climb.limit if climb.limit else 0.0)
+        for errand, (tried, failed) in sorted(climb.robots.items()):
+            robots.add_metric([*name, errand, "passed"], tried - failed)
+            robots.add_metric([*name, errand, "failed"], failed)
+    yield from (share, exposed, worth, robots)
 
 
 def _capacity(view: View, machines: Buying) -> Iterator[Metric]:

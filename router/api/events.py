@@ -69,5 +69,5 @@ async def _live(runtime: Runtime, closing: Closing) -> AsyncIterator[bytes]:
 
 @endpoints.get("/stream", dependencies=[Depends(VIEWER)], responses=SSE_DOC)  # type: ignore[arg-type]
 async def stream(request: Request) -> Response:
-    """Follow everything: ``hello`` once, then ``generation``, ``event``, and ``resync`` after a reader was too slow."""
+    """Follow everything: ``hello`` once, then changes; ``resync`` after a reader was too slow."""
     return streaming(_live(runtime_of(request), closing_of(request)))

@@ -64,9 +64,10 @@ and in `gone` the data centers that no longer exist. The event id is the generat
 generation resumes without a table. A reader that takes more than 5 s for an event gets a fresh `table`. `end` says that
 the ingress or policy was deleted.
 
-`GET /v1/stream` sends `hello {generation, now, epoch}`, then `generation {generation, changed_pairs}` and
-`event {at, kind, subject, actor, reason, detail}`, and `resync {}` after events were dropped because the reader was
-slow.
+`GET /v1/stream` sends `hello {generation, now, epoch}`, then `generation {generation, changed_pairs}`,
+`event {at, kind, subject, actor, reason, detail}`, `drain` (id, state, share and progress) and `ramp` (as
+`GET /v1/ramps/{id}` gives it) when they have changed, at most once a second each, and `resync {}` after events were
+dropped because the reader was slow.
 """
 SETTINGS_HEAD = f"""# Settings
 

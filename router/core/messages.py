@@ -390,6 +390,13 @@ class ShowDrains:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowRamps:
+    """Show those who watch how far these ramps have come."""
+
+    ramps: tuple[RampId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FinishDrain:
     """A drain has nothing left to move: commit ``drained`` for it and its targets."""
 
@@ -543,6 +550,7 @@ Effect = (
     | CutAgents
     | OpenDrain
     | ShowDrains
+    | ShowRamps
     | FinishDrain
     | AdvanceDrain
     | OpenRamp

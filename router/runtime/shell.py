@@ -53,6 +53,7 @@ from router.core.messages import (
     RoutesPublished,
     SessionsChanged,
     ShowDrains,
+    ShowRamps,
     Solve,
     Solved,
     StepLaunch,
@@ -74,7 +75,7 @@ from router.runtime.machines import Machines
 from router.runtime.recorder import FlightRecorder
 from router.runtime.recording import Recording
 from router.runtime.rounds import Rounds
-from router.runtime.stream import Stream, StreamHub, StreamItem, show_drains
+from router.runtime.stream import Stream, StreamHub, StreamItem, show
 from router.runtime.turnstile import Turnstile
 from router.runtime.upkeep import Upkeep
 from router.runtime.waiting import WaitingRoom
@@ -398,8 +399,8 @@ class Runtime:
             case Record():
                 if self._chronicle.take(effect.event):
                     self._spawn(self._chronicle.flush())
-            case ShowDrains():
-                show_drains(self._hub, self.view, effect.drains)
+            case ShowDrains() | ShowRamps():
+                show(self._hub, self.view, effect)
             case MoveSessions() | CutAgents() | FinishDrain() | AdvanceDrain() | OpenDrain():
                 moves.carry_out(self, effect)
             case OpenRamp() | AdvanceRamp():

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from router.core.model import DrainId
+from router.core.messages import ShowDrains, ShowRamps
 from router.core.tables import View
 from router.schemas.drains import progress_json
+from router.schemas.ramps import ramp_json
 
 QUEUE_LIMIT = 256
 
 
 @dataclass(frozen=True, slots=True)
 class StreamItem:
-    """One message: ``generation``, ``event``, ``drain`` or ``resync`` (some were dropped, read everything again)."""
+    """One message: ``generation``, ``event``, ``drain``, ``ramp``, or ``resync`` (some were dropped: read anew)."""
 
     kind: str
     data: dict[str, object] = field(default_factory=dict)
@@ -73,10 +73,15 @@ class StreamHub:
             reader.offer(item)
 
 
-def show_drains(hub: StreamHub, view: View, changed: Iterable[DrainId]) -> None:
-    """Publish how far drains have come."""
-    if hub.readers:
-        for id in changed:
-            drain = view.drains[id]
-            data: dict[str, object] = {"id": id, "state": drain.state.value, "share_pct": drain.share_ppm / 10_000}
-            hub.publish(StreamItem("drain", data | progress_json(view.progress.get(id))))
+def show(hub: StreamHub, view: View, effect: ShowDrains | ShowRamps) -> None:
+    """Publish how far drains or ramps have come."""
+    if not hub.readers:
+        return
+    if isinstance(effect, ShowRamps):
+        for ramp in effect.ramps:
+            hub.publish(StreamItem("ramp", ramp_json(view.ramps[ramp], view.climbs.get(ramp))))
+        return
+    for id in effect.drains:
+        drain = view.drains[id]
+        data: dict[str, object] = {"id": id, "state": drain.state.value, "share_pct": drain.share_ppm / 10_000}
+        hub.publish(StreamItem("drain", data | progress_json(view.progress.get(id))))

@@ -36,6 +36,7 @@ from router.core.messages import (
     Reported,
     RoutesPublished,
     ShowDrains,
+    ShowRamps,
     Solve,
     Solved,
     SolveFailed,
@@ -267,7 +268,7 @@ class Simulation:
                         agent.replace_plan(self.plane.plan(id, self.engine.now))
             case Optimise() | AnnounceLaunches() | DriveLaunch() | StepLaunch() | OpenAgents():
                 self._about_capacity(effect)
-            case ShowDrains() | KeepHistory() | AppendRouteChanges():
+            case ShowDrains() | ShowRamps() | KeepHistory() | AppendRouteChanges():
                 pass  # for people
             case _:
                 wish = effect

@@ -124,6 +124,9 @@ async def test_robots_set_up_sessions_with_real_agents_where_no_user_goes_yet(wo
     again = await world.call("POST", f"{path}/calls/{called['id']}", status=409, json={"heard": True})
     assert again["code"] == "session_ended"
     assert (await world.get(f"/v1/sessions/{called['id']}"))["end_reason"] == "robot"
+    metrics = (await world.http.get("/metrics")).text
+    assert 'tendril_ramps{state="synthetic"} 1.0' in metrics
+    assert f'tendril_ramp_robots{{data_center="{NEW}",errand="media",result="passed"}} 1.0' in metrics
 
 
 async def test_a_robot_that_hears_nobody_or_whom_the_edge_never_saw_has_failed(

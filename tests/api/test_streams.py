@@ -181,3 +181,12 @@ async def test_who_waits_is_let_go_when_the_server_stops(world: World) -> None:
                 await asyncio.sleep(0.01)
         assert (await polling).status_code == 304
     assert asyncio.get_running_loop().time() - started < 30
+
+
+async def test_who_follows_sees_ramps_go_on(world: World) -> None:
+    async with listening(world.app) as url, reading(url, "/v1/stream") as reader:
+        ramp = await world.post("/v1/ramps", {"data_center": "oracle-sin", "kind": "return"})
+        while (item := await reader.next()).kind != "ramp":
+            pass
+        assert (item.data["id"], item.data["state"], item.data["share_pct"]) == (ramp["id"], "canary", 10.0)
+        assert item.data["climb"]["canary"]["begun"] == 0

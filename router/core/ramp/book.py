@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from probes.wire import ProbeReport
 from router.core.dial import composed
-from router.core.messages import AdvanceRamp, Climbed, Effect, OpenRamp, Record
+from router.core.messages import AdvanceRamp, Climbed, Effect, OpenRamp, Record, ShowRamps
 from router.core.model import DataCenterId, Event, Intent, Inventory, Micros, Ramp, RampId, RampKind, RampState
 from router.core.ramp.checks import World, robots_of
 from router.core.ramp.evidence import Arm, Evidence
@@ -25,6 +25,7 @@ class RampBook:
         self._evidence: dict[RampId, Evidence] = {}
         self._waits: dict[RampId, tuple[str, ...]] = {}
         self._dials: Mapping[DataCenterId, Dial] = {}
+        self._shown: dict[RampId, tuple[int, Climb | None]] = {}  # revision and climb that were shown last
         self._told: dict[RampId, Micros] = {}  # ``since`` of the rung whose wait was told
 
     def put(self, ramp: Ramp, now: Micros) -> None:
@@ -82,7 +83,19 @@ class RampBook:
                 self._told[ramp.id] = ramp.since
                 text = f"{ramp.state.value} for {(now - ramp.since) // 60_000_000} min: {'; '.join(found.waits)}"
                 effects.append(Record(Event(now, "ramp.waits", ramp.id, reason=text)))
-        return effects
+        news = tuple(self._news())
+        return [*effects, ShowRamps(news)] if news else effects
+
+    def _news(self) -> Iterator[RampId]:
+        """Ramps that are not as they were shown last; one that has ended is shown once more."""
+        for id in sorted({*self._evidence, *self._shown}):
+            ramp = self.ramps[id]
+            seen = (ramp.revision, self._climb(ramp) if ramp.open else None)
+            if self._shown.get(id) != seen:
+                self._shown[id] = seen
+                yield id
+            if not ramp.open:
+                del self._shown[id]
 
     def claims(self, inventory: Inventory) -> Iterator[tuple[DataCenterId, Dial]]:
         """The dials that ramps turn; a canary whose ramp has not begun takes nobody."""

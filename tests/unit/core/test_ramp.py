@@ -9,7 +9,7 @@ import pytest
 
 from router.core import ramp as ramps
 from router.core.errors import InputRejected
-from router.core.messages import AdvanceRamp, Climbed, Effect, OpenRamp, Record, Robot, Sample
+from router.core.messages import AdvanceRamp, Climbed, Effect, OpenRamp, Record, Robot, Sample, ShowRamps
 from router.core.model import (
     DataCenter,
     DataCenterId,
@@ -285,6 +285,22 @@ def test_without_robots_nobody_is_let_in_and_the_reason_says_what_was_not_tried(
     assert "50 robots inward, 0 were there" in desk.waits
     desk.tick(HOUR)
     assert desk.ramp.state is RampState.ROLLED_BACK and "50 robots inward, 0 were there" in desk.ramp.reason
+
+
+def test_what_a_ramp_has_seen_is_shown_when_it_changes_and_once_when_it_ends() -> None:
+    desk = Desk()
+
+    def shown() -> int:
+        return sum(isinstance(effect, ShowRamps) and effect.ramps == (ID,) for effect in desk.tick())
+
+    desk.to_canary()
+    assert shown() == 1
+    while shown():
+        pass
+    desk.sessions(1)
+    assert (shown(), shown()) == (1, 0)
+    desk.commit("withdraw")
+    assert (shown(), shown()) == (1, 0)
 
 
 def test_a_person_may_vouch_for_robots() -> None:
