@@ -1,4 +1,4 @@
-"""Incidents of real histories, drawn by a seed and played in the simulator with users; ``make bench NAME=incidents``.
+"""Incidents: of real histories in the simulator, and published ones with real packets; ``make bench NAME=incidents``.
 
 ``BENCH_INCIDENTS`` says how many of each history (default 12). What is measured: ``docs/reference/benchmarks.md``.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench._case import line, progress
+from bench.incidents import wire
 from router.sim.incidents import Incident, read, scenario
 from router.sim.run import play
 from router.sim.scenario import parse
@@ -23,10 +24,11 @@ SEED = 6
 
 def main() -> bool:
     """Play them; whether every one met what is expected of it."""
+    met = wire.run()
     found = [_history(DATA / name) for name in HISTORIES if (DATA / name).exists()]
     if not found:
-        progress("incidents is skipped: there are no histories beside the project")
-    return all(found)
+        progress("incidents of histories are skipped: there are none beside the project")
+    return all(found) and met
 
 
 def _history(path: Path) -> bool:
