@@ -130,9 +130,11 @@ class Product:
         known = np.isfinite(self._task.rtt_ms[i]) & (leg != UNKNOWN)
         return int(np.argmin(np.where(known, leg, np.iinfo(np.int64).max)))
 
-    def next_beacon(self, i: int) -> int | None:
-        """The next edge to measure, of those that there is a measurement of."""
-        missing = [DataCenterId(f"e-{int(e):04d}") for e in np.flatnonzero(~np.isfinite(self._task.rtt_ms[i]))]
+    def next_beacon(self, i: int, sent: Sequence[int]) -> int | None:
+        """The next edge to measure, of those that there is a measurement of; none twice, also if it was left out."""
+        can = np.isfinite(self._task.rtt_ms[i])
+        can[list(sent)] = False
+        missing = [DataCenterId(f"e-{int(e):04d}") for e in np.flatnonzero(~can)]
         asked = candidates(self.view(), self.client(i), 1, missing)
         return int(asked[0].removeprefix("e-")) if asked else None
 
@@ -211,7 +213,7 @@ def run(task: Task, hide: int) -> list[Choice]:
         choices += cold
         for i in group:  # a beacon of one tells a little about the next one, as it would in a day's work
             sent: list[int] = []
-            while len(sent) < BEACONS and (edge := product.next_beacon(i)) is not None:
+            while len(sent) < BEACONS and (edge := product.next_beacon(i, sent)) is not None:
                 sent.append(edge)
                 product.measure(i, [edge])
             choices.append(Choice(i, product.choose(i), "warm", tuple(sent)))

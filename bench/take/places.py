@@ -86,13 +86,13 @@ def free_port() -> int:
 class Server:
     """One ``tendril serve``; it can be killed and started again."""
 
-    def __init__(self, folder: Path, database: str) -> None:
+    def __init__(self, folder: Path, database: str, **more: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self._folder = free_port(), folder
         settings = {
             "STATE_DIR": str(folder), "DATABASE_URL": database, "PORT": str(self.port), "ADMIN_KEY": ADMIN_KEY,
             "LOG_LEVEL": "warning", "AGENT_LEASE_S": "3600", "FLIGHT_RECORDER_MB": "0",
-        }  # fmt: skip
+        } | more  # fmt: skip
         self._env = {k: v for k, v in os.environ.items() if not k.startswith("TENDRIL_")}
         self._env |= {f"TENDRIL_{name}": value for name, value in settings.items()}
         self.process = self._started()
@@ -113,6 +113,12 @@ class Server:
     def cpu_s(self) -> float:
         """Processor seconds so far."""
         return self.cpu_before + cpu_s([self.process.pid])
+
+    def rss_mb(self) -> dict[str, int]:
+        """Memory that it holds, and the most that it held, in MB."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        found = dict(re.findall(r"^Vm(RSS|HWM):\s+(\d+) kB", text, re.MULTILINE))
+        return {"rss_mb": int(found["RSS"]) // 1024, "most_mb": int(found["HWM"]) // 1024}
 
     def connect(self) -> Connection:
         """A connection once it is ready."""

@@ -114,7 +114,7 @@ METRICS_TAIL = """
 | `contradiction` | a row whose two one-way minima add up to more than its round trip |
 | `beacon_unknown_data_center` | a beacon about a data center that is gone |
 | `beacon_without_network` | a beacon that nothing says whose network it is about |
-| `beacon_outran_light` | a beacon faster than half of what light in fibre needs |
+| `beacon_outran_light` | a beacon faster than half of what light in fibre needs, be the place 1,500 km wrong |
 | `network_forgotten` | a client network that was heard longest ago, when there were too many |
 | `clock` | the delays of a row that the offsets known of the two clocks make impossible; its round trip still counts |
 """

@@ -74,6 +74,7 @@ from router.runtime.gathered import rebindings, sightings
 from router.runtime.machines import Machines
 from router.runtime.recorder import FlightRecorder
 from router.runtime.recording import Recording
+from router.runtime.recount import Recount
 from router.runtime.rounds import Rounds
 from router.runtime.stream import Stream, StreamHub, StreamItem, show
 from router.runtime.turnstile import Turnstile
@@ -160,6 +161,7 @@ class Runtime:
         self._saved_generation = 0
         self._wake: asyncio.TimerHandle | None = None
         self._recording: Recording | None = None
+        self._recount = Recount(self)
         self._recounting: asyncio.Future[None] | None = None
         self._chronicle = Chronicle(lambda fn: self._write(lambda: fn(self.store)), self.read, self._hub)
         self.turnstile = Turnstile(self.commit, self.now)
@@ -330,6 +332,7 @@ class Runtime:
         done = await self._in(self._writer, lambda: fn(self.store))
         if done.changes:
             self._durable += done.changes
+            self._recount.note(done.changes)
             await asyncio.sleep(0)  # commits that are durable by now, too, are one input
             self._post_durable()
             if done.waiting and frees_agents(done.changes):
@@ -337,6 +340,10 @@ class Runtime:
         if not self._chronicle.showing:
             self._spawn(self._show_commits())
         return done.result
+
+    async def in_writer(self, fn: Callable[[], T]) -> T:
+        """Run something in the writer thread: after all commits that began before, and before any that begins later."""
+        return await self._write(fn)
 
     async def _write(self, fn: Callable[[], T]) -> T:
         return await self._in(self._writer, fn)
@@ -437,7 +444,7 @@ class Runtime:
             self.post(Tick(job.name))
             return
         work: Mapping[str, Callable[[], Coroutine[object, object, object]]] = {
-            "counters": self._recount,
+            "counters": self._recount.run,
             "agents": self._recount_shared,
             "expire": self.upkeep.run,
             "stock": self.machines.count,
@@ -450,12 +457,6 @@ class Runtime:
             "thin_history": self._thin_history,
         }
         await work[job.name]()
-
-    async def _recount(self) -> None:
-        # In the writer thread: whatever was committed before is in the inbox before.
-        counters = await self._write(self.store.counters)
-        flows = await self.read(lambda store: store.flows())
-        self.post(CountersLoaded(counters, flows))
 
     async def _recount_shared(self) -> None:
         if self.store.shared:

@@ -99,6 +99,22 @@ class Database:
         with self._queue, engine.begin() as connection:
             return fn(connection)
 
+    def pin(self) -> Connection:
+        """A connection whose reads see the database as it is now; to be closed by whoever asked for it."""
+        with _translated():
+            connection = self._reader.connect()
+            try:
+                connection.exec_driver_sql("SELECT 1 FROM control_plane")  # the first question takes the snapshot
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    def ask(self, connection: Connection, fn: Callable[[Connection], T]) -> T:
+        """Run ``fn`` on a pinned connection."""
+        with _translated():
+            return fn(connection)
+
     def close(self) -> None:
         """Close every connection that is not in use."""
         self.engine.dispose()

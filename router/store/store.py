@@ -69,6 +69,7 @@ from router.store.commit import Commit, count_agents, count_all
 from router.store.engine import Database
 from router.store.heartbeats import Beat, Heard
 from router.store.launches import Launches
+from router.store.pinned import Pinned
 from router.store.rebinds import Rebind, Rebound, Sighted
 from router.store.takes import End, Exchanged, Start
 from router.store.webhooks import Webhooks
@@ -357,6 +358,10 @@ class Store:
     def counters(self) -> Counters:
         """Count sessions and agents anew."""
         return self._read(count_all)
+
+    def pin(self) -> Pinned:
+        """What is there now, for counting it later."""
+        return Pinned(self._database)
 
     def flows(self) -> Mapping[Flow, int]:
         """Count live sessions with an agent per edge, agent's data center and class."""

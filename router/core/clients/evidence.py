@@ -40,6 +40,7 @@ COUNTED = 4  # measurements of one witness that add to its weight
 HALF_LIFE_US = 6 * 3_600_000_000  # of a vote: a day's rhythm, four times
 FORGOTTEN_US = 7 * 24 * 3_600_000_000
 OUTRUN = 0.5  # of light's time: locations of addresses are rough, but not by half of the way to another continent
+ROUGH_KM = 1_500  # nor by this: who is known by their country alone is put in its middle, and may live at its coast
 METRO_DEGREES = 1.0
 
 
@@ -237,7 +238,8 @@ def disbelief(beacon: Beacon, inventory: Inventory) -> str | None:
     if None in (client.latitude, dc.latitude, client.longitude, dc.longitude):
         return None
     km = distance_km(client.latitude, client.longitude, dc.latitude, dc.longitude)  # type: ignore[arg-type]
-    return "beacon_outran_light" if beacon.rtt_us < OUTRUN * 2 * km * FIBRE_US_PER_KM - 2_000 else None
+    sure_km = max(0.0, km - ROUGH_KM)
+    return "beacon_outran_light" if beacon.rtt_us < OUTRUN * 2 * sure_km * FIBRE_US_PER_KM - 2_000 else None
 
 
 def _with(network: Network | None, level: int, beacon: Beacon, now: Micros) -> Network:

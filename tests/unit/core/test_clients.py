@@ -158,6 +158,17 @@ def test_what_cannot_be_true_is_left_out_and_counted() -> None:
     assert book.taken == 0
 
 
+def test_who_lives_far_from_the_middle_of_a_large_country_is_believed() -> None:
+    """New York to an edge there takes 3 ms; a client that is known as American alone counts as being in Kansas."""
+    inventory, book = world(), ClientBook()
+    edge = inventory.data_centers[DataCenterId("a")]
+    assert edge.latitude is not None and edge.longitude is not None
+    for degrees, believed in ((13.0, True), (40.0, False)):
+        client = Client("203.0.113.0/24", None, "US", edge.latitude - degrees, edge.longitude)
+        book.observe([beacon("a", 3.0, client)], inventory, NOW)
+        assert book.taken == 1 and (book.refused == {}) == believed
+
+
 def test_nothing_but_a_measurement_says_that_light_was_outrun() -> None:
     inventory, book = world(), ClientBook()
     book.observe([beacon(edge, 4.0) for edge in "ab"], inventory, NOW)
