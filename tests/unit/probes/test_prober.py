@@ -101,3 +101,19 @@ def test_the_round_trip_of_a_result_is_the_median() -> None:
     result = _result(place, (), 4, [30, 10, 20], 5)
     assert (result.rtt_us, result.rtt_min_us, result.jitter_us, result.loss_pct) == (20, 10, 5, 25.0)
     assert _result(place, (), 0, [], -1).loss_pct == 0.0
+
+
+async def test_two_thousand_peers_stay_within_the_budget_and_are_all_probed() -> None:
+    node = prober()
+    try:
+        peers = (peer(f"n{i}", f"127.1.{i >> 8}.{i & 255}", 100_000) for i in range(1, 2_001))
+        began_us = monotonic_us()
+        await node.follow(plan(*peers))  # asks for 20,000 a second
+        async with asyncio.timeout(60):
+            while len({row for row in node._summary._rows.values() if row.next_sequence}) < 2_000:
+                await asyncio.sleep(0.05)
+        sent = sum(row.next_sequence for row in node._summary._rows.values())
+        assert sent <= MAX_PACKETS_PER_S * (1 + (monotonic_us() - began_us) / 1e6)  # a second's worth at once, no more
+        assert len(node.end_interval()) <= 2_000
+    finally:
+        node.close()
