@@ -73,7 +73,7 @@ test: check $(TFP)/.venv/.provider  ## everything, on real components
 	$(BIN)/python -m pytest tests/testbed/test_world.py
 
 pictures: $(VENV)/.dev  ## walk the dashboard's tutorial in a demo world and take its pictures again
-	TENDRIL_PICTURES=docs/images $(BIN)/python -m pytest tests/testbed/test_tutorial.py
+	TENDRIL_PICTURES=docs/images $(BIN)/python -m pytest tests/testbed/test_tutorial.py tests/browser/test_frozen.py -k 'tutorial or readme'
 
 bench: $(VENV)/.bench $(if $(filter adapters,$(or $(NAME),adapters)),$(VENV)/.clouds)  ## benchmarks against peers; NAME=solve
 	@$(BIN)/python -m bench $(NAME)

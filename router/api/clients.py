@@ -36,7 +36,9 @@ from router.schemas.clients import truncated
 
 endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["clients"])
 GROUP_CURSOR = r"^[0-9A-Za-z.:/]{1,64}$"
-ADDRESS = r"^[0-9A-Fa-f.:]+$"
+ADDRESS = r"^([0-9A-Fa-f.:]+|[Aa][Ss][0-9]{1,10}|[A-Za-z]{2})$"
+COUNTRY_LETTERS = 2
+LAST_ASN = 2**32 - 1
 
 
 @endpoints.post("/beacons", response_model=BeaconsAnswer, dependencies=[Depends(NODE_OR_MEDIA)])
@@ -100,20 +102,32 @@ async def list_clients(
 
 @endpoints.get("/clients/{ip}", response_model=ClientNetworkAnswer, dependencies=[Depends(VIEWER)])
 async def get_client(
-    request: Request, ip: Annotated[str, Path(pattern=ADDRESS, max_length=45, description="IPv4 or IPv6 address")]
+    request: Request,
+    ip: Annotated[
+        str,
+        Path(pattern=ADDRESS, max_length=45, description="IPv4 or IPv6 address; or AS64500, or a country such as DE"),
+    ],
 ) -> Response:
     """Show what is believed about an address's network: every edge with error and provenance, and what to measure."""
     view = runtime_of(request).view
-    try:
-        prefix = truncated(ip)
-    except ValueError:
-        raise InputRejected(
-            "invalid_parameter", "must be an IPv4 or IPv6 address", field="ip", rule="an IPv4 or IPv6 address"
-        ) from None
     table = view.clients or ClientTable()
-    client = table.known(addresses_of(request).located(Client(prefix)))
+    client = table.known(addresses_of(request).located(_named(ip)))
     asked = candidates(view, client)
-    return reply(client_network_json(client, belief(view, client), table.get((PREFIX, prefix)), view.inventory, asked))
+    own = None if client.prefix is None else table.get((PREFIX, client.prefix))
+    return reply(client_network_json(client, belief(view, client), own, view.inventory, asked))
+
+
+def _named(text: str) -> Client:
+    """The client network that a text names: by an address in it, an AS number, or a country."""
+    try:
+        return Client(truncated(text))
+    except ValueError:
+        if len(text) == COUNTRY_LETTERS and text.isalpha():
+            return Client(None, country=text.upper())
+        if text[:2].upper() == "AS" and 0 < int(text[2:]) <= LAST_ASN:
+            return Client(None, asn=int(text[2:]))
+        rule = "an IPv4 or IPv6 address, AS64500, or DE"
+        raise InputRejected("invalid_parameter", f"must be {rule}", field="ip", rule=rule) from None
 
 
 @endpoints.get("/beacon.js", include_in_schema=False)

@@ -49,6 +49,11 @@ async def test_a_beacon_is_kept_at_every_level_and_its_address_is_not(known: Wor
     assert second["data_center"] == "gcp-ams" and second["confidence"] > 0.5 and second["age_ms"] < 60_000
     assert told["edges"][-1]["provenance"] == "geo" and told["edges"][-1]["age_ms"] is None
     assert "linode-fra" not in {c["data_center"] for c in told["candidates"]} and len(told["candidates"]) >= 1
+    other = await known.get("/v1/clients/as64500")
+    assert (other["client"]["asn"], other["client"]["prefix"]) == (64500, None)
+    assert (other["edges"][0]["data_center"], other["edges"][0]["provenance"]) == ("linode-fra", "asn")
+    country = await known.get("/v1/clients/KZ")
+    assert (country["client"]["country"], country["edges"][0]["provenance"]) == ("KZ", "country")
     for by, id in (("asn", "64500"), ("country", "KZ"), ("prefix", "203.0.113.0/24")):
         (group,) = (await known.get("/v1/clients", params={"group_by": by}))["items"]
         assert group["id"] == id and group["edges"][0]["rtt_ms"] == pytest.approx(88.0, abs=0.01)
@@ -107,7 +112,8 @@ async def test_limits_scopes_and_forms(known: World) -> None:
     assert (await known.call("POST", "/v1/beacons", 200, json=[vantage], headers=own))["accepted"] == 1
     other = await known.call("POST", "/v1/beacons", 403, json=[row(data_center="gcp-ams")], headers=own)
     assert (other["code"], other["field"], other["limit"]) == ("not_your_node", "0.data_center", "linode-fra")
-    await known.call("GET", "/v1/clients/none", 422)
+    for nothing in ("none", "as0", "as4294967296", "203.0.113"):
+        await known.call("GET", f"/v1/clients/{nothing}", 422)
     await known.call("GET", "/v1/clients", 422, params={"group_by": "city"})
 
 

@@ -6,7 +6,9 @@ Tokyo softly. Nothing moves any more, so what a screen says can be compared word
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,6 +50,7 @@ SCREENS = [
     "#/keys",
 ]
 
+LEAST_BYTES = 50_000  # an empty page makes a smaller picture
 POOL_NUMBERS = [
     "Busy232",
     "Idle168",
@@ -92,6 +95,15 @@ def test_the_verdict_says_who_what_and_that_it_is_done(open_frozen: OpenPage) ->
     expect(fault).to_contain_text("99 % sure for")
     expect(fault).to_contain_text("116 probes, 2 session outcomes")
     assert fault.inner_text().count("drained by itself") == 1
+
+
+def test_the_picture_of_the_readme_can_be_taken_again(open_frozen: OpenPage, tmp_path: Path) -> None:
+    folder = Path(os.environ.get("TENDRIL_PICTURES", tmp_path))
+    page = open_frozen()
+    settled(page)
+    expect(page.get_by_test_id("flow")).not_to_have_count(0)
+    page.screenshot(path=folder / "dashboard.png")
+    assert (folder / "dashboard.png").stat().st_size > LEAST_BYTES
 
 
 def test_the_grid_tells_blame_and_evidence(open_frozen: OpenPage) -> None:
@@ -153,6 +165,42 @@ def test_three_facts_of_a_data_center_and_of_a_provider(open_frozen: OpenPage) -
     for said in ("2 of 3 serving", "2 of 3 up", "90 % free", "35 sessions, 15 % of all", "24 idle", "26 busy"):
         expect(facts).to_contain_text(said)
     expect(page.locator(".plain-rows li").first).to_contain_text("oracle-frankfurt → gcp-singapore")
+
+
+def test_three_facts_of_a_node(open_frozen: OpenPage) -> None:
+    page = open_frozen("#/nodes?q=oracle")
+    table = page.get_by_role("region", name="All nodes")
+    expect(table.locator("tbody tr")).to_have_count(3)
+    table.get_by_role("link", name="oracle-frankfurt-1").click()
+    facts = page.get_by_test_id("three")
+    expect(facts).to_contain_text(re.compile(r"Intent\s*serving\s*its data center is drained"))
+    expect(facts).to_contain_text(re.compile(r"Health\s*up\s*its probe agent reports, [\d.]+ s old"))
+    expect(facts).to_contain_text(re.compile(r"Capacity\s*\d+ sessions?"))
+    page.get_by_role("link", name="Drain…").click()
+    expect(page.locator("form.form select").first).to_have_value("node")
+    expect(page.get_by_label("Which")).to_have_value("oracle-frankfurt-1")
+
+
+def test_three_facts_of_a_client_network(open_frozen: OpenPage) -> None:
+    page = open_frozen("#/clients?by=prefix&sort=loss")
+    page.get_by_role("link", name="203.0.113.0/24").click()
+    facts = page.get_by_test_id("three")
+    expect(facts).to_contain_text(re.compile(r"Intent\s*nearest: linode-mumbai"))
+    expect(facts).to_contain_text(re.compile(r"Health\s*degraded\s*suffers: loss, [\d.]+ s old"))
+    expect(facts).to_contain_text(re.compile(r"Capacity\s*\d+ sessions?\s*linode-mumbai is \d+ % free"))
+    edges = page.get_by_role("region", name="Edges for 203.0.113.0/24")
+    expect(edges.get_by_role("row").nth(1)).to_contain_text(re.compile(r"linode-mumbai.*61\.6 ms.*4\.20 %.*measured"))
+    page.get_by_role("link", name="All of AS64501").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("AS64501")
+    expect(page.get_by_test_id("three")).to_contain_text("suffers: loss")
+
+
+def test_blame_leads_to_who_is_blamed(open_frozen: OpenPage) -> None:
+    page = open_frozen()
+    fault = page.locator(".faults li")
+    expect(fault.get_by_test_id("whose")).to_have_text("Provider, one place")
+    fault.get_by_role("link").click()
+    expect(page).to_have_url(re.compile("#/data-centers/oracle-frankfurt$"))
 
 
 def test_a_drain_says_what_it_waits_for(open_frozen: OpenPage) -> None:
@@ -225,6 +273,21 @@ def test_a_whole_drain_and_its_undo_at_phone_size_by_keyboard_alone(going: Still
     page.keyboard.press("Enter")
     expect(page.get_by_test_id("drain-state")).to_have_text("undone")
     assert fits(page)
+
+
+def test_an_unsafe_undo_is_refused_with_its_number_and_can_be_forced(going: Still, open_going: OpenPage) -> None:
+    drain = next(one for one in going.call("GET", "/v1/drains")["items"] if one["targets"] == ["oracle-frankfurt"])
+    page = open_going(f"#/drains/{drain['id']}")
+    page.get_by_role("button", name="Undo: put it back").click()
+    refusals = page.get_by_role("list", name="Refusals")
+    expect(refusals).to_contain_text(re.compile(r"[\d.]+ against the limit [\d.]+"))
+    assert axe(page) == ""
+    page.get_by_role("button", name="Leave it out").click()
+    expect(refusals).to_have_count(0)
+    page.get_by_role("button", name="Undo: put it back").press("Enter")
+    page.get_by_role("button", name="Undo anyway").press("Enter")
+    expect(page.get_by_test_id("drain-state")).to_have_text("undone")
+    assert going.call("GET", "/v1/data-centers/oracle-frankfurt")["intent"] == "serving"
 
 
 def test_a_pool_says_what_it_will_need_and_what_is_bought_for_it(open_frozen: OpenPage) -> None:

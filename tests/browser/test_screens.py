@@ -77,23 +77,23 @@ def test_the_whole_page_is_small(open_page: OpenPage) -> None:
 
 
 def test_a_whole_drain_and_its_undo_by_keyboard_alone(world: World, open_page: OpenPage, watch: Watch) -> None:
-    page = open_page("#/drains?selector=data_center=own-syd")
+    page = open_page("#/drains?selector=data_center=own-lab")
     form = page.locator("form.form")
-    expect(form.get_by_label("Which")).to_have_value("own-syd")
+    expect(form.get_by_label("Which")).to_have_value("own-lab")
     for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement?.closest('label')?.innerText ?? ''").startswith("Reason"):
             break
     page.keyboard.type("practice by keyboard")
     page.keyboard.press("Enter")
-    expect(page.get_by_test_id("plan")).to_contain_text("own-syd")
+    expect(page.get_by_test_id("plan")).to_contain_text("own-lab")
     expect(page.get_by_test_id("to-move")).to_have_text(re.compile(r"\d"))
-    expect(page.get_by_role("button", name="Start draining own-syd")).to_be_enabled()
+    expect(page.get_by_role("button", name="Start draining own-lab")).to_be_enabled()
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(r"#/drains/d-[0-9a-f]+$"))
     expect(page.get_by_test_id("left")).to_have_text("0")
     drains: Any = world.get("/v1/drains")
-    assert (drains["items"][0]["targets"], drains["items"][0]["reason"]) == (["own-syd"], "practice by keyboard")
+    assert (drains["items"][0]["targets"], drains["items"][0]["reason"]) == (["own-lab"], "practice by keyboard")
     for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement?.innerText ?? ''").startswith("Undo"):
@@ -101,7 +101,7 @@ def test_a_whole_drain_and_its_undo_by_keyboard_alone(world: World, open_page: O
     page.keyboard.press("Enter")
     expect(page.get_by_test_id("drain-state")).to_have_text("undone")
     expect(page.get_by_text("by key:")).not_to_have_count(0)
-    center: Any = world.get("/v1/data-centers/own-syd")
+    center: Any = world.get("/v1/data-centers/own-lab")
     assert center["intent"] == "serving"
     assert watch.errors == []
 

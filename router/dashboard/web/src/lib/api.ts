@@ -137,7 +137,8 @@ export const api = {
   drain: (one: string): Promise<DrainAnswer> => get(`/v1/drains/${id(one)}`),
   openDrain: (body: DrainBody): Promise<DrainPlanAnswer> => send('POST', '/v1/drains', body),
   simulate: (body: SimulationBody): Promise<SimulationAnswer> => send('POST', '/v1/simulations', body),
-  stepDrain: (one: string, verb: 'pause' | 'resume' | 'undo'): Promise<DrainAnswer> => send('POST', `/v1/drains/${id(one)}/${verb}`),
+  stepDrain: (one: string, verb: 'pause' | 'resume' | 'undo', force = false): Promise<DrainAnswer> =>
+    send('POST', `/v1/drains/${id(one)}/${verb}`, force ? { force } : undefined),
   ramps: (): Promise<RampList> => get('/v1/ramps?limit=100'),
   ramp: (one: string): Promise<RampAnswer> => get(`/v1/ramps/${id(one)}`),
   stepRamp: (one: string, verb: RampVerb): Promise<RampAnswer> => send('POST', `/v1/ramps/${id(one)}/${verb}`),

@@ -64,3 +64,16 @@ export function list(words: string[], most = 3): string {
   if (shown.length < 2) return shown.join('')
   return `${shown.slice(0, -1).join(', ')} and ${shown[shown.length - 1]}`
 }
+
+/** What else an event says, in people's units: parts per million as percent, microseconds as milliseconds. */
+export function details(values: Record<string, unknown>): string {
+  return Object.entries(values)
+    .filter(([, value]) => value !== null && value !== '')
+    .map(([name, value]) => {
+      const words = name.replace(/_(ppm|us)$/, '').replaceAll('_', ' ')
+      if (typeof value === 'number' && name.endsWith('_ppm')) return `${words} ${pct(value / 10_000)}`
+      if (typeof value === 'number' && name.endsWith('_us')) return `${words} ${ms(value / 1000)}`
+      return `${words} ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`
+    })
+    .join(', ')
+}

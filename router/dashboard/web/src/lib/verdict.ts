@@ -89,6 +89,9 @@ function fault(health: HealthAnswer, drains: DrainAnswer[]): VerdictLine | null 
   return { whose: whose(first), tone: first.sure && !handled(first, health) ? 'bad' : 'warn', text: `${first.finding.replace(/\.$/, '')}; ${doing(first, health, drains)}${more}` }
 }
 
+const OURS = 'Us, likely' // what is bad everywhere at once is hardly the fault of all at once
+const MANY = 3 // providers
+
 export function verdict(health: HealthAnswer, routesAgeMs: number | null, events: WorldEvent[], drains: DrainAnswer[] = []): VerdictLine {
   const all = health.data_centers.filter((dc) => dc.intent !== 'retired')
   const of = (state: DataCenter['state']): DataCenter[] => all.filter((dc) => dc.state === state)
@@ -96,12 +99,16 @@ export function verdict(health: HealthAnswer, routesAgeMs: number | null, events
   if (all.length === 0) return { tone: 'unknown', text: 'No data centers yet: add some with tendril fleet apply FILE.yaml' }
   const blamed = fault(health, drains)
   if (blamed) return blamed
-  if (health.frozen) return { tone: 'warn', text: `No verdict: ${health.frozen_reason || 'judging is frozen'}` }
+  if (health.frozen) return { tone: 'warn', whose: OURS, text: `No verdict: ${health.frozen_reason || 'judging is frozen'}` }
   const first = down[0]
   if (first) return { tone: 'bad', text: down.length === 1 ? oneDown(first, events) : manyDown(down, all) }
   const routes = routesAgeMs === null ? 'no route table yet' : `best route table ${age(routesAgeMs)} old`
   if (health.stale && routesAgeMs !== null) return { tone: 'warn', text: `Routes are from before a restart (${routes}); waiting for fresh reports` }
   const bad = degraded[0]
+  const providers = new Set(degraded.map((dc) => dc.provider)).size
+  if (providers >= MANY && degraded.length > 0.8 * all.length) {
+    return { tone: 'warn', whose: OURS, text: `${degraded.length} of ${all.length} data centers are degraded at once, of ${providers} providers: look at our own machines first` }
+  }
   if (bad) {
     const why = degraded.length === 1 && bad.reason ? `: ${bad.reason}` : ''
     const who = degraded.length === 1 ? `${bad.id} is degraded` : `${degraded.length} of ${all.length} data centers are degraded: ${list(degraded.map((dc) => dc.id))}`

@@ -18,7 +18,7 @@ export function whose(fault: VerdictAnswer): string {
 }
 
 /** The screen of what is blamed; null where it has none. */
-export function screenOf(fault: VerdictAnswer): Place | null {
+export function screenOf(fault: Pick<VerdictAnswer, 'kind' | 'id'>): Place | null {
   const [first = '', second = ''] = fault.id.split(/[/>]/)
   switch (fault.kind) {
     case 'node':
@@ -35,4 +35,5 @@ export function screenOf(fault: VerdictAnswer): Place | null {
     case 'transit':
       return fault.id.includes('>') ? { view: 'link', from: first, to: second } : { view: 'network', id: first }
   }
+  return null // of a newer control plane
 }
