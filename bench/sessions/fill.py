@@ -34,7 +34,7 @@ from router.store.tables import agents, events, node_leases, sessions
 
 PER_AGENT, ROOM = 50, 20  # sessions that each agent holds, and places that it has left
 AT_ONCE = 5_000
-HELD_S = 120  # the first leases, from the end of the filling
+HELD_S = 60  # the first leases, from the end of the filling
 
 
 def fill(url: str, pool: str, hubs: list[str], nodes: list[tuple[str, str]], count: int) -> float:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from router.core.errors import InputRejected
@@ -150,7 +150,9 @@ def roll_back(connection: Connection, now: Micros) -> Commit[tuple[Session, ...]
     changes: tuple[Change, ...] = ()
     back = []
     for table, find in ((sessions, of_ids), (legs.table, _legs_of_ids)):
-        late = (table.c.moved_from.is_not(None), table.c.held_by.is_not(None), table.c.lease_expires_at <= now)
+        # Those that move are few, those that are held all: SQLite must not look for the former among the latter.
+        held = func.coalesce(table.c.held_by, "") != ""
+        late = (table.c.moved_from.is_not(None), held, table.c.lease_expires_at <= now)
         which = select(*([table.c.id] if table is sessions else [table.c.session, table.c.id]))
         which = which.where(*late, table.c.state == SessionState.MOVING).limit(ROLLED_BACK_AT_ONCE)
         ids = ["/".join(row) for row in connection.execute(which)]
