@@ -42,7 +42,7 @@ MARGIN_US = 1_000
 MAX_SKEW_PPM = 50
 STEP_US = 500_000
 SETTLE_S, SAMPLES, EVERY_S = 100.0, 10, 2.0  # drift is fitted through two minutes of offsets
-RIGHT, ERROR_MS = 0.99, 0.25
+RIGHT, ERROR_MS, DIFFERENCE_MS = 0.99, 0.25, 0.5
 Delays = np.ndarray[Any, np.dtype[np.float64]]  # [from, to] in microseconds, NaN where there is no figure
 
 
@@ -118,17 +118,18 @@ def _measure(testbed: Testbed) -> bool:
     return all(met)
 
 
-def _sampled(testbed: Testbed, truth: Delays) -> tuple[Delays, float]:
-    """The median error of each link over several looks, and the share of ordered pairs ranked right in the last."""
+def _sampled(testbed: Testbed, truth: Delays) -> tuple[Delays, float, float]:
+    """The median error of each link over several looks; of the last, the share ranked right and differences' error."""
     looks, reported = [], truth
     for _ in range(SAMPLES):
         reported = testbed.until(lambda: complete(testbed, truth), "every link is measured")
         looks.append(np.abs(link_errors(reported, truth)))
         time.sleep(EVERY_S)
-    return np.median(np.stack(looks), axis=0), right_share(reported, truth, MARGIN_US)
+    right, difference_us = right_share(reported, truth, MARGIN_US), difference_error_us(reported, truth)
+    return np.median(np.stack(looks), axis=0), right, difference_us
 
 
-def _line(case: str, testbed: Testbed, errors: Delays, right: float) -> bool:
+def _line(case: str, testbed: Testbed, errors: Delays, right: float, difference_us: float) -> bool:
     known = np.sort(errors[~np.isnan(errors)]) / 1_000
     accuracy = testbed.emulator("GET", "/state")["accuracy"]
     more = {
@@ -140,6 +141,8 @@ def _line(case: str, testbed: Testbed, errors: Delays, right: float) -> bool:
     }
     met = line(NAME, f"one-way error of a link, p95, {case}", float(np.percentile(known, 95)), ERROR_MS, "bound", "ms",
                GOAL, 1.0, **more)  # fmt: skip
+    met &= line(NAME, f"difference between two paths, p95, {case}", difference_us / 1_000, DIFFERENCE_MS, "bound", "ms",
+                GOAL, 1.0)  # fmt: skip
     wrong = max(1.0 - right, 1e-6)
     return met & line(NAME, f"ordered pairs ranked wrong there or back, {case}", wrong, 1.0 - RIGHT, "bound", "share",
                       GOAL, 1.0, right=round(right, 4))  # fmt: skip
@@ -199,6 +202,17 @@ def right_share(reported: Delays, truth: Delays, margin_us: float) -> float:
         for b in range(a):
             right.append(all(_loss_us(reported, truth, *way) <= margin_us for way in ((a, b), (b, a))))
     return statistics.fmean(right)
+
+
+def difference_error_us(reported: Delays, truth: Delays) -> float:
+    """95th percentile, of all ordered pairs and relays, of the error of how much longer the way over the relay is."""
+    size, errors = len(truth), []
+    for a in range(size):
+        for b in range(size):
+            if a != b:
+                told, real = _ways(reported, a, b), _ways(truth, a, b)
+                errors.append(np.abs((told[1:] - told[0]) - (real[1:] - real[0])))
+    return float(np.nanpercentile(np.concatenate(errors), 95))
 
 
 def _loss_us(reported: Delays, truth: Delays, a: int, b: int) -> float:
