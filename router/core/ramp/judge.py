@@ -48,6 +48,9 @@ ROBOTS_EACH = 50  # per errand
 ROBOT_LIMIT = 0.02  # what the upper end of the interval of their failures must be under
 ROBOT_Z = 3.0
 ROBOT_PATIENCE_US = 3_600_000_000
+ROBOT_LEAST_US = (
+    60_000_000  # of robots before they roll back: a busy moment makes many fail together, and exposes nobody
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ def outlook(view: View, ramp: Ramp, evidence: Evidence, now: Micros) -> Outlook:
     at = view.inventory.index.get(ramp.data_center)
     if at is None:
         return Outlook("withdraw", "the data center is no longer in the inventory")
-    bad = _bad(view, ramp, evidence, at)
+    bad = _bad(view, ramp, evidence, at, now)
     if bad:
         return Outlook("bad", bad)
     match ramp.state:
@@ -135,7 +138,7 @@ def _until_retry(ramp: Ramp) -> Outlook:
     return Outlook(waits=(f"the pause before attempt {ramp.attempt + 1}, or a person",))
 
 
-def _bad(view: View, ramp: Ramp, evidence: Evidence, at: int) -> str:
+def _bad(view: View, ramp: Ramp, evidence: Evidence, at: int, now: Micros) -> str:
     """Why a data center must not go on, or nothing."""
     if ramp.share_ppm and view.health[at].state is Health.DOWN:
         return f"it went down: {view.health[at].reason}"
@@ -144,7 +147,7 @@ def _bad(view: View, ramp: Ramp, evidence: Evidence, at: int) -> str:
             return f"it is to blame with {verdict.confidence_ppm / 10_000:g} % confidence"
     if ramp.share_ppm and evidence.worth >= 1 / evidence.alpha:
         return _accusation(evidence, 1 / evidence.alpha)
-    if evidence.robot_worth >= 1 / ROBOT_ALPHA:
+    if evidence.robot_worth >= 1 / ROBOT_ALPHA and now - ramp.since >= ROBOT_LEAST_US:
         return f"robots: {_robots(evidence)}; e-value {evidence.robot_worth:.0f}, limit {1 / ROBOT_ALPHA:.0f}"
     return ""
 

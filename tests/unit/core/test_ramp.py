@@ -272,8 +272,25 @@ def test_robots_that_fail_keep_every_user_out() -> None:
     fails = tuple(Robot(NEW, name, name == "direct", "no answer over c-1") for name in wanted * 3)
     desk.book.observe(Climbed(robots=fails), desk.now)
     desk.tick()
+    assert desk.ramp.state is RampState.SYNTHETIC, "it may have been a busy moment, and nobody is exposed"
+    desk.tick(MINUTE)
     assert desk.ramp.state is RampState.ROLLED_BACK and desk.ramp.exposed == 0
     assert "inward failed 3 of 3 (no answer over c-1)" in desk.ramp.reason
+
+
+def test_a_moment_in_which_robots_failed_together_is_outweighed_by_a_minute_in_which_they_did_not() -> None:
+    desk = Desk()
+    for passed in (SECOND, SECOND, 11 * MINUTE):
+        desk.tick(passed)
+    desk.robots(8, failed=8)
+    for _ in range(60):
+        desk.robots(12)
+        desk.tick()
+    desk.tick(SECOND)
+    assert desk.ramp.state is RampState.SYNTHETIC
+    desk.robots(1_000)
+    desk.tick()
+    assert desk.ramp.state is RampState.CANARY
 
 
 def test_without_robots_nobody_is_let_in_and_the_reason_says_what_was_not_tried() -> None:
