@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from bench._case import line, progress, timed
-from tests.terraform.conftest import HEAD, Plane, Work, mirror_in, work_in
+from tests.terraform.conftest import HEAD, Plane, Work, mirror_in, providers_running, work_in
 from tests.terraform.kills import rounds
 from tests.terraform.mutations import EXAMPLE, MODULES, Yard, clouds_in, of_example, of_modules
 
@@ -112,10 +112,16 @@ def _mutations(plane: Plane, folder: Path) -> bool:
     if rc is None:
         progress("no provider schemas in ../shared/specs/tfschemas: no mutations")
         return True
-    yard = Yard(folder / "yard", rc, plane)
+    with providers_running(plane.url, folder) as attached:
+        return _mistakes(
+            Yard(folder / "yard", rc, plane, attached), plane, work_in(folder / "example", rc, plane.url, attached)
+        )
+
+
+def _mistakes(yard: Yard, plane: Plane, example: Work) -> bool:
     progress(f"{len(MODULES) + len(EXAMPLE)} deliberate mistakes")
     caught: Counter[str] = Counter()
-    for found in (of_modules(yard), of_example(plane, work_in(folder / "example", rc, plane.url))):
+    for found in (of_modules(yard), of_example(plane, example)):
         for mistake, who, said in found:
             caught[who or "nobody"] += 1
             progress(f"{who or 'SURVIVED':8} {mistake} | {said}")

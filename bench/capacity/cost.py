@@ -1,7 +1,9 @@
 """Cost and delay of links: the real core's split against three placements, by measured delays and list prices.
 
 Delays and prices are read from the shared data (round trips between cloud regions of 2022, list prices per GB of the
-same year). The price of the cheapest hosters is not in it, so nothing here knows them.
+same year). The price of the cheapest hosters is not in it, so nothing here knows them. No machine is in any of these
+figures: they are of traffic alone. ``question`` lets the hub be chosen with the link; ``pairs`` holds both ends fixed,
+as a call between two places does, so that nothing but the choice between links is left.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import csv
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +63,22 @@ def question(agreed: Agreed) -> tuple[Question, tuple[str, ...]]:
         if (way := _way(number, hub, edge, far, price, rtt)) is not None
     ]
     return Question(demand, tuple(ways), _room(demand, ways, len(hubs)), agreed), tuple(REGIONS[k][0] for k in groups)
+
+
+def pairs(agreed: Agreed) -> Question:
+    """Groups are pairs of regions that Google's backbone joins, as much between two as both their shares say."""
+    sites, price, rtt = _sites(), _prices(), _delays()
+    slots = daily(Load()).reshape(24, -1, len(REGIONS)).mean(1) * Load().mean_s * 3600 * GB_PER_SESSION_S
+    part = [region[3] / sum(one[3] for one in REGIONS) for region in REGIONS]
+    demand, ways = [], list[Way]()
+    for a, b in combinations(range(len(REGIONS)), 2):
+        ends = [(e, f) for e in sites[REGIONS[a][0]] for f in sites[REGIONS[b][0]]]
+        mine = [way for e, f in ends if (way := _way(len(demand), 0, e, f, price, rtt)) is not None]
+        if any(way.insured for way in mine):
+            ways += mine
+            demand.append(slots[:, a] * part[b] + slots[:, b] * part[a])
+    columns = np.array(demand).T
+    return Question(columns, tuple(ways), np.array([columns.sum()]), agreed)  # room for everybody: nothing is placed
 
 
 def _way(
@@ -139,5 +158,12 @@ def _delays() -> dict[_Pair, float]:
 
 
 def _rows(name: str) -> list[dict[str, str]]:
+    """Rows of a file; Google's places are zones there, and regions in the catalogue."""
     with (DATA / name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        found = list(csv.DictReader(file))
+    for row in found:
+        for provider, place in (("src_provider", "src_region"), ("dst_provider", "dst_region"),
+                                ("provider_a", "region_a"), ("provider_b", "region_b")):  # fmt: skip
+            if row.get(provider) == "gcp":
+                row[place] = row[place].rpartition("-")[0]
+    return found

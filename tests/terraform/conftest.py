@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -201,8 +202,15 @@ def attached(one_plane: Plane, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
     Starting them is nine tenths of what a command takes. Tests of the start itself use ``alone``.
     """
+    with providers_running(one_plane.url, tmp_path_factory.mktemp("home")) as told:
+        yield told
+
+
+@contextmanager
+def providers_running(url: str, home: Path) -> Iterator[str]:
+    """See ``attached``."""
     tool = DEPLOY / "tools/schema_only_provider.py"
-    env = _bare_env() | {"TENDRIL_URL": one_plane.url, "TENDRIL_KEY": KEY, "HOME": str(tmp_path_factory.mktemp("home"))}
+    env = _bare_env() | {"TENDRIL_URL": url, "TENDRIL_KEY": KEY, "HOME": str(home)}
     argv = [str(PROVIDER.with_name("python")), str(tool), "stay", *map(str, SCHEMAS)]
     with subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
