@@ -191,7 +191,7 @@ class SimClouds:
         launch, rows = self.launches[id], self._sim.rows
         if launch.state not in (LaunchState.PENDING, LaunchState.RUNNING):
             return
-        node = Node(launch.node, launch.data_center, {"internet": "127.0.0.1"})
+        node = Node(launch.node, launch.data_center)  # nobody probes it: it has no address
         rows.inventory = replace(rows.inventory, nodes=dict(sorted({**rows.inventory.nodes, node.id: node}.items())))
         self._sim.commit((ResourcesChanged((node,)),))
         self._step(id, "joined", f"{node.id} has joined")

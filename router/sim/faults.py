@@ -15,6 +15,7 @@ Composition on one link: any cut swallows everything, delays and jitters add, lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -56,6 +57,7 @@ class Kind(StrEnum):
     ISOLATION = "isolation"
     STORE_OUTAGE = "store-outage"
     RESTART = "restart"
+    RUSH = "rush"
 
 
 class Hits(StrEnum):
@@ -136,6 +138,11 @@ KINDS: Mapping[Kind, KindRule] = {
         Hits.TARGETS, "data centers wrongly believe that they are cut off: they report all probes lost, take nobody new"
     ),
     Kind.STORE_OUTAGE: KindRule(Hits.NOTHING, "the database is away: nothing can be written or read"),
+    Kind.RUSH: KindRule(
+        Hits.NOTHING,
+        "sessions begin so many times as often, rising over a ramp; needs users",
+        {"factor": Number(0, 100), "ramp_s": Number(0, 3_600, 300)},
+    ),
     Kind.RESTART: KindRule(Hits.NOTHING, "the control plane dies, and a new process starts when the fault ends"),
 }
 
@@ -263,6 +270,11 @@ class FaultPlayer:
             and data_center in self.targets[fault.id]
             for fault in self.active_of(Kind.OUTAGE)
         )  # fmt: skip
+
+    def rush(self) -> float:
+        """How many times as often as usual sessions begin now."""
+        found = [1 + (f.number("factor") - 1) * self._grown(f) for f in self.active_of(Kind.RUSH)]
+        return math.prod(found)
 
     def isolated(self, data_center: DataCenterId) -> bool:
         """Whether a data center believes that it is cut off."""

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from router.core.errors import InputRejected
+from router.core.plane import ControlPlane
 from router.runtime import recorder
+from router.sim.clouds import Provision
 from router.sim.engine import START
 from router.sim.expectations import Verdict, Watch
 from router.sim.faults import Kind, rejected
@@ -101,8 +103,13 @@ def _unmet(told: Mapping[str, object]) -> str:
 
 def _simulation(scenario: Scenario, seed: int, flight: Recorder | None) -> Simulation:
     world = build_world(scenario.world, seed)
-    actions, crowd = scenario.actions, scenario.crowd
-    return Simulation(world, seed, faults=scenario.faults, recorder=flight, actions=actions, crowd=crowd)
+    crowd = scenario.crowd
+    buys = crowd is not None and crowd.cold_start_s
+    provision = Provision(cold_start_us=round(crowd.cold_start_s * 1e6)) if crowd is not None and buys else None
+    plane = None if provision is None else ControlPlane(buying=provision.buying(world.inventory))
+    return Simulation(
+        world, seed, plane, scenario.faults, flight, actions=scenario.actions, crowd=crowd, provision=provision
+    )
 
 
 def build_world(spec: WorldSpec, seed: int) -> World:

@@ -37,6 +37,7 @@ USERS_NUMBERS: Mapping[str, Number] = {
     "sessions": Number(1, 20_000),
     "length_s": Number(2, DAY_S, 60),
     "agents_per_hub": Number(0, 10_000, 100),
+    "cold_start_s": Number(0, 3_600, 0),
 }
 WORLD_KINDS = ("model", "asymmetric", "matrix", "series")
 WORLD_NUMBERS: Mapping[str, Number] = {
@@ -267,7 +268,7 @@ def _crowd(data: object) -> Crowd:
             found[name] = number(required(record, name, "users"), f"users.{name}", bounds, whole=name in WHOLE)
         else:
             found[name] = bounds.default
-    return Crowd(int(found["sessions"]), found["length_s"], int(found["agents_per_hub"]))
+    return Crowd(int(found["sessions"]), found["length_s"], int(found["agents_per_hub"]), found["cold_start_s"])
 
 
 def _action(data: object, place: str) -> Action:

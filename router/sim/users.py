@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -65,11 +65,15 @@ HOMES = 24
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """How many users there are: ``sessions`` at once on average, each ``length_s`` long, ``agents`` per hub."""
+    """How many users there are: ``sessions`` at once on average, each ``length_s`` long, ``agents`` per hub.
+
+    With a cold start machines of four agents are bought at hubs where agents are missing, and come so much later.
+    """
 
     sessions: int
     length_s: float = 60.0
     agents: int = 50
+    cold_start_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +184,7 @@ class Users:
     def _next_arrival(self) -> None:
         self._arrival()
         rate = self.crowd.sessions / self.crowd.length_s
-        self._later(self._rng.expovariate(rate), self._next_arrival)
+        self._later(self._rng.expovariate(max(1e-6, rate * self._sim.faults.rush())), self._next_arrival)
 
     def _arrival(self) -> None:
         self._number += 1
@@ -215,6 +219,8 @@ class Users:
         self._sim.rules.placed(view, request, decision, now)
         if isinstance(decision, steering.Refused):
             self.counts[f"refused_{decision.code}"] += 1
+            if decision.code == "no_idle_agent":
+                self._missed(request)
             self._forget(user)
             return False
         best = decision.edges[0]
@@ -230,11 +236,19 @@ class Users:
             self._forget(user)
             return False
         self._sim.commit(changes)
+        if self._sim.clouds is not None:
+            self._sim.clouds.begun(written)
         self.counts["sessions_placed"] += 1
         self.placed.append(Placed(now, user.session, best.data_center))
         user.agent = written.agent
         self._later(2e-6 * user.home.access_us[best.data_center], lambda: self._arrive(user, best.data_center))
         return True
+
+    def _missed(self, request: steering.PlaceRequest) -> None:
+        """Nobody had an agent: it is demand all the same, at the edge it would have got."""
+        decision = steering.place(self._sim.plane.view, replace(request, edge_only=True), self.engine.now)
+        if isinstance(decision, steering.Placement):
+            self._sim.note_unserved(POOL, decision.edges[0].data_center)
 
     # --- at the edge -------------------------------------------------------------------------------------------------
 
@@ -473,6 +487,10 @@ class Users:
         here = row.edge_node == node or (
             row.edge_node is None and row.edge == self._sim.world.inventory.nodes[node].data_center
         )
+        if self._sim.clouds is not None and event == "attached":
+            self._sim.clouds.attached(session)
+        elif self._sim.clouds is not None:
+            self._sim.clouds.ended(session, dropped=event == "detached")
         if event == "ended":
             self._sim.commit(self.rows.end(session, "ended", now))
         elif event == "attached" and here:

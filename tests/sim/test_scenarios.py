@@ -14,7 +14,7 @@ from router.sim.scenario import load, shipped
 NAMES = (
     "asymmetric", "blackhole", "brownout", "calm", "clock-chaos", "cold-relay", "controller-restart", "drain",
     "drain-live", "false-isolation", "gray", "gray-node", "isolated-regions", "new-data-center", "noisy", "operators",
-    "partition", "provider-loss", "report-faults", "slow-solver", "store-outage",
+    "partition", "provider-loss", "report-faults", "rush", "slow-solver", "store-outage",
 )  # fmt: skip
 
 
