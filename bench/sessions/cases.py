@@ -54,7 +54,7 @@ class Scene:
 
     def server(self) -> Server:
         """A control plane on it."""
-        return Server(self.folder / "0", self.url, SESSION_LEASE_S=str(LEASE_S))
+        return Server(self.folder / "0", self.url, SESSION_LEASE_S=str(LEASE_S), AGENT_LEASE_S=str(LEASE_S))
 
     def database_cpu_s(self) -> float:
         """Processor seconds of PostgreSQL."""
@@ -107,7 +107,8 @@ def _case(case: str, scene: Scene, count: int) -> bool:
     gone = len(range(0, count, NODES))
     more = {
         "sessions": count, "database_mb": scene.size_mb(), "start_s": round(start_s, 2), "nodes": NODES,
-        "heartbeats_per_s": NODES / HEARTBEAT_S, "lives_per_s": LIVES_PER_S,
+        "heartbeats_per_s": round(len(full["heartbeat"]) / full["seconds"]),
+        "lives_per_s": round(len(full["place"]) / full["seconds"], 1),
     }  # fmt: skip
     return _told(case, empty, full, more, wrong=abs(left - (count - gone)), gone=gone)
 

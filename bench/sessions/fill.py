@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from bench._case import progress
 from router.core.model import (
@@ -34,6 +34,7 @@ from router.store.tables import agents, events, node_leases, sessions
 
 PER_AGENT, ROOM = 50, 20  # sessions that each agent holds, and places that it has left
 AT_ONCE = 5_000
+HEARD_S = 3_600
 HELD_S = 60  # the first leases, from the end of the filling
 
 
@@ -58,6 +59,8 @@ def fill(url: str, pool: str, hubs: list[str], nodes: list[tuple[str, str]], cou
     def hold(connection: Connection) -> None:
         connection.execute(delete(node_leases))
         connection.execute(insert(node_leases), leases)
+        # Nobody plays the agents here: they count as heard until the run is over.
+        connection.execute(update(agents).values(seen_at=until + HEARD_S * 1_000_000))
 
     database.write(hold)
     database.close()

@@ -93,7 +93,7 @@ async def _speak(task: Task, seen: Seen, mine: list[str], until: float) -> None:
     """Heartbeats of some nodes in turn, each at its time."""
     wire, turn, n = Wire(task, seen), 0, len(mine)
     started = time.monotonic()
-    while (due := started + turn * task.every_s / n) < until:
+    while (due := started + turn * task.every_s / n) < until and time.monotonic() < until:
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         await wire.ask("heartbeat", "POST", "/v1/sessions/heartbeat", {"node": mine[turn % n], "epoch": 1})
         turn += 1
@@ -129,7 +129,7 @@ async def _drive(task: Task) -> Seen:
         idle.append(wire)
 
     count = 0
-    while (due := started + count / task.lives_per_s) < until:
+    while (due := started + count / task.lives_per_s) < until and time.monotonic() < until:
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         count += 1
         if not idle:
