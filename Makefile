@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE =
 export UV_SYSTEM_CERTS = 1
 export UV_CACHE_DIR ?= $(CURDIR)/var/cache/uv
 
-.PHONY: run test check bench clouds setup terraform web docs pictures clean
+.PHONY: run test check bench clouds setup terraform checkov web docs pictures clean
 
 # Environments are stamped with the lock file they were made from.
 $(BIN)/uv:
@@ -47,6 +47,15 @@ $(TFP)/.venv/.provider: $(BIN)/uv $(TFP)/requirements.txt $(TFP)/pyproject.toml
 
 terraform: $(TFP)/.venv/.provider  ## the Terraform provider, and a configuration that finds it (TF_CLI_CONFIG_FILE)
 	$(TFP)/.venv/bin/python deploy/terraform/tools/make_mirror.py var/terraform
+
+# What checks the Terraform modules holds other packages back as well, and is 290 MB: an environment of its own.
+var/checkov/.ready: $(BIN)/uv requirements/checkov.txt
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) var/checkov
+	$(BIN)/uv pip install --quiet --python var/checkov/bin/python --require-hashes -r requirements/checkov.txt
+	@touch $@
+
+checkov: var/checkov/.ready  ## security rules over the Terraform modules; what is skipped, and why: deploy/terraform/checkov.yaml
+	var/checkov/bin/checkov --config-file deploy/terraform/checkov.yaml
 
 # Big SDKs of clouds: only what needs them installs them. Linode's is small and in the development lock.
 $(VENV)/.clouds: $(VENV)/.dev requirements/clouds.txt

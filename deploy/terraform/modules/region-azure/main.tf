@@ -127,6 +127,7 @@ resource "azurerm_linux_virtual_machine" "this" {
   disable_password_authentication = true
   secure_boot_enabled             = true
   vtpm_enabled                    = true
+  allow_extension_operations      = false
   custom_data                     = base64encode(module.bootstrap[each.key].user_data)
   tags                            = local.labels
 

@@ -19,13 +19,14 @@ resource "google_compute_network" "this" {
 }
 
 resource "google_compute_subnetwork" "this" {
-  name             = var.code
-  project          = local.project
-  region           = var.region
-  network          = google_compute_network.this.id
-  ip_cidr_range    = var.networks.cidr
-  stack_type       = var.networks.ipv6 ? "IPV4_IPV6" : "IPV4_ONLY"
-  ipv6_access_type = var.networks.ipv6 ? "EXTERNAL" : null
+  name                     = var.code
+  project                  = local.project
+  region                   = var.region
+  network                  = google_compute_network.this.id
+  ip_cidr_range            = var.networks.cidr
+  private_ip_google_access = true
+  stack_type               = var.networks.ipv6 ? "IPV4_IPV6" : "IPV4_ONLY"
+  ipv6_access_type         = var.networks.ipv6 ? "EXTERNAL" : null
 }
 
 resource "google_compute_firewall" "this" {
