@@ -20,7 +20,7 @@ import uvloop
 
 NODE, TOKEN = re.compile(rb'"edge":\{"data_center":"[^"]+","node":"([^"]+)"'), re.compile(rb'"token":"([^"]+)"')
 SESSION = re.compile(rb'"id":"(s-[0-9a-z]+)"')
-SPEAKERS, LIVES_AT_ONCE, PATIENCE_S = 8, 64, 60.0
+SPEAKERS, LIVES_AT_ONCE, PATIENCE_S = 128, 64, 60.0
 
 
 @dataclass
