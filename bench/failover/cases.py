@@ -25,11 +25,12 @@ from bench.failover.world import EDGES, PROVIDERS, calls, failover_world
 
 NAME, GOAL, SEED = "failover", "P7", 1
 CUTS = int(os.environ.get("BENCH_FAILOVER_CUTS", "200"))  # in each direction; fewer for a first look
+SPARE = CUTS // 16  # on top: a few cuts are set aside, where the sender paused or the stream was not whole before
 DEATHS = max(2, CUTS // 20)  # of a whole provider; each meets several calls
 CUT_S, HEALED_S, DEAD_S, ALIVE_S = 1.2, (0.0, 0.3), 2.0, (0.2, 0.7)
 WITHIN_S = 0.6  # the three calls of a round are cut at random moments within
 HEALS_S = 8.0  # how long a node may take to see a healed path up again; a call that takes longer waits out a round
-LINKS_S = 540.0  # for all cuts of links
+LINKS_S = 600.0  # for all cuts of links
 SETTLE_S = 10.0  # of talking before the control plane is stopped
 MEDIAN_MS, P99_MS = 60.0, 200.0  # besides one round trip
 LATE_GATE_US = 5_000.0  # p99 of the emulator's own lateness; above it the figures are the machine's
@@ -101,7 +102,7 @@ def _cut_links(breaker: Breaker, lateness: list[dict[str, Any]]) -> None:
     A call that is not well again yet waits for a later round; after ``LINKS_S`` what is left is given up.
     """
     draw, pause = random.Random(f"{SEED}/rounds"), threading.Event()
-    kinds = [*[Kind.THERE, Kind.BACK] * CUTS, *[Kind.ANSWERS] * (CUTS // 4)]
+    kinds = [*[Kind.THERE, Kind.BACK] * (CUTS + SPARE), *[Kind.ANSWERS] * (CUTS // 4)]
     draw.shuffle(kinds)
     pairs, deadline, done = EDGES // 2, time.monotonic() + LINKS_S, 0
     while kinds and time.monotonic() < deadline:  # one cut of a call at a time, and nothing broken before it
