@@ -154,7 +154,7 @@ def test_the_code_of_the_guide_verifies_a_message() -> None:
     known["verify"](secret, headers, body)
     for wrong in (
         {"webhook-id": "msg_2"},
-        {"webhook-signature": good[:-2] + "A="},
+        {"webhook-signature": good.split()[0]},
         {"webhook-timestamp": "1700000000"},
     ):
         with pytest.raises(ValueError, match=r"too old|not signed"):
