@@ -214,7 +214,9 @@ def providers_running(url: str, home: Path) -> Iterator[str]:
     argv = [str(PROVIDER.with_name("python")), str(tool), "stay", *map(str, SCHEMAS)]
     with subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
-        yield process.stdout.readline()
+        told = process.stdout.readline()
+        assert told, "the providers did not start"
+        yield told
         process.stdin.close()
 
 

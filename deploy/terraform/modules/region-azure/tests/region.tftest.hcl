@@ -62,7 +62,7 @@ run "region" {
   }
 
   assert {
-    condition     = alltrue([for name, one in azurerm_linux_virtual_machine.this : one.name == "t-azure-${name}" && one.location == var.region && one.zone == var.nodes[name].zone && one.size == "Standard_D2s_v5" && one.tags["managed_by"] == "terraform" && one.disable_password_authentication && one.secure_boot_enabled]) && alltrue([for one in azurerm_network_interface.this : length(one.ip_configuration) == 2])
+    condition     = alltrue([for name, one in azurerm_linux_virtual_machine.this : one.name == "t-azure-${name}" && one.location == var.region && one.zone == var.nodes[name].zone && one.size == "Standard_D2s_v5" && one.tags["managed_by"] == "terraform" && one.disable_password_authentication && one.secure_boot_enabled]) && alltrue([for one in azurerm_network_interface.this : length(one.ip_configuration) == 2 && alltrue([for part in one.ip_configuration : part.subnet_id == azurerm_subnet.this.id])])
     error_message = "the machines are what was asked for"
   }
 
