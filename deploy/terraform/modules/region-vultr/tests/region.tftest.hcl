@@ -77,6 +77,16 @@ run "region" {
   }
 
   assert {
+    condition     = alltrue([for text in values(output.user_data) : strcontains(base64decode([for file in jsondecode(trimprefix(text, "#cloud-config\n")).write_files : file.content if file.path == "/etc/nftables.conf"][0]), "ip6 saddr ::/0 tcp dport 443 accept")])
+    error_message = "the machine's own firewall opens what the cloud's does"
+  }
+
+  assert {
+    condition     = { for name, one in tendril_join_token.this : name => one.name } == { a = "t-vultr-a", b = "t-vultr-b" }
+    error_message = "each node has a token of its own name"
+  }
+
+  assert {
     condition     = output.addresses["b"] == { v4 = "203.0.113.9", v6 = "2001:db8::9" } && keys(output.native_ids) == ["a", "b"]
     error_message = "the addresses are the machines'"
   }
