@@ -38,7 +38,7 @@ async def test_alive_ready_and_the_dashboard_need_no_key(bare: World) -> None:
     assert page.status_code == 200 and page.headers["Content-Type"].startswith("text/html")
 
 
-async def test_metrics_show_the_view_and_label_by_data_center_reason_and_kind_alone(world: World) -> None:
+async def test_metrics_show_the_view_and_label_by_data_center_reason_kind_and_state_alone(world: World) -> None:
     await world.agent()
     await world.session()
     await world.http.post("/v1/reports", content=b"{", headers=world.node_headers("gcp-ams-1"))
@@ -53,7 +53,7 @@ async def test_metrics_show_the_view_and_label_by_data_center_reason_and_kind_al
     assert values["tendril_solves_total"] >= 1 and values["tendril_solve_seconds_total"] > 0
     assert values["tendril_links_up"] == 12 and values["tendril_link_age_seconds_max"] >= 0
     labels = {label for name in values for label in re.findall(r'(\w+)="', name)}
-    assert labels == {"data_center", "reason", "kind"}
+    assert labels == {"data_center", "reason", "kind", "state"}
     assert all(
         'kind="' not in name or name.startswith(("tendril_blamed{", "tendril_links_doubted{")) for name in values
     )

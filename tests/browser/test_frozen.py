@@ -267,6 +267,7 @@ def test_a_whole_drain_and_its_undo_at_phone_size_by_keyboard_alone(going: Still
     expect(page.get_by_test_id("drain-state")).to_have_text("paused")
     tab_to(page, "Resume")
     page.keyboard.press("Enter")
+    expect(page.get_by_test_id("drain-state")).not_to_have_text("paused")
     going.let_pass(12)
     expect(page.get_by_test_id("left")).to_have_text("0")
     tab_to(page, "Undo")
