@@ -75,10 +75,11 @@ check: $(VENV)/.dev  ## lint, format, types, import contracts, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/unit -n 2
+	$(BIN)/python -m pytest tests/unit -n 2 -m 'not slow'
 
 test: check $(TFP)/.venv/.provider  ## everything, on real components
-	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/testbed/test_world.py --ignore tests/testbed/test_tutorial.py -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/testbed/test_world.py --ignore tests/testbed/test_tutorial.py -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests/unit -n 2 -m slow
 	$(BIN)/python -m pytest tests/testbed/test_world.py
 
 pictures: $(VENV)/.dev  ## walk the dashboard's tutorial in a demo world and take its pictures again

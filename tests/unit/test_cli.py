@@ -205,6 +205,7 @@ def test_pruning_needs_to_know_what_it_owns(tmp_path: Path) -> None:
 # --- scenarios -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_scenarios_are_listed_and_run() -> None:
     names = [item["name"] for item in json.loads(call("sim", "list", "-o", "json").stdout)["items"]]
     assert "calm" in names

@@ -97,6 +97,7 @@ def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, line: int, field
     assert rule in caught.value.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "line", "rule"),
     [

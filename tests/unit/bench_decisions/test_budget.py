@@ -56,6 +56,7 @@ def test_without_probes_everybody_stays_direct() -> None:
     assert figures["moved_share"] == 0
 
 
+@pytest.mark.slow
 def test_a_tenth_of_the_probes_gets_over_half_of_the_gain_and_hidden_pairs_are_predicted() -> None:
     series = made(30, 10)
     figures = replay(series, Limits(0.1, 0.0))

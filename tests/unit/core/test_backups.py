@@ -66,6 +66,7 @@ def expected(found: list[tuple[int, int]], path: tuple[int, ...], provider: I16)
     return [(k, Protects.PROVIDER) for _, k in first] + [(k, grade) for grade, _, k in fill]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(worlds())
 def test_backups_of_every_path_with_at_most_one_relay_are_those_of_brute_force(

@@ -241,6 +241,7 @@ def test_an_inventory_that_only_changes_intent_keeps_what_is_known() -> None:
     assert story.names == ["edge_region:vultr-fra"]
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     dc=st.sampled_from(["azure-fra", "gcp-sin", "oracle-iad", "vultr-sin"]),

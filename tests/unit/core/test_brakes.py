@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from test_health import SECOND, N, book, run
 from test_plane import DETOUR, Desk
 from worlds import inventory, report
@@ -54,6 +55,7 @@ def test_a_restart_that_hears_nobody_keeps_the_saved_routes() -> None:
     assert not [e for e in again.log if isinstance(e, Solve)]
 
 
+@pytest.mark.slow
 def test_agents_that_are_silent_for_long_do_not_freeze_the_others_for_ever() -> None:
     desk = Desk()
     desk.second(DETOUR)
@@ -66,6 +68,7 @@ def test_agents_that_are_silent_for_long_do_not_freeze_the_others_for_ever() -> 
     assert not any(solved[30:500]) and all(solved[-20:])
 
 
+@pytest.mark.slow
 def test_freezing_does_not_flap_with_every_report() -> None:
     desk = Desk()
     desk.second(DETOUR)

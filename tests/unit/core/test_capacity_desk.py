@@ -183,6 +183,7 @@ def test_caps_of_machines_money_and_provider_are_kept() -> None:
         assert sum(one.price_uusd_h for one in floor.launches) <= 250_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "rule"),
     [

@@ -112,6 +112,7 @@ def test_evidence_fades() -> None:
     assert gone == legs_ms(view_of(ClientBook(), inventory))["a"]
 
 
+@pytest.mark.slow
 @given(
     lie_ms=st.floats(1.0, 60_000.0),
     honest=st.integers(3, 6),

@@ -105,6 +105,7 @@ def test_a_half_path_that_only_its_relay_cost_makes_too_long_to_pack() -> None:
             assert (int(total[0, 3]), relays[0, 3].tolist()) == (half + toll + 5, [1, 2, DIRECT]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1023, 1024, 1025, 2000])
 def test_relay_numbers_that_need_one_more_bit(n: int) -> None:
     """Few relays (so that numpy is quick), the highest index among them; costs on both sides of the clamp."""

@@ -93,6 +93,7 @@ def test_siblings_are_hot_because_clocks_rest_on_them() -> None:
     assert {peer.tier for peer in plan.peers if peer.data_center == "b-1"} == {"cold"}
 
 
+@pytest.mark.slow
 def test_plans_are_made_anew_seldom_and_only_when_it_matters(desk: Desk) -> None:
     desk.submit(CountersLoaded(Counters(), CALLS))
     version = desk.plane.plan_version

@@ -8,6 +8,8 @@ import socket
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+import pytest
+
 from router.demo.packets import Audio, Hello, Refused, decode, encode
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ async def test_a_call_reaches_its_agent_and_the_edge_reports_it(town: Town) -> N
         assert ("edge-a-n1", "s-1", "attached") in town.control_plane.events
 
 
+@pytest.mark.slow
 async def test_a_move_is_make_before_break_and_keeps_agent_and_memory(town: Town) -> None:
     async with calling(town):
         memory, heard = town.user.conversation.memory, town.user.conversation.heard
@@ -53,6 +56,7 @@ async def test_a_move_is_make_before_break_and_keeps_agent_and_memory(town: Town
         assert gap_ms is not None and gap_ms < 400  # 50 ms is silence-free; never long enough to be noticed as silence
 
 
+@pytest.mark.slow
 async def test_a_user_stays_when_the_new_edge_is_silent(town: Town) -> None:
     async with calling(town):
         town.edges["edge-b"].close()
@@ -64,6 +68,7 @@ async def test_a_user_stays_when_the_new_edge_is_silent(town: Town) -> None:
         assert (town.user.moves, town.user.summary()["edge"]) == (0, "edge-a")
 
 
+@pytest.mark.slow
 async def test_a_silent_edge_makes_the_user_resume_elsewhere_with_the_same_agent(town: Town) -> None:
     async with calling(town):
         memory = town.user.conversation.memory
@@ -77,6 +82,7 @@ async def test_a_silent_edge_makes_the_user_resume_elsewhere_with_the_same_agent
         assert gap_ms is not None and gap_ms >= 400  # the silence is part of the stated gap
 
 
+@pytest.mark.slow
 async def test_a_user_says_which_edge_was_silent_and_repeats_a_resume_whose_answer_was_lost(town: Town) -> None:
     async with calling(town):
         town.control_plane.lost_answers = 2
@@ -88,6 +94,7 @@ async def test_a_user_says_which_edge_was_silent_and_repeats_a_resume_whose_answ
         assert asked == [(token, ["edge-a"])] * 3
 
 
+@pytest.mark.slow
 async def test_a_user_whom_no_edge_answers_tries_all_of_them_again(town: Town) -> None:
     async with calling(town):
         for edge in town.edges.values():

@@ -49,6 +49,7 @@ control = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(message=st.one_of(audio, control))
 def test_every_message_survives_the_wire(message: Message) -> None:
     assert decode(encode(message)) == message

@@ -21,6 +21,7 @@ async def test_a_robot_calls_and_tells_that_its_agent_was_heard(town: Town) -> N
     assert crew.told == 2 and town.user.state == "idle"
 
 
+@pytest.mark.slow
 async def test_a_robot_stays_where_it_was_sent_and_tells_what_went_wrong(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ async def test_a_port_answers_is_closed_or_says_nothing() -> None:
         assert await reach(("127.0.0.1", open_port), "203.0.113.9", timeout_s=0.05) is Reach.SILENT
 
 
+@pytest.mark.slow
 async def test_nodes_are_told_apart_by_what_they_let_through() -> None:
     with reflecting() as answers, silent_udp() as silent, silent_udp() as relay:
         nodes = [("127.0.0.1", answers), ("127.0.0.2", silent), ("127.0.0.1", silent), ("127.0.0.1", closed_port())]
@@ -112,6 +113,7 @@ def test_a_control_plane_out_of_reach_is_explained(capsys: pytest.CaptureFixture
     assert f"TCP to 127.0.0.1 port {port} is refused" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 async def test_a_whole_look_around() -> None:
     relay = Relay(open_udp("127.0.0.1", 0), ())
     with reflecting() as port:

@@ -103,6 +103,7 @@ def test_the_round_trip_of_a_result_is_the_median() -> None:
     assert _result(place, (), 0, [], -1).loss_pct == 0.0
 
 
+@pytest.mark.slow
 async def test_two_thousand_peers_stay_within_the_budget_and_are_all_probed() -> None:
     node = prober()
     try:

@@ -69,6 +69,7 @@ async def probers_of(deliver: int) -> AsyncIterator[dict[str, Prober]]:
             prober.close()
 
 
+@pytest.mark.slow
 async def test_a_relay_falls_silent_and_media_goes_on_over_the_other_each_packet_once() -> None:
     with socket_on("127.0.0.1") as media, socket_on(HOSTS[3]) as service:
         port = service.getsockname()[1]

@@ -26,6 +26,7 @@ def test_the_fortieth_cut_is_noticed_as_soon_as_the_first(seed: int) -> None:
     assert all(watch.detector.model.burst_us <= 20 * MS for watch in world.evidence.paths().values())
 
 
+@pytest.mark.slow
 def test_cuts_right_after_a_moment_in_which_nothing_arrived() -> None:
     """A busy machine, or a full uplink, for 600 ms: no reason to notice what comes next half a second later."""
     over = []

@@ -274,6 +274,7 @@ def test_the_memory_for_sources_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(limit._buckets) == 10
 
 
+@pytest.mark.slow
 async def test_no_reply_is_longer_than_its_request() -> None:
     rng = random.Random(5)
     reflector = Reflector(open_udp(HOST, 0), Clock(), per_s=100_000, per_source_s=100_000)

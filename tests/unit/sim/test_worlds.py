@@ -70,6 +70,7 @@ def test_asymmetry_moves_delay_and_keeps_round_trips_and_floors(tmp_path: Path) 
         assert us >= floor - 1 or even.delay_us[a, b] < floor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),
     [("rtt_planetlab490_median.csv.gz", 90), ("rtt_azure_p50_2025.csv", 51), ("rtt_dc_multicloud_2022_clean.csv", 69)],
