@@ -193,6 +193,11 @@ class Tallies:
         before = self.acks.get(node, (0, 0, 0))
         self.acks[node] = (plan_version, generation, now) if generation else (plan_version, *before[1:])
 
+    def reported(self, reflexes: int) -> None:
+        """Count a report that was taken, with so many routes that its node had changed by itself."""
+        self.reports_accepted += 1
+        self.reflexes += reflexes
+
     def heard(self, data_center: DataCenterId, node: NodeId, good: int, bad: int, setup_failures: int) -> None:
         """Add the sums of one node's heartbeat."""
         del node  # nodes are no label: there are too many of them

@@ -57,6 +57,7 @@ from probes.wire.report import (
     ReflexEvent,
     ReportRows,
     decode_report,
+    read_report,
 )
 from probes.wire.sketch import GAMMA, MAX_BUCKETS, bucket_of, bucket_value, merge_sketches, sketch_quantile
 
@@ -66,7 +67,7 @@ __all__ = [
     "PlanRelay", "PlanVantage", "ProbePlan",
     "ProbeReport", "ReactionHops", "ReactionPlan", "ReactionRows", "ReflexEvent", "ReportRows", "Triggers", "WireError",
     "bucket_of", "bucket_value", "decode_plan", "decode_reaction_plan", "decode_report", "encode", "merge_sketches",
-    "sketch_quantile",
+    "read_report", "sketch_quantile",
 ]  # fmt: skip
 _NESTED = (
     ReportRows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -100,6 +101,11 @@ class ProbeReport:
     version: int = WIRE_VERSION
     reflexes: tuple[ReflexEvent, ...] = ()
     checks: tuple[CheckResult, ...] = ()
+
+
+def read_report(text: bytes) -> ProbeReport:
+    """A report from its JSON text. Raises :class:`WireError`; ``ValueError`` or ``RecursionError`` if it is no JSON."""
+    return decode_report(json.loads(text))
 
 
 def decode_report(data: object) -> ProbeReport:

@@ -22,6 +22,7 @@ from router.api import (
     fleet,
     heartbeats,
     hot_heartbeats,
+    hot_reports,
     hot_routes,
     hot_sessions,
     joining,
@@ -87,6 +88,7 @@ HOT: tuple[Callable[[HotTable], None], ...] = (
     hot_routes.add_paths,
     hot_sessions.add_paths,
     hot_heartbeats.add_paths,
+    hot_reports.add_paths,
 )
 TITLE, VERSION = "Tendril", "1"
 DESCRIPTION = """Multi-region overlay routing: measured links, best paths each way, placement of stateful sessions.

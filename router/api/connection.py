@@ -1,8 +1,9 @@
 """uvicorn's protocol with a short way in front: what needs no parser and no framework does not get them.
 
 Repeated requests are answered at once (:mod:`router.api.repeats`). Requests for a hot path that come whole are given to
-it directly (:mod:`router.api.whole`). Everything else, and what a hot path leaves to the framework, goes to uvicorn as
-it came. On one connection one thing happens at a time: what arrives meanwhile waits, and reading with it.
+it directly (:mod:`router.api.whole`), without a task where it waits for nothing. Everything else, and what a hot path
+leaves to the framework, goes to uvicorn as it came. On one connection one thing happens at a time: what arrives
+meanwhile waits, and reading with it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from router.api.hot import Asked, HotApp, HotPath
+from router.api.hot import Asked, HotApp, HotPath, PlainPath, failed
 from router.api.repeats import END, LEAD, MAX_REQUEST_BYTES
 from router.api.whole import Whole, read
 
@@ -69,10 +70,36 @@ class Connection(HttpToolsProtocol):
 
     def _given(self, data: bytes) -> None:
         request = None if self.limit_concurrency is not None else read(data)
-        path = None if request is None else self._hot_app.hot.find(request.method, request.path)
-        if request is None or path is None:
+        if request is None:
             super().data_received(data)
             return
+        plain = self._hot_app.hot.plain.get((request.method, request.path))
+        if plain is not None:
+            self._at_once(plain, request, data)
+            return
+        path = self._hot_app.hot.find(request.method, request.path)
+        if path is None:
+            super().data_received(data)
+        else:
+            self._begin(path, request, data)
+
+    def _at_once(self, plain: PlainPath, request: Whole, data: bytes) -> None:
+        """Answer what waits for nothing without a task."""
+        asked = self._asked(request)
+        try:
+            answer = plain(asked, request.body) if asked.announces_json else None
+        except Exception as error:  # noqa: BLE001 - it is told where those of all hot paths are
+            self._begin(failed(error), request, data)
+            return
+        if answer is None:
+            super().data_received(data)
+            return
+        self._unset_keepalive_if_required()
+        head = b"".join(b"%s: %s\r\n" % header for header in answer.head())
+        self.transport.write(_STATUS[answer.status] + self._defaults() + head + b"\r\n" + answer.body)
+        self._answered()
+
+    def _begin(self, path: HotPath, request: Whole, data: bytes) -> None:
         self._busy = True
         self._unset_keepalive_if_required()
         task = self.loop.create_task(self._hot(path, request, data))

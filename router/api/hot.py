@@ -8,7 +8,8 @@ so that there is one place where they are worded; only a hot path that has alrea
 
 A hot path is ``async (Asked) -> Answered | Response | None``. To add some, write
 ``def add_paths(table: HotTable) -> None`` and name it in ``app.HOT``: :attr:`HotTable.exact` is for one path,
-:attr:`HotTable.under` for everything below a prefix of two segments such as ``/v1/routes/``.
+:attr:`HotTable.under` for everything below a prefix of two segments such as ``/v1/routes/``. One that needs nothing but
+its body and waits for nothing is ``(Asked, body) -> Answered | None`` in :attr:`HotTable.plain`; it gets no task.
 """
 
 from __future__ import annotations
@@ -106,12 +107,17 @@ class Asked:
         self.key = key
         return True
 
-    async def body(self) -> bytes | None:
-        """The whole JSON body; ``None`` if it is not announced as such, is too long, or its sender went away."""
+    @property
+    def announces_json(self) -> bool:
+        """Whether a JSON body of a length that we take is announced."""
         declared = self.headers.get(b"content-length", b"")
         if self.headers.get(b"content-type") != b"application/json" or not declared.isdigit() or len(declared) > 18:
-            return None
-        if not 0 < int(declared) <= self.settings.max_body_bytes:
+            return False
+        return 0 < int(declared) <= self.settings.max_body_bytes
+
+    async def body(self) -> bytes | None:
+        """The whole JSON body; ``None`` if it is not announced as such, is too long, or its sender went away."""
+        if not self.announces_json:
             return None
         parts, size = [], 0
         while True:
@@ -133,6 +139,7 @@ class Asked:
 
 
 HotPath = Callable[[Asked], Awaitable[Answered | Response | None]]
+PlainPath = Callable[[Asked, bytes], Answered | None]
 
 
 @dataclass(slots=True)
@@ -141,12 +148,35 @@ class HotTable:
 
     exact: dict[tuple[str, str], HotPath] = field(default_factory=dict)
     under: dict[tuple[str, str], HotPath] = field(default_factory=dict)
+    plain: dict[tuple[str, str], PlainPath] = field(default_factory=dict)
     repeats: Repeats | None = None  # what a connection may answer by itself
 
     def find(self, method: str, path: str) -> HotPath | None:
         """The hot path of a request, if it has one; an exact path wins."""
         found = self.exact.get((method, path))
-        return found or self.under.get((method, path[: path.find("/", 4) + 1]))
+        if found is not None:
+            return found
+        plain = self.plain.get((method, path))
+        return self.under.get((method, path[: path.find("/", 4) + 1])) if plain is None else with_body(plain)
+
+
+def with_body(path: PlainPath) -> HotPath:
+    """A plain path as one that waits for its body."""
+
+    async def waiting(asked: Asked) -> Answered | None:
+        body = await asked.body()
+        return None if body is None else path(asked, body)
+
+    return waiting
+
+
+def failed(error: Exception) -> HotPath:
+    """A path that says what went wrong in a plain one."""
+
+    async def failing(_: Asked) -> None:
+        raise error
+
+    return failing
 
 
 class HotApp(FastAPI):

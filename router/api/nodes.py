@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from probes.wire import WireError, decode_report, encode
+from probes.wire import WireError, encode, read_report
 from router.access import AGENT_PREFIX
 from router.api.gate import (
     NODE,
@@ -134,7 +133,7 @@ async def report(request: Request) -> Response:
     runtime, tallies = runtime_of(request), tallies_of(request)
     raw = await request.body()
     try:
-        decoded = decode_report(json.loads(raw))
+        decoded = read_report(raw)
         insist_on_own_node(request, decoded.node)
         if NodeId(decoded.node) not in runtime.view.inventory.nodes:
             raise unknown("nodes", decoded.node)
@@ -145,6 +144,5 @@ async def report(request: Request) -> Response:
         tallies.reports_rejected += 1
         raise InputRejected("malformed_json", "the report is not JSON", field="body", rule="JSON") from error
     runtime.post(Reported(decoded))
-    tallies.reports_accepted += 1
-    tallies.reflexes += len(decoded.reflexes)
+    tallies.reported(len(decoded.reflexes))
     return reply({"plan_version": runtime.view.plan_version})
