@@ -1,0 +1,7 @@
+"""The compiled reader of plain reports; its Python form is ``decode_report`` of the parsed text."""
+
+from probes.wire.report import ProbeReport, ReportRows
+
+def read(
+    text: bytes, report: type[ProbeReport], rows: type[ReportRows], limits: tuple[int, ...], /
+) -> ProbeReport | None: ...
