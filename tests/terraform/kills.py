@@ -12,7 +12,9 @@ import random
 import signal
 import subprocess
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from tests.terraform.conftest import HEAD, Plane, Work
@@ -36,6 +38,15 @@ resource "tendril_node" "n" {{
   data_center = tendril_data_center.dc[count.index].id
 }}
 resource "tendril_pool" "p" {{ id = "killed" }}
+resource "tendril_policy" "p" {{
+  id              = "killed"
+  allow_providers = [tendril_provider.p.id]
+}}
+resource "tendril_link" "l" {{
+  id   = "killed"
+  from = tendril_data_center.dc[0].id
+  to   = tendril_data_center.dc[1].id
+}}
 resource "tendril_join_token" "t" {{
   count       = {DATA_CENTERS}
   data_center = tendril_data_center.dc[count.index].id
@@ -54,18 +65,22 @@ WHOLE = {
     "data-centers": [f"killed-{i}" for i in range(DATA_CENTERS)],
     "nodes": [f"killed-node-{i}" for i in range(NODES)],
     "pools": ["killed"],
+    "policies": ["killed"],
+    "links": ["killed"],
 }
 NOTHING: dict[str, list[str]] = {kind: [] for kind in WHOLE}
 
 
-@dataclass
-class Count:
-    """What was done and what went wrong."""
+@dataclass(frozen=True)
+class Kill:
+    """One turn: what was killed, and what was wrong after the next run of the same command."""
 
-    kills: int = 0
-    hit: dict[str, int] = field(default_factory=dict)  # by what was running and who was killed
-    late: int = 0  # it was over before
-    wrong: list[str] = field(default_factory=list)
+    turn: int
+    command: str
+    whom: str
+    after_s: float
+    hit: bool  # otherwise it was over before
+    wrong: list[str]
 
 
 def _provider_of(group: int) -> list[int]:
@@ -111,7 +126,7 @@ def different(plane: Plane, wanted: dict[str, list[str]]) -> list[str]:
     """What is there and should not be (orphans), what is missing, and what is there twice."""
     found = []
     for kind, ids in wanted.items():
-        there = plane.ids(kind)
+        there = [id for id in plane.ids(kind) if id]  # links that nobody configured have none
         found += [f"{kind}: {there} instead of {ids}"] if there != ids else []
     open_drains = [one for one in plane.call("GET", "/v1/drains")["items"] if one["state"] != "undone"]
     expected = 1 if wanted["data-centers"] else 0
@@ -129,31 +144,25 @@ def _seconds(work: Work, command: str) -> float:
     return time.monotonic() - start
 
 
-def rounds(plane: Plane, work: Work, count: int, seed: int) -> Count:
-    """So many kills that hit something, applies and destroys in turns."""
-    dice = random.Random(seed)
+def rounds(plane: Plane, work: Work, seed: int, first: int = 0) -> Iterator[Kill]:
+    """Kills without end, applies and destroys in turns; begins with turn ``first``, which must be even."""
     work.write(CONFIG)
     work.run("init", "-no-color")
     takes_s = {command: _seconds(work, command) for command in ("apply", "destroy")}
-    counted, turn = Count(), 0
-    while counted.kills < count:
+    for turn in count(first):
+        dice = random.Random(f"{seed}/{turn}")
         command, whom = ("apply", "destroy")[turn % 2], dice.choice(("both", "provider"))
-        turn += 1
-        start = time.monotonic()
-        if killed(work, command, whom, dice.uniform(0.05, 0.9) * takes_s[command]):
-            counted.kills += 1
-            name = f"{command}, {whom}"
-            counted.hit[name] = counted.hit.get(name, 0) + 1
-        else:
-            counted.late += 1
+        after_s, start = round(dice.uniform(0.05, 0.9) * takes_s[command], 3), time.monotonic()
+        hit = killed(work, command, whom, after_s)
+        if not hit:
             takes_s[command] = min(takes_s[command], time.monotonic() - start)  # the machine is shared
-        _converge(plane, work, command, f"turn {turn} ({command}, {whom})", counted)
-    return counted
+        yield Kill(turn, command, whom, after_s, hit, _wrong_after(plane, work, command))
 
 
-def _converge(plane: Plane, work: Work, command: str, label: str, counted: Count) -> None:
+def _wrong_after(plane: Plane, work: Work, command: str) -> list[str]:
     done = work.run(command, "-auto-approve", "-no-color", "-lock=false", ok=False)
-    counted.wrong += [f"{label}: {done.stdout[-300:]}{done.stderr[-700:]}"] if done.returncode else []
-    counted.wrong += [f"{label}: {text}" for text in different(plane, WHOLE if command == "apply" else NOTHING)]
+    wrong = [f"{done.stdout[-300:]}{done.stderr[-700:]}"] if done.returncode else []
+    wrong += different(plane, WHOLE if command == "apply" else NOTHING)
     if command == "apply" and not work.empty():
-        counted.wrong.append(f"{label}: the next plan is not empty")
+        wrong.append("the next plan is not empty")
+    return wrong

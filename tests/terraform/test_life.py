@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from typing import Any
 
-from tests.terraform.conftest import HEAD, Plane, Work
+from tests.terraform.conftest import HEAD, Plane, Work, wait_for
 
 FLEET = (
     HEAD
@@ -61,10 +63,32 @@ resource "tendril_join_token" "t" {
   name        = "fra-a-1"
 }
 resource "tendril_drain" "d" {
-  selector = { data_center = tendril_data_center.dc["c"].id }
-  reason   = "rack work"
+  selector   = { data_center = tendril_data_center.dc["c"].id }
+  reason     = "rack work"
+  depends_on = [tendril_data_center.dc] # a drain of the only edge so far would be refused
 }
 """
+)
+TOKENS = """
+resource "tendril_join_token" "late" {
+  data_center  = tendril_data_center.dc["b"].id
+  name         = "late"
+  expires_in_s = 600
+}
+resource "tendril_join_token" "gone" {
+  data_center = tendril_data_center.dc["b"].id
+  name        = "gone"
+}
+"""
+# What somebody did behind Terraform's back: path of the object, what of it, and what a plan then wants.
+DRIFTS: tuple[tuple[str, dict[str, object], dict[str, str]], ...] = (
+    ("providers/oracle", {"name": "Larry"}, {"tendril_provider.oracle": "update"}),
+    ("regions/frankfurt", {"name": "Mainhattan", "country": "DE"}, {"tendril_region.fra": "update"}),
+    ("data-centers/oracle-fra-a", {"capacity": {"sessions": 7}}, {'tendril_data_center.dc["a"]': "update"}),
+    ("data-centers/oracle-fra-b", {"intent": "cordoned"}, {}),  # an intent that nobody configured is nobody's drift
+    ("nodes/fra-a-1", {"labels": {"managed_by": "hand"}}, {"tendril_node.n": "update"}),
+    ("links/a-to-b", {"capacity_mbps": 1}, {"tendril_link.l": "update"}),
+    ("pools/tutors", {"max_rtt_ms": 80}, {"tendril_pool.tutors": "update"}),
 )
 READ = """
 data "tendril_provider" "p" { name = "Oracle" }
@@ -102,6 +126,18 @@ IMPORTS = {
     "tendril_policy.eu": "eu",
     "tendril_drain.d": "data_center=oracle-fra-c",
 }
+# The same by the other of both: id where the first is a name, name where it is an id.
+OTHERWISE = {
+    "tendril_provider.oracle": "oracle",
+    "tendril_region.fra": "name:Frankfurt",
+    'tendril_data_center.dc["a"]': "name:oracle-fra-a",
+    'tendril_data_center.dc["b"]': "oracle-fra-b",
+    'tendril_data_center.dc["c"]': "name:oracle-fra-c",
+    "tendril_node.n": "name:fra-a-1",
+    "tendril_link.l": "a-to-b",
+    "tendril_pool.tutors": "name:tutors",
+    "tendril_policy.eu": "name:eu",
+}
 
 
 def joined(plane: Plane, token: str) -> None:
@@ -110,33 +146,70 @@ def joined(plane: Plane, token: str) -> None:
     plane.call("POST", "/v1/join", {"token": token, "node": node}, 201)
 
 
-def test_a_whole_fleet_from_apply_to_destroy(plane: Plane, work: Work) -> None:
-    work.write(FLEET.replace("SESSIONS", "50"))
-    work.run("init", "-no-color")
-    assert "11 added, 0 changed, 0 destroyed" in work.apply()
-    assert work.empty()
+def resources(work: Work) -> dict[str, dict[str, Any]]:
+    """What Terraform's state has, by address."""
+    shown = json.loads(work.run("show", "-json").stdout)["values"]["root_module"]["resources"]
+    return {one["address"]: one["values"] for one in shown}
 
-    # A token that is used, a node that has spoken for itself and a drain that has ended are no difference.
-    token = json.loads(work.run("show", "-json").stdout)["values"]["root_module"]["resources"]
-    secret = next(one["values"]["token"] for one in token if one["type"] == "tendril_join_token")
-    joined(plane, secret)
-    plane.call("POST", f"/v1/drains/{plane.ids('drains')[0]}/undo")
-    plane.stop()
-    plane.start()
+
+def changed(plane: Plane, path: str, part: dict[str, object]) -> None:
+    """Somebody changes a part of an object."""
+    there = plane.call("GET", f"/v1/{path}")
+    plane.call("PUT", f"/v1/{path}", {name: value for name, value in (there | part).items() if name != "revision"})
+
+
+def expired(plane: Plane, data_center: str, lasts_us: int) -> None:
+    """The time of the unused token that lasts so long is over; the control plane must be down."""
+    assert plane.process is None
+    with sqlite3.connect(plane.folder / "tendril.db") as database:
+        of = "data_center = ? AND used_at IS NULL AND expires_at - created_at = ?"
+        done = database.execute(f"UPDATE join_tokens SET expires_at = created_at WHERE {of}", (data_center, lasts_us))
+        assert done.rowcount == 1
+
+
+def test_a_whole_fleet_from_apply_to_destroy(plane: Plane, work: Work) -> None:
+    work.write(FLEET.replace("SESSIONS", "50") + TOKENS)
+    work.run("init", "-no-color")
+    assert "13 added, 0 changed, 0 destroyed" in work.apply()
     assert work.empty()
-    assert secret not in work.run("show", "-no-color").stdout
 
     # Drift: changed and deleted behind Terraform's back, a revoked token; and what nobody configured is left alone.
-    plane.call("PUT", "/v1/regions/frankfurt", {"name": "Mainhattan", "country": "DE"})
+    gone = resources(work)["tendril_join_token.gone"]["id"]
+    for path, part, _ in DRIFTS:
+        changed(plane, path, part)
     plane.call("DELETE", "/v1/policies/eu")
-    body = plane.call("GET", "/v1/data-centers/oracle-fra-b") | {"intent": "cordoned"}
-    plane.call("PUT", "/v1/data-centers/oracle-fra-b", body)
-    assert work.changes() == {"tendril_region.fra": "update", "tendril_policy.eu": "create"}
+    plane.call("DELETE", f"/v1/join-tokens/{gone}")
+    wanted = {"tendril_policy.eu": "create", "tendril_join_token.gone": "create"}
+    for _, _, plan in DRIFTS:
+        wanted |= plan
+    assert work.changes() == wanted
+    assert "2 added, 6 changed, 0 destroyed" in work.apply()
+    assert work.empty()
+    assert plane.call("GET", "/v1/nodes/fra-a-1")["labels"] == {"managed_by": "terraform"}
+    assert plane.call("GET", "/v1/data-centers/oracle-fra-a")["capacity"]["sessions"] == 50
+
+    # A token that is used or has expired, a node that has spoken for itself, a drain that is done: no difference.
+    held = resources(work)
+    secret = held["tendril_join_token.t"]["token"]
+    joined(plane, secret)
+    drain = held["tendril_drain.d"]["id"]
+    wait_for("the drain's end", lambda: plane.call("GET", f"/v1/drains/{drain}")["state"] == "drained")
+    assert work.empty()
+    plane.call("POST", f"/v1/drains/{drain}/undo")
+    plane.stop()
+    expired(plane, "oracle-fra-b", 600_000_000)
+    plane.start()
+    tokens = {
+        one["id"]: one["state"] for one in plane.call("GET", "/v1/data-centers/oracle-fra-b/join-tokens")["items"]
+    }
+    assert tokens[held["tendril_join_token.late"]["id"]] == "expired"
+    assert work.empty()
+    assert secret not in work.run("show", "-no-color").stdout
 
     # Update in place, replace only what is another thing, and read everything back.
     text = FLEET.replace("SESSIONS", "60").replace('"backbone"', '"fibre"')
     work.write(text)
-    assert "2 added, 4 changed, 1 destroyed" in work.apply()
+    assert "1 added, 3 changed, 3 destroyed" in work.apply()
     work.write(text + READ)
     assert "0 added, 0 changed, 0 destroyed" in work.apply()
     assert plane.call("GET", "/v1/data-centers/oracle-fra-b")["intent"] == "cordoned"
@@ -151,38 +224,54 @@ def test_a_whole_fleet_from_apply_to_destroy(plane: Plane, work: Work) -> None:
     assert {kind: plane.ids(kind) for kind in kinds} == {kind: [] for kind in kinds}
 
 
-def test_everything_can_be_imported_by_id_or_name(plane: Plane, work: Work) -> None:
+def test_everything_can_be_imported_by_id_and_by_name(plane: Plane, work: Work) -> None:
     fleet = FLEET.replace("SESSIONS", "50")
     work.write(fleet)
     work.run("init", "-no-color")
     work.apply()
     joined(plane, plane.call("POST", "/v1/data-centers/oracle-fra-a/join-tokens", {})["token"])
     (made,) = [t for t in plane.call("GET", "/v1/data-centers/oracle-fra-a/join-tokens")["items"] if not t["used_by"]]
-    (work.folder / "terraform.tfstate").unlink()
-    ids = IMPORTS | {"tendril_join_token.t": f"{made['id']}/fra-a-1/1"}
-    work.write(fleet + "".join(f'import {{\n  to = {to}\n  id = "{id}"\n}}\n' for to, id in ids.items()))
-    assert "11 imported, 0 added, 0 changed, 0 destroyed" in work.apply()
+    (drain,) = [one["id"] for one in plane.call("GET", "/v1/drains")["items"] if one["state"] != "undone"]
+    token = {"tendril_join_token.t": f"{made['id']}/fra-a-1/1"}
+    for ids in (IMPORTS | token, OTHERWISE | token | {"tendril_drain.d": drain}):
+        (work.folder / "terraform.tfstate").unlink()
+        work.write(fleet + "".join(f'import {{\n  to = {to}\n  id = "{id}"\n}}\n' for to, id in ids.items()))
+        assert "11 imported, 0 added, 0 changed, 0 destroyed" in work.apply()
+        work.write(fleet)
+        assert work.empty()
+    for address, id in (("tendril_region.fra2", "atlantis"), ("tendril_region.fra2", "name:Atlantis")):
+        work.write(fleet + 'resource "tendril_region" "fra2" { id = "atlantis" }\n')
+        failed = work.run("import", "-no-color", address, id, ok=False)
+        assert failed.returncode == 1 and f"There is no region {id}" in failed.stderr
     work.write(fleet)
-    assert work.empty()
-    failed = work.run("import", "-no-color", "tendril_region.fra2", "atlantis", ok=False)
-    assert failed.returncode == 1
     work.run("destroy", "-auto-approve", "-no-color")
 
 
-def test_a_state_of_an_older_version_is_brought_up_to_date(plane: Plane, alone: Work) -> None:
-    alone.write(HEAD + 'resource "tendril_region" "r" {\n  id   = "bergen"\n  name = "Bergen"\n}\n')
-    alone.run("init", "-no-color")
-    alone.apply()
-    path = alone.folder / "terraform.tfstate"
+def test_a_state_of_an_older_version_is_brought_up_to_date(plane: Plane, work: Work) -> None:
+    """Every resource at once: what is no more is left out, what came later starts at its default."""
+    work.write(FLEET.replace("SESSIONS", "50"))
+    work.run("init", "-no-color")
+    work.apply()
+    path = work.folder / "terraform.tfstate"
     state = json.loads(path.read_text())
-    (row,) = state["resources"][0]["instances"]
-    row["schema_version"] = 0
-    row["attributes"] = {"id": "bergen", "name": "Bergen", "notes": "an attribute that is no more", "revision": 1}
+    rows = [row for one in state["resources"] if one["mode"] == "managed" for row in one["instances"]]
+    assert len(rows) == 11
+    for row in rows:
+        row["schema_version"] = 0
+        later = ("shared", "drain", "wait", "rotation", "wait_s", "max_relays")
+        row["attributes"] = {"notes": "an attribute that is no more"} | {
+            name: value for name, value in row["attributes"].items() if name not in later
+        }
     path.write_text(json.dumps(state | {"serial": state["serial"] + 1}))
-    assert alone.empty()
-    alone.apply("-refresh-only")
-    (row,) = json.loads(path.read_text())["resources"][0]["instances"]
-    assert (row["schema_version"], row["attributes"]["shared"], "notes" in row["attributes"]) == (1, False, False)
+    assert work.empty()
+    work.apply("-refresh-only")
+    now = {one["type"]: one["instances"][0] for one in json.loads(path.read_text())["resources"]}
+    assert {row["schema_version"] for name, row in now.items() if name != "tendril_catalog_region"} == {1}
+    assert now["tendril_region"]["attributes"]["shared"] is False
+    assert now["tendril_data_center"]["attributes"]["drain"]["timeout_s"] == 600
+    assert now["tendril_join_token"]["attributes"]["rotation"] == "1"
+    assert not any("notes" in row["attributes"] for row in now.values())
+    work.run("destroy", "-auto-approve", "-no-color")
 
 
 def test_what_several_share_is_adopted_and_the_last_one_deletes_it(plane: Plane, work: Work) -> None:

@@ -81,6 +81,7 @@ def test_every_mistake_is_an_error_of_its_own_line(work: Work) -> None:
     said: dict[int, str] = {}
     for one in found:
         line = one.get("range", {}).get("start", {}).get("line", 0)
+        assert one["range"]["filename"] == "main.tf"
         said[line] = f"{said.get(line, '')} {one['summary']} {one.get('detail', '')}"
     expected = marks(WRONG)
     assert {line: text for line, text in expected.items() if text not in said.get(line, "")} == {}
@@ -139,6 +140,53 @@ resource "tendril_data_center" "d" {
     ((_, said),) = work.errors(work.run("apply", "-auto-approve", "-json", ok=False))
     assert "terraform import tendril_pool.NAME theirs" in said
     assert plane.call("GET", "/v1/pools/theirs")["queue_s"] == 5
+
+
+def test_what_does_not_come_in_time_is_an_error_of_its_line_and_is_taken_up_by_the_next_apply(
+    plane: Plane, work: Work
+) -> None:
+    node = """
+resource "tendril_provider" "own" { id = "own" }
+resource "tendril_region" "lab" { id = "lab" }
+resource "tendril_data_center" "d" {
+  for_each    = toset(["one", "two"])
+  id          = "own-${each.key}"
+  provider_id = tendril_provider.own.id
+  region      = tendril_region.lab.id
+}
+resource "tendril_node" "n" {
+  id          = "own-n"
+  data_center = tendril_data_center.d["one"].id
+  wait        = { until = "reported", timeout_s = 1 } # nobody has started the machine
+}
+"""
+    work.write(HEAD + node)
+    work.run("init", "-no-color")
+    ((line, said),) = work.errors(work.run("apply", "-auto-approve", "-json", ok=False))
+    assert "nobody has started" in (HEAD + node).splitlines()[line - 1] and "has not reported in 1 s" in said
+    assert plane.ids("nodes") == ["own-n"]
+    node = node.replace("reported", "declared")
+    work.write(HEAD + node)
+    assert "1 added" in work.apply() and work.empty()
+
+    # A drain that apply waits for: the session stays, so the time runs out, and the drain goes on.
+    session = plane.call("POST", "/v1/sessions", {"client": {"country": "DE"}})
+    on = session["edge"]["data_center"]
+    drain = f"""
+resource "tendril_drain" "d" {{
+  selector = {{ data_center = "{on}" }}
+  wait_s   = 1 # too short
+}}
+"""
+    work.write(HEAD + node + drain)
+    ((line, said),) = work.errors(work.run("apply", "-auto-approve", "-json", ok=False))
+    assert "too short" in (HEAD + node + drain).splitlines()[line - 1] and "1 sessions are left on " + on in said
+    (going,) = [one["id"] for one in plane.call("GET", "/v1/drains")["items"] if one["state"] != "undone"]
+    plane.call("DELETE", f"/v1/sessions/{session['id']}")
+    work.write(HEAD + node + drain.replace("= 1", "= 30"))
+    assert "1 added" in work.apply() and work.empty()
+    assert [one["id"] for one in plane.call("GET", "/v1/drains")["items"] if one["state"] != "undone"] == [going]
+    work.run("destroy", "-auto-approve", "-no-color")
 
 
 def test_without_a_key_or_a_control_plane_there_is_a_clear_error(plane: Plane, alone: Work) -> None:

@@ -3,96 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.terraform.conftest import DEPLOY, HEAD, ROOT, Plane, Work, wait_for
+from tests.terraform.conftest import DEPLOY, ROOT, Plane, Work
+from tests.terraform.first_probe import region_that_runs
 
 GUIDE = ROOT / "docs/how-to/add-a-region.md"
-REGION = (
-    HEAD
-    + f"""
-resource "tendril_provider" "own" {{ id = "own" }}
-resource "tendril_region" "lab" {{ id = "lab" }}
-resource "tendril_data_center" "dc" {{
-  for_each    = toset(["old", "new"])
-  id          = "own-${{each.key}}"
-  provider_id = tendril_provider.own.id
-  region      = tendril_region.lab.id
-  latitude    = 50
-  longitude   = 8 # one place: loopback is faster than light between two
-}}
-resource "tendril_join_token" "t" {{
-  for_each    = tendril_data_center.dc
-  data_center = each.value.id
-  name        = each.key
-}}
-module "bootstrap" {{
-  source      = "{DEPLOY / "modules/bootstrap"}"
-  for_each    = tendril_data_center.dc
-  node        = "node-${{each.key}}"
-  control_url = "URL"
-  join_token  = tendril_join_token.t[each.key].token
-  address     = each.key == "old" ? "127.9.1.1" : "127.9.1.2"
-  media_url   = "udp://127.9.1.9:7423"
-  ports       = {{ reflector = 7421 }}
-}}
-"""
-)
-MACHINES = """
-resource "terraform_data" "machine" {
-  for_each = module.bootstrap
-  input    = each.key
-  provisioner "local-exec" {
-    command     = "./boot ${each.key}"
-    environment = { START = each.value.start, ENVIRONMENT = each.value.environment }
-    quiet       = true
-  }
-}
-resource "tendril_node" "n" {
-  for_each    = terraform_data.machine
-  id          = "node-${each.key}"
-  data_center = tendril_data_center.dc[each.key].id
-  labels      = { managed_by = "terraform" }
-  wait        = { until = "reported", timeout_s = 120 }
-}
-"""
-# What a machine does with what the bootstrap renders, but for root: unpack, and start the script in the background.
-BOOT = """#!/bin/sh
-set -eu
-mkdir -p "m-$1"
-printf '%s' "$START" > "m-$1/start"
-(umask 077; printf '%s' "$ENVIRONMENT" > "m-$1/env")
-host=$(sed -n 's/^TENDRIL_ADDRESS=//p' "m-$1/env")
-export TENDRIL_ENV="$PWD/m-$1/env" TENDRIL_STATE="$PWD/m-$1"
-export TENDRIL_MORE_OPTIONS="--bind $host --local-api= --tunnel-port 0"
-setsid sh "m-$1/start" > "m-$1/log" 2>&1 < /dev/null &
-echo $! >> pids
-"""
 
 
 def test_from_apply_to_the_first_accepted_probe(plane: Plane, alone: Work) -> None:
-    program = alone.folder / "bin/tendril"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m router "$@"\n')
-    (alone.folder / "boot").write_text(BOOT)
-    for path in (program, alone.folder / "boot"):
-        path.chmod(0o755)
-    alone.env["PATH"] = f"{program.parent}:{alone.env['PATH']}"
-    alone.write((REGION + MACHINES).replace("URL", plane.url))
-    alone.run("init", "-no-color")
-    begun = time.monotonic()
-    try:
-        alone.apply()
-        wait_for("a measured link to the new data center", lambda: _measured(plane))
-        print(f"apply to first accepted probe: {time.monotonic() - begun:.1f} s")
+    with region_that_runs(plane, alone) as seconds:
+        print(f"apply to first accepted probe: {seconds:.1f} s")
         assert alone.empty()
         states = {
             one["state"]
@@ -102,17 +28,6 @@ def test_from_apply_to_the_first_accepted_probe(plane: Plane, alone: Work) -> No
         assert states == {"used"}
         secret = (alone.folder / "m-new/env").read_text()
         assert "TENDRIL_JOIN_TOKEN=tj_own-new_" in secret
-    finally:
-        for pid in (alone.folder / "pids").read_text().split():
-            os.killpg(int(pid), signal.SIGTERM)
-    alone.run("destroy", "-auto-approve", "-no-color")
-
-
-def _measured(plane: Plane) -> bool:
-    links = plane.call("GET", "/v1/links")["items"]
-    return {("own-old", "own-new"), ("own-new", "own-old")} <= {
-        (one["from"], one["to"]) for one in links if one["samples"]
-    }
 
 
 def test_the_guide_word_by_word(plane: Plane, alone: Work, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from abc import abstractmethod
 from functools import cache
 from importlib.resources import files
 from typing import Any, ClassVar
@@ -63,9 +64,9 @@ class Looked(DataSource):
         known = [tf_name(name) for name in (*self.asks, *self.answers)]
         return told(ctx.diagnostics, known, lambda: self.encoded(config, self.ask(config)), None)
 
+    @abstractmethod
     def ask(self, config: Config) -> dict[str, Any]:
         """The answer, by the API's names."""
-        raise NotImplementedError
 
     def encoded(self, config: Config, answer: dict[str, Any]) -> State:
         """Every attribute, as Terraform wants it."""

@@ -96,6 +96,29 @@ run "second_plan" {
   }
 }
 
+run "without_ipv6" {
+  command = plan
+
+  variables {
+    networks = { ipv6 = false }
+  }
+
+  assert {
+    condition     = length(local.openings) == 8 && alltrue([for key in keys(local.openings) : endswith(key, "-v4")]) && length(azurerm_public_ip.v6) == 0 && alltrue([for one in azurerm_network_interface.this : length(one.ip_configuration) == 1])
+    error_message = "without IPv6 nothing of it is made, and nothing is opened for it"
+  }
+}
+
+run "wrong_zone" {
+  command = plan
+
+  variables {
+    nodes = { a = { zone = "9" } }
+  }
+
+  expect_failures = [azurerm_linux_virtual_machine.this]
+}
+
 run "wrong_names" {
   command = plan
 

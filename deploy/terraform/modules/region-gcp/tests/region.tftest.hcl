@@ -99,6 +99,29 @@ run "second_plan" {
   }
 }
 
+run "without_ipv6" {
+  command = plan
+
+  variables {
+    networks = { ipv6 = false }
+  }
+
+  assert {
+    condition     = length(local.openings) == 8 && alltrue([for key in keys(local.openings) : endswith(key, "-v4")]) && google_compute_subnetwork.this.stack_type == "IPV4_ONLY" && alltrue([for one in google_compute_instance.this : length(one.network_interface[0].ipv6_access_config) == 0])
+    error_message = "without IPv6 nothing of it is made, and nothing is opened for it"
+  }
+}
+
+run "wrong_zone" {
+  command = plan
+
+  variables {
+    nodes = { a = { zone = "europe-west4-a" } }
+  }
+
+  expect_failures = [google_compute_instance.this]
+}
+
 run "wrong_names" {
   command = plan
 

@@ -105,6 +105,29 @@ run "second_plan" {
   }
 }
 
+run "without_ipv6" {
+  command = plan
+
+  variables {
+    networks = { ipv6 = false }
+  }
+
+  assert {
+    condition     = length(local.openings) == 8 && alltrue([for key in keys(local.openings) : endswith(key, "-v4")]) && alltrue([for one in oci_core_instance.this : !one.create_vnic_details[0].assign_ipv6ip]) && !oci_core_vcn.this.is_ipv6enabled
+    error_message = "without IPv6 nothing of it is made, and nothing is opened for it"
+  }
+}
+
+run "wrong_zone" {
+  command = plan
+
+  variables {
+    nodes = { a = { zone = "9", address = "a.t-oracle.example.org" } }
+  }
+
+  expect_failures = [oci_core_instance.this]
+}
+
 run "wrong_names" {
   command = plan
 

@@ -106,6 +106,29 @@ run "second_plan" {
   }
 }
 
+run "without_ipv6" {
+  command = plan
+
+  variables {
+    networks = { ipv6 = false }
+  }
+
+  assert {
+    condition     = length(local.openings) == 8 && alltrue([for key in keys(local.openings) : endswith(key, "-v4")]) && alltrue([for one in vultr_instance.this : !one.enable_ipv6])
+    error_message = "without IPv6 nothing of it is made, and nothing is opened for it"
+  }
+}
+
+run "wrong_zone" {
+  command = plan
+
+  variables {
+    nodes = { a = { zone = "9" } }
+  }
+
+  expect_failures = [vultr_instance.this]
+}
+
 run "wrong_names" {
   command = plan
 
