@@ -343,6 +343,7 @@ class LaunchColumns(TypedColumns):
     tries: Named[int] = Column(Integer)
     finished_at: Named[int | None] = Column(BigInteger)
     revision: Named[int] = Column(BigInteger)
+    rung: Named[int] = Column(Integer, server_default="0")
 
 
 class DrainColumns(TypedColumns):

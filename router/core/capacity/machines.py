@@ -53,6 +53,7 @@ TRANSITIONS: dict[tuple[LaunchState, str], LaunchState] = {
     **{(state, "joined"): _L.JOINED for state in (_L.REQUESTED, _L.PENDING, _L.RUNNING)},
     (_L.JOINED, "serves"): _L.SERVING,
     (_L.JOINED, "tried"): _L.CANARY,
+    (_L.CANARY, "climbed"): _L.CANARY,
     (_L.CANARY, "proven"): _L.SERVING,
     (_L.CANARY, "bad"): _L.RETURNING,
     (_L.SERVING, "released"): _L.LEAVING,
@@ -77,6 +78,7 @@ EVENT_MEANINGS: Mapping[str, str] = {
     "joined": "the machine's node has joined with its token",
     "serves": "an agent on it is ready, and nothing is to be proven",
     "tried": "an agent on it is ready: it takes its first sessions",
+    "climbed": "its sessions went as well as others so far: more of its agents take sessions",
     "proven": "its sessions went as well as others, or too few came to tell",
     "bad": "its sessions or agents fared worse than others: its agents are cordoned, and it goes when it is empty",
     "returned": "an operator gives it back",
@@ -119,6 +121,7 @@ class Launch:
     machine: str | None = None  # what the provider calls it
     refusal: str = ""  # kind of the provider's no
     tries: int = 0  # how often the provider was asked
+    rung: int = 0  # as a canary: how often more of its agents were opened
     finished_at: Micros | None = None
     revision: int = 0
 
@@ -185,6 +188,7 @@ def step(launch: Launch, event: str, reason: str, now: Micros, **facts: str | in
     if state is None:
         message = f"a launch that is {launch.state.value} does not take the event {event}"
         raise InputRejected("bad_transition", message, field="state")
-    after = replace(launch, state=state, reason=reason, **facts)  # type: ignore[arg-type]
+    rung = launch.rung + (event == "climbed")
+    after = replace(launch, state=state, reason=reason, rung=rung, **facts)  # type: ignore[arg-type]
     since = launch.since if state is launch.state else now
     return replace(after, since=since, finished_at=None if state in OPEN else now)

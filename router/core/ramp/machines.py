@@ -38,7 +38,8 @@ _GONE = (AgentState.LOST, AgentState.BROKEN)
 class _Climb:
     evidence: Evidence
     since: Micros
-    rung: int = 0
+    rung: int  # as it was written
+    first: int  # on which the evidence begins: 0, or the rung that it was on at a restart
     let_in: bool = False  # all agents, because users would have waited
     waits: tuple[str, ...] = ()
 
@@ -54,7 +55,7 @@ class _Scene:
 
 
 class MachineBook:
-    """Bought machines that are canaries; soft state: after a restart a machine begins its climb anew."""
+    """Bought machines that are canaries. Rungs are rows; what was seen on one is soft, and a restart sees it anew."""
 
     def __init__(self) -> None:
         self._climbs: dict[LaunchId, _Climb] = {}
@@ -64,8 +65,10 @@ class MachineBook:
         """Take a launch as it now is in the database."""
         if launch.state is not LaunchState.CANARY:
             self._climbs.pop(launch.id, None)
-        elif launch.id not in self._climbs:
-            self._climbs[launch.id] = _Climb(Evidence(now), now)
+            return
+        climb = self._climbs.setdefault(launch.id, _Climb(Evidence(now), now, launch.rung, launch.rung))
+        if climb.rung != launch.rung:
+            climb.rung, climb.since = launch.rung, now
 
     def observe(self, samples: Iterable[Sample], now: Micros) -> None:
         """Add what sessions on and beside new machines showed."""
@@ -87,8 +90,9 @@ class MachineBook:
             step = _verdict(launch, there, climb, scene)
             if step is not None:
                 effects.append(step)
-                continue
-            wanted = _open(launch, there, climb, scene)
+                if step.step != "climbed":
+                    continue
+            wanted = _open(launch, there, climb, scene, climb.rung + (step is not None))
             if wanted != there.open:
                 effects.append(OpenAgents(id, launch.revision, wanted))
             proofs[id] = _proof(there, wanted, climb)
@@ -97,7 +101,7 @@ class MachineBook:
 
 
 def _verdict(launch: Launch, there: NodeStock, climb: _Climb, scene: _Scene) -> StepLaunch | None:
-    """Send it back, let it serve, or take it one rung up and say nothing."""
+    """Send it back, let it serve, take it one rung up, or leave it where it is."""
     bad = _bad(launch, there, climb.evidence, scene)
     if bad:
         return StepLaunch(launch.id, launch.revision, "bad", bad)
@@ -105,12 +109,11 @@ def _verdict(launch: Launch, there: NodeStock, climb: _Climb, scene: _Scene) -> 
     if climb.waits:
         return None
     seen, passed_s = climb.evidence.canary.settled, (scene.now - launch.since) // 1_000_000
-    if climb.rung + 1 >= len(rungs(there.agents)):
-        told = f"{seen} sessions in {passed_s} s, not worse than {climb.evidence.control.settled} beside it"
+    told = f"{seen} sessions in {passed_s} s, not worse than {climb.evidence.control.settled} beside it"
+    up = climb.rung + 1
+    if up >= len(rungs(there.agents)):
         return StepLaunch(launch.id, launch.revision, "proven", told)
-    climb.rung, climb.since = climb.rung + 1, scene.now
-    climb.waits = _waits(climb, scene.now)
-    return None
+    return StepLaunch(launch.id, launch.revision, "climbed", f"rung {up + 1} of {len(rungs(there.agents))}: {told}")
 
 
 def rungs(agents: int) -> tuple[int, ...]:
@@ -151,12 +154,13 @@ def _waits(climb: _Climb, now: Micros) -> tuple[str, ...]:
         return (f"doubt to go: {why}",)
     if passed_us < RUNG_US:
         return (f"{RUNG_US // 1_000_000} s on this rung, {passed_us // 1_000_000} are over",)
-    if seen >= RUNG_SESSIONS * (climb.rung + 1) or passed_us >= PATIENCE_US:
+    enough = RUNG_SESSIONS * (climb.rung + 1 - climb.first)
+    if seen >= enough or passed_us >= PATIENCE_US:
         return ()
-    return (f"{RUNG_SESSIONS * (climb.rung + 1)} sessions, {seen} were there, or {PATIENCE_US // 1_000_000} s",)
+    return (f"{enough} sessions, {seen} were there, or {PATIENCE_US // 1_000_000} s",)
 
 
-def _open(launch: Launch, there: NodeStock, climb: _Climb, scene: _Scene) -> int:
+def _open(launch: Launch, there: NodeStock, climb: _Climb, scene: _Scene, rung: int) -> int:
     """How many agents may take sessions now."""
     waiting = climb.evidence.unsettled
     if waiting >= DOUBTFUL and doubt(climb.evidence):
@@ -166,7 +170,7 @@ def _open(launch: Launch, there: NodeStock, climb: _Climb, scene: _Scene) -> int
         return there.agents
     if waiting >= FIRST_VERDICT and climb.evidence.canary.settled < RUNG_SESSIONS:
         return 0
-    return min(rungs(there.agents)[min(climb.rung, len(rungs(there.agents)) - 1)], there.agents)
+    return min(rungs(there.agents)[min(rung, len(rungs(there.agents)) - 1)], there.agents)
 
 
 def _short(launch: Launch, scene: _Scene) -> bool:

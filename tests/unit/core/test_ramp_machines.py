@@ -8,6 +8,7 @@ import pytest
 
 from router.core.capacity import Launch, LaunchId, LaunchState, NodeStock
 from router.core.capacity.board import PlaceBoard
+from router.core.capacity.machines import step
 from router.core.messages import OpenAgents, Sample, StepLaunch, StockTaken
 from router.core.model import (
     AgentId,
@@ -44,7 +45,13 @@ class Floor:
         self.now = 0
         self.open, self.lost, self.elsewhere_lost = 0, 0, 0
         self.place, self.blame = PLACE, Blame()
+        self.launch = LAUNCH
         self.book.put(LAUNCH, 0)
+
+    def restart(self) -> None:
+        """The control plane starts again, and knows what is in rows."""
+        self.book = MachineBook()
+        self.book.put(self.launch, self.now)
 
     def count(self, seconds: int = 5) -> StepLaunch | None:
         """Let time pass; the step it ends with, if any."""
@@ -54,12 +61,18 @@ class Floor:
             beside = Places(POOL, DC, AgentState.READY, False, 60 - self.lost - self.elsewhere_lost, 60, 10)
             gone = Places(POOL, DC, AgentState.LOST, False, self.lost + self.elsewhere_lost, 0, 0)
             effects = self.book.drive(
-                {ID: LAUNCH}, (self.place,), StockTaken((beside, gone), nodes={NODE: here}), self.blame, self.now
+                {ID: self.launch}, (self.place,), StockTaken((beside, gone), nodes={NODE: here}), self.blame, self.now
             )
             for effect in effects:
-                if isinstance(effect, StepLaunch):
+                if isinstance(effect, StepLaunch) and effect.step != "climbed":
                     return effect
-                assert isinstance(effect, OpenAgents) and (effect.launch, effect.revision) == (ID, 7)
+                assert effect.launch == ID and effect.revision in (self.launch.revision, self.launch.revision - 1)
+                if isinstance(effect, StepLaunch):
+                    after = step(self.launch, effect.step, effect.reason, self.now)
+                    self.launch = replace(after, revision=after.revision + 1)
+                    self.book.put(self.launch, self.now)
+                    continue
+                assert isinstance(effect, OpenAgents)
                 self.open = effect.agents
         return None
 
@@ -81,17 +94,47 @@ def test_more_agents_are_opened_as_sessions_go_well_and_then_it_serves() -> None
     assert (proof.open, proof.agents, proof.begun, proof.settled) == (10, 20, 3, 3)
     assert "60 s on this rung" in proof.waits[0]
     floor.sessions(3, set_up=True)
-    step = floor.count(70)
-    assert step is not None and (step.step, step.revision) == ("proven", 7)
-    assert step.reason.startswith("6 sessions in ")
+    ended = floor.count(70)
+    assert ended is not None and (ended.step, ended.revision) == ("proven", 8)
+    assert ended.reason.startswith("6 sessions in ")
+    assert floor.launch.rung == 1 and floor.launch.reason.startswith("rung 2 of 2: 3 sessions in 60 s")
+
+
+def test_a_restart_keeps_the_rung_and_looks_anew_at_what_is_on_it() -> None:
+    floor = Floor()
+    floor.count()
+    floor.sessions(3, set_up=True)
+    floor.count(60)
+    assert floor.open == 10
+    floor.restart()
+    assert floor.count() is None and floor.open == 10
+    assert "60 s on this rung, 5 are over" in floor.book.proofs[ID].waits[0]
+    assert floor.count(60) is None
+    assert "3 sessions, 0 were there" in floor.book.proofs[ID].waits[0]
+    floor.sessions(3, set_up=True)
+    ended = floor.count()
+    assert ended is not None and ended.step == "proven"
+
+
+def test_a_rung_is_taken_once_however_long_its_row_takes() -> None:
+    floor = Floor()
+    floor.count()
+    floor.sessions(3, set_up=True)
+    floor.count(50)
+    here = StockTaken((), nodes={NODE: NodeStock(20, 0, 0, 18, 20, 2, 0)})
+    asked = [floor.book.drive({ID: LAUNCH}, (PLACE,), here, Blame(), (60 + k) * SECOND) for k in (1, 2)]
+    first, again = (effects[0] for effects in asked)
+    assert isinstance(first, StepLaunch) and isinstance(again, StepLaunch)
+    assert (first.step, first.revision) == (again.step, again.revision) == ("climbed", 7)  # who is second is refused
+    assert [type(effect) for effect in asked[0]] == [StepLaunch, OpenAgents]
 
 
 def test_where_nobody_comes_time_passes_it() -> None:
     floor = Floor()
     assert floor.count(175) is None and floor.open == 2
     assert floor.count(10) is None and floor.open == 10
-    step = floor.count(300)
-    assert step is not None and step.step == "proven" and step.reason.startswith("0 sessions")
+    ended = floor.count(300)
+    assert ended is not None and ended.step == "proven" and ended.reason.startswith("0 sessions")
 
 
 def test_three_set_ups_that_fail_send_it_back_and_no_more_than_that_met_it() -> None:
@@ -101,9 +144,9 @@ def test_three_set_ups_that_fail_send_it_back_and_no_more_than_that_met_it() -> 
     floor.sessions(2, set_up=False)
     assert floor.count() is None
     floor.sessions(1, set_up=False)
-    step = floor.count()
-    assert step is not None and step.step == "bad"
-    assert "3 of 3 set-ups failed" in step.reason and "beside it 0 of 20" in step.reason
+    ended = floor.count()
+    assert ended is not None and ended.step == "bad"
+    assert "3 of 3 set-ups failed" in ended.reason and "beside it 0 of 20" in ended.reason
 
 
 def test_failures_that_all_machines_have_are_not_this_machine_s() -> None:
@@ -124,8 +167,8 @@ def test_users_who_are_lost_send_it_back() -> None:
     for _ in range(4):
         floor.sessions(1, set_up=True)
         floor.book.observe([Sample(DC, True, "", dropped=True, machine=ID)], floor.now)
-    step = floor.count()
-    assert step is not None and step.step == "bad" and "4 of 4 sessions dropped" in step.reason
+    ended = floor.count()
+    assert ended is not None and ended.step == "bad" and "4 of 4 sessions dropped" in ended.reason
 
 
 def test_an_agent_that_is_lost_sends_it_back_unless_many_are_lost_beside_it() -> None:
@@ -134,17 +177,17 @@ def test_an_agent_that_is_lost_sends_it_back_unless_many_are_lost_beside_it() ->
     floor.lost, floor.elsewhere_lost = 1, 20
     assert floor.count() is None  # something else is going on
     floor.elsewhere_lost = 1
-    step = floor.count()
-    assert step is not None and step.step == "bad"
-    assert step.reason.startswith("1 of its 20 agents were lost, of ")
+    ended = floor.count()
+    assert ended is not None and ended.step == "bad"
+    assert ended.reason.startswith("1 of its 20 agents were lost, of ")
 
 
 def test_a_machine_that_is_surely_to_blame_goes_back() -> None:
     floor = Floor()
     floor.count()
     floor.blame = Blame((Verdict(Component(ComponentKind.NODE, NODE), 950_000, 0, 3, Evidence()),))
-    step = floor.count()
-    assert step is not None and step.step == "bad" and "to blame" in step.reason
+    ended = floor.count()
+    assert ended is not None and ended.step == "bad" and "to blame" in ended.reason
 
 
 def test_all_agents_are_opened_before_users_wait_and_stay_open() -> None:
@@ -158,8 +201,8 @@ def test_all_agents_are_opened_before_users_wait_and_stay_open() -> None:
     assert floor.open == 20
     floor.sessions(6)
     floor.sessions(3, set_up=False)
-    step = floor.count()
-    assert step is not None and step.step == "bad"  # it is judged all the same
+    ended = floor.count()
+    assert ended is not None and ended.step == "bad"  # it is judged all the same
 
 
 @pytest.mark.parametrize("queued", [0, 1])
