@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench._case import NO_BOUND, line, progress
-from bench.capacity.cost import DATA, available, pairs, placements, question
+from bench.capacity.cost import DATA, available, least_usd, pairs, placements, question
 from bench.capacity.day import Day, Ours, Share, run
 from bench.capacity.spills import orders
 from bench.capacity.world import DAY_S, REGIONS, Load
@@ -78,25 +78,31 @@ def run_cost() -> bool:
     if not available():
         progress(f"cost: {DATA} has no prices or no delays; left out")
         return True
+    alone = Agreed(provider_ppm=1_000_000)
     met = _split("links", question(Agreed())[0])
-    return met & _split("links alone, both ends fixed", pairs(Agreed(provider_ppm=1_000_000)))
+    met &= _split("links, hosters too", question(Agreed(), hosted=True)[0])
+    _split("links alone, both ends fixed", pairs(alone), NO_BOUND, least_usd())
+    _split("links alone, both ends fixed, hosters too", pairs(alone, hosted=True), NO_BOUND)
+    return met
 
 
-def _split(name: str, asked: Question) -> bool:
+def _split(name: str, asked: Question, bound: float = 1.0, floor_usd: float | None = None) -> bool:
     """Ours against premium-only, and against the least that anything could cost by these prices."""
     found, split = placements(asked)
     by_name = {one.name: one for one in found}
     ours, premium, least = by_name["ours"], by_name["premium-only"], by_name["cheap-only"]
     told = {one.name: {"usd": round(one.usd, 2), "rtt_ms": round(one.rtt_ms, 2)} for one in found}
+    goal = "U6" if bound else "none"
     saved, most = premium.usd - ours.usd, premium.usd - least.usd
+    floor = {} if floor_usd is None else {"no_route_saves_more_pct": round(100 * (1 - floor_usd / premium.usd), 1)}
     met = line(
         "capacity", f"{name}: cost of a day", ours.usd, premium.usd * COST_SHARE, "goal U6: a fifth of premium-only",
-        "USD", "U6", 1.0, placements=told, groups=asked.demand.shape[1], ways=len(asked.ways), why=split.why[:3],
+        "USD", goal, bound, placements=told, groups=asked.demand.shape[1], ways=len(asked.ways), why=split.why[:3],
         saved_pct=round(100 * saved / premium.usd, 1), most_that_prices_allow_pct=round(100 * most / premium.usd, 1),
-        reached_of_that_pct=round(100 * saved / most, 1), machines_included=False,
+        reached_of_that_pct=round(100 * saved / most, 1), machines_included=False, **floor,
     )  # fmt: skip
     added = max(ONE_OF, ours.rtt_ms - premium.rtt_ms)
-    return met & line("capacity", f"{name}: mean delay added", added, MAY_ADD_MS, "goal U6", "ms", "U6", 1.0)
+    return met & line("capacity", f"{name}: mean delay added", added, MAY_ADD_MS, "goal U6", "ms", goal, bound)
 
 
 def main(argv: Sequence[str] | None = None) -> bool:

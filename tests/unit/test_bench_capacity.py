@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.capacity import cost
+from bench.capacity import cost, hosters
 from router.core.capacity import Agreed
 
 PRICES = """src_provider,src_region,src_tier,dst_provider,dst_region,dst_tier,usd_per_gb
@@ -37,3 +37,20 @@ def test_google_s_zones_are_its_regions_and_its_backbone_is_the_premium_way(
     assert found["cheap-only"].usd == pytest.approx(found["premium-only"].usd / 4)
     # Ours is as cheap but for the fiftieth that is kept on the premium way.
     assert found["ours"].usd == pytest.approx(0.98 * found["cheap-only"].usd + 0.02 * found["premium-only"].usd)
+
+
+def test_hosters_pay_their_list_price_and_are_never_the_better_line() -> None:
+    tokyo, osaka, vultr, linode = ("aws", "t"), ("gcp", "o"), ("vultr", "nrt"), ("linode", "id-cgk")
+    price = {(tokyo, osaka): 0.114, (osaka, tokyo): 0.12, (tokyo, ("aws", "x")): 0.09}
+    rtt = {(tokyo, osaka): 9.0, (("azure", "t"), osaka): 12.5}
+    assert hosters.out_usd(linode, price) == 0.015
+    assert hosters.out_usd(vultr, price) == 0.01
+    assert hosters.out_usd(tokyo, price) == 0.114  # what it pays to others, not on its own backbone
+    found = list(hosters.ways(3, 1, [tokyo, ("azure", "t"), vultr], [osaka, linode], price, rtt))
+    assert {way.name: way.uusd_gb for way in found} == {
+        "aws/t/linode/id-cgk": 64_500,
+        "vultr/nrt/gcp/o": 65_000,
+        "vultr/nrt/linode/id-cgk": 12_500,
+    }  # nobody knows what azure/t pays
+    assert {(way.rtt_us, way.group, way.hub, way.insured) for way in found} == {(12_500, 3, 1, False)}
+    assert list(hosters.ways(0, 0, [vultr], [linode], price, rtt)) == []  # nothing was measured there
