@@ -375,7 +375,7 @@ def _ramps(view: View) -> Iterator[Metric]:
         "tendril_ramp_robots", "Robots on the present rung", labels=["data_center", "errand", "result"]
     )
     for ramp, climb in climbing:
-        name = [str(ramp.data_center)]
+        name = [ramp.subject]
         share.add_metric(name, ramp.share_ppm / 1e6)
         exposed.add_metric(name, climb.exposed)
         worth.add_metric(name, climb.e_value / climb.limit if climb.limit else 0.0)

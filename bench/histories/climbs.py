@@ -14,25 +14,37 @@ from router.core.tables import NodeStatus
 
 FORWARD = ("connected", "clock_known", "measured", "robots_passed", "rung_passed", "all_passed", "retry")
 EVENTS = (*FORWARD, "lost", "bad", "pause", "resume", "withdraw", "advance")
+VERSIONS = ("1.9", "2.0")
 SEEN = 0.9  # of the looks, at which nodes report
 
 
 def begin(h: History) -> None:
-    """Somebody lets a data center earn its users."""
+    """Somebody lets a data center, or a version of agents, earn its users."""
     dc, kind = h.rows.inventory.data_centers[h.some_place()], h.random.choice(tuple(RampKind))
+    if kind is RampKind.VERSION:
+        pool, version = h.random.choice(sorted(h.rows.inventory.pools)), h.random.choice(VERSIONS)
+        _put(h, ramps.begin_version(pool, version, _next_id(h), "history", "history", h.now), {})
+        return
     if dc.intent.takes_new_sessions:
         _begin(h, dc.id, kind, {dc.id: Intent.CANARY} if kind is RampKind.NEW else {})
 
 
 def _begin(h: History, dc: DataCenterId, kind: RampKind, intents: dict[DataCenterId, Intent]) -> None:
-    taken = any(ramp.open and ramp.data_center == dc for ramp in h.rows.ramps.values())
-    draft = _anywhere(h, ramps.begin(kind, dc, RampId(f"r-{len(h.rows.ramps) + 1}"), "history", "history", h.now))
+    _put(h, _anywhere(h, ramps.begin(kind, dc, _next_id(h), "history", "history", h.now)), intents)
+
+
+def _next_id(h: History) -> RampId:
+    return RampId(f"r-{len(h.rows.ramps) + 1}")
+
+
+def _put(h: History, draft: Ramp, intents: dict[DataCenterId, Intent]) -> None:
+    taken = any(ramp.open and ramp.subject == draft.subject for ramp in h.rows.ramps.values())
     try:
         h.commit(h.rows.put_ramp(draft, intents))
     except InputRejected as error:
         h.rules.want(taken and error.code == "ramp_exists", f"a ramp was refused: {error.code}")
         return
-    h.rules.want(not taken, f"{dc} has two ramps")
+    h.rules.want(not taken, f"{draft.subject} has two ramps")
 
 
 def _anywhere(h: History, draft: Ramp) -> Ramp:

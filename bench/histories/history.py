@@ -115,8 +115,8 @@ class History:
             self.turn_dials()
 
     def turn_dials(self) -> None:
-        """Dials follow drains and ramps."""
-        self.view = replace(self.view, dials=dials_of(self.view, self.dials, self.book))
+        """Dials follow drains and ramps, and so do the lanes of versions."""
+        self.view = replace(self.view, dials=dials_of(self.view, self.dials, self.book), lanes=self.book.lanes())
 
     def again(self) -> View:
         """The View that a control plane would have that starts from the rows now; measurements as they are."""
@@ -131,7 +131,7 @@ class History:
         book = RampBook()
         for ramp in self.rows.ramps.values():
             book.put(ramp, self.now)
-        return replace(fresh, dials=dials_of(fresh, self.dials, book))
+        return replace(fresh, dials=dials_of(fresh, self.dials, book), lanes=book.lanes())
 
     # --- choices -----------------------------------------------------------------------------------------------------
 

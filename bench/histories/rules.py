@@ -155,14 +155,11 @@ class Rules:
 
     def climbed(self, view: View, before: Ramp, after: Ramp) -> None:
         """Who has not earned users takes none; one rung at a time; who has passed serves."""
-        dial = view.dials.get(after.data_center)
-        takes = WHOLE_PPM if dial is None else dial.share_ppm
+        takes = _takes(view, after)
         users = (RampState.CANARY, RampState.SERVING, RampState.WITHDRAWN, RampState.PAUSED)
-        self.want(
-            after.state in users or not takes, f"{after.data_center} is {after.state.value} and takes {takes} ppm"
-        )
+        self.want(after.state in users or not takes, f"{after.subject} is {after.state.value} and takes {takes} ppm")
         if after.open:
-            self.want(takes <= after.share_ppm, f"{after.data_center} takes {takes} of {after.share_ppm} ppm")
+            self.want(takes <= after.share_ppm, f"{after.subject} takes {takes} of {after.share_ppm} ppm")
         if before.state is RampState.CANARY and after.state is RampState.CANARY:
             next_up = min((rung for rung in RUNGS_PPM if rung > before.share_ppm), default=0)
             self.want(after.share_ppm == next_up, f"from {before.share_ppm} to {after.share_ppm} ppm in a step")
@@ -171,8 +168,9 @@ class Rules:
         if after.state is RampState.ROLLED_BACK:
             waits = after.retry_at is None or after.retry_at > after.since
             self.want(waits, "the next attempt begins at once")
-        served = view.inventory.data_centers[after.data_center].intent is not Intent.CANARY
-        self.want(after.state is not RampState.SERVING or served, f"{after.data_center} has passed and is a canary")
+        dc = view.inventory.data_centers.get(after.data_center)
+        served = dc is None or dc.intent is not Intent.CANARY
+        self.want(after.state is not RampState.SERVING or served, f"{after.subject} has passed and is a canary")
 
     # --- agents ------------------------------------------------------------------------------------------------------
 
@@ -193,6 +191,10 @@ class Rules:
         self.want(before.counters == after.counters, "counters of the View and of the rows differ")
         self.want(before.drains == after.drains, "drains of the View and of the rows differ")
         self.want(before.ramps == after.ramps, "ramps of the View and of the rows differ")
+        shut = (
+            {p: [(one.version, one.rung_ppm) for one in mine] for p, mine in v.lanes.items()} for v in (before, after)
+        )
+        self.want(next(shut) == next(shut), "lanes of versions are not those of the rows")
         self.want(before.dials == after.dials, "dials of the View and of the rows differ")
         self.want(before.inventory.data_centers == after.inventory.data_centers, "inventories differ")
 
@@ -232,3 +234,12 @@ class Rules:
             self.want(bool(said or drain.nodes) and not unexplained, f"drain {drain.id} moves for ever: {unexplained}")
             return
         self.want(bool(said), f"drain {drain.id} is {drain.state.value} and does not say what it waits for")
+
+
+def _takes(view: View, ramp: Ramp) -> int:
+    """The share of users that what is on a ramp takes now."""
+    if ramp.pool:
+        lanes = (lane for lane in view.lanes.get(ramp.pool, ()) if lane.version == ramp.version)
+        return next((lane.share_ppm for lane in lanes), WHOLE_PPM)
+    dial = view.dials.get(ramp.data_center)
+    return WHOLE_PPM if dial is None else dial.share_ppm

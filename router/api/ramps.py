@@ -1,4 +1,4 @@
-"""Ramps: data centers that earn their users step by step; shown with their evidence, and steered by operators."""
+"""Ramps: data centers, and versions of agents, that earn their users step by step; shown with their evidence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from router.api.reply import After, Limit, PathId, listing, reply
 from router.core import ramp as ramps
 from router.core.errors import InputRejected
 from router.core.messages import Climbed
-from router.core.model import DataCenter, DataCenterId, Intent, Ramp, RampId, RampKind, RampState
+from router.core.model import DataCenter, DataCenterId, Intent, Micros, PoolId, Ramp, RampId, RampKind, RampState
 from router.core.tables import View
 from router.runtime.climbs import new_id
 from router.schemas.ramps import RampAnswer, RampBody, RampList, RobotsBody, ramp_json
@@ -41,13 +41,28 @@ def _beginner(view: View, id: str) -> DataCenter:
     return found
 
 
+def _draft(view: View, body: RampBody, actor: str, now: Micros) -> tuple[Ramp, dict[DataCenterId, Intent]]:
+    """The ramp that is to begin, and the intent that goes with it. Raises ``invalid_field``, ``unknown_pool``."""
+    if body.kind is RampKind.VERSION:
+        if body.pool is None or not body.version or body.data_center is not None:
+            message = "a ramp of a version names its pool and its version, and no data center"
+            raise InputRejected("invalid_field", message, field="version", rule="pool and version")
+        if PoolId(body.pool) not in view.inventory.pools:
+            raise InputRejected("unknown_pool", f"there is no pool {body.pool}", field="pool")
+        return ramps.begin_version(PoolId(body.pool), body.version, new_id(), body.reason, actor, now), {}
+    if body.data_center is None or body.pool is not None or body.version:
+        message = f"a ramp of kind {body.kind.value} names its data center, and neither pool nor version"
+        raise InputRejected("invalid_field", message, field="data_center", rule="a data center")
+    center = _beginner(view, body.data_center)
+    intents = {center.id: Intent.CANARY} if body.kind is RampKind.NEW else {}
+    return ramps.begin(body.kind, center.id, new_id(), body.reason, actor, now), intents
+
+
 @endpoints.post("/ramps", response_model=RampAnswer, status_code=201, dependencies=[Depends(OPERATOR)])
 async def begin_ramp(request: Request, body: RampBody) -> Response:
-    """Let a data center earn its users: from the answer on it takes nobody (new) or a tenth of them (return)."""
+    """Let it earn its users: from the answer on it takes nobody (new), a tenth (return), a hundredth (version)."""
     runtime, actor, now = runtime_of(request), actor_of(request), runtime_of(request).now()
-    center = _beginner(runtime.view, body.data_center)
-    draft = ramps.begin(body.kind, center.id, new_id(), body.reason, actor, now)
-    intents = {center.id: Intent.CANARY} if body.kind is RampKind.NEW else {}
+    draft, intents = _draft(runtime.view, body, actor, now)
     done = await runtime.commit(lambda store: store.put_ramp(draft, intents, actor=actor, now=now))
     await runtime.routes_settled()
     return reply(_shown(runtime.view, done), 201)
@@ -76,6 +91,8 @@ async def robots_came_back(request: Request, id: PathId, body: RobotsBody) -> Re
     """Take what robots found: sessions that are no user's, through everything the data center is to do."""
     runtime = runtime_of(request)
     found = _found(runtime.view, id)
+    if found.pool:
+        raise InputRejected("bad_transition", f"ramp {id} is of a version: users show it, not robots", field="kind")
     if not found.open:
         raise InputRejected("bad_transition", f"ramp {id} is over: it is {found.state.value}", field="state")
     await runtime.submit(Climbed(robots=body.core(found.data_center)))

@@ -29,6 +29,8 @@ from router.api.gate import (
 )
 from router.api.problems import of_error
 from router.api.reply import After, IdempotencyKey, Limit, PathId, QueryId, listing, page, reply
+from router.core import ramp as ramps
+from router.core.dial import identity
 from router.core.errors import InputRejected
 from router.core.model import (
     DataCenterId,
@@ -275,10 +277,12 @@ async def started(desk: Desk, caller: Key, body: PlaceBody, idempotency_key: str
                 break
         else:
             draft = new_session(id, body, wanted, decision, desk)
-            bound = await runtime.turnstile.start(Start(draft, decision.hubs, key, fingerprint, patience))
+            turn = ramps.turn(runtime.view.lanes, wanted.pool, identity(wanted.client, wanted.labels, wanted.seed))
+            start = Start(draft, decision.hubs, key, fingerprint, patience, turn.version)
+            bound = await runtime.turnstile.start(start)
             if bound is not None:
                 if bound.session.id == id:
-                    runtime.arms.begun(bound.session, decision.arms, desk.now)
+                    runtime.arms.begun(bound.session, decision.arms, desk.now, turn.arms(bound.version))
                 return Started(bound.session, bound.address, decision.edges if bound.session.id == id else ())
             why = f"every agent of pool {body.pool} was taken meanwhile"
             refused = Refused("no_idle_agent", why, decision.rejected)

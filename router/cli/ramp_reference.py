@@ -9,8 +9,8 @@ from router.core.ramp.evidence import DROP_FLOOR, MARGINS, SETUP_FLOOR, WORSE
 
 HEAD = """# Ramps
 
-A data center whose intent is `canary`, or that comes back from a drain, takes its users step by step. Its ramp is a row in the
-database; what its sessions and robots have shown on the present rung is kept in memory, and a restart begins that rung anew.
+A data center whose intent is `canary`, or that comes back from a drain, takes its users step by step, and so does a new
+[version of agents](#versions-of-agents). Its ramp is a row in the database; what its sessions and robots have shown on the present rung is kept in memory, and a restart begins that rung anew.
 How to use it: [Slot in your own data center](../how-to/slot-in-your-own-data-center.md).
 
 Who is in the share: a hash of the user and the data center. Steering shows it as rule `dial`: `canary share 5 %, this user is
@@ -64,6 +64,19 @@ under 2.5 %, or 1.5 times the control arm's. Where too few users come, time pass
 others, if 50 sessions were compared or the next rung would meet at most 20 in that time, and after three days in any case; never
 with two or more failed set-ups that the control arm does not explain: those wait for more sessions, or for a person. For a `return` 20 minutes are enough,
 and 10 if nobody came at all.
+
+## Versions of agents
+
+A pool with `ramp_versions` sends every version that it does not have, as agents say it when they register (`version`), through a
+ramp of kind `version`; for any pool `tendril ramp begin POOL@VERSION` does so. It begins with the registration of the first such
+agent, before anybody can take it, if agents of another version are there. It has the rungs, tests, bounds and pauses of this page
+and begins with its first users: robots cannot tell what a version says.
+
+Its agents are a lane of their own. A user in the share, by a hash of the user and of `POOL@VERSION`, gets one of them if one is
+free at the nearest hub with agents, else one that is proven; everybody else gets agents of proven versions, and one on a ramp
+only if no other is free at any hub (never one that was rolled back: it takes nobody, and does not count as free). A lost agent
+counts as a dropped user. The session keeps its agent when its version is rolled back. Who has passed stays proven; a version that
+has gone and comes back while another serves has to prove itself like any other. In metrics and events it is called `POOL@VERSION`.
 
 Bought machines of a data center that serves have a short ramp of their own, by the agents that may take sessions:
 [How capacity is decided](../explanation/how-capacity-is-decided.md).

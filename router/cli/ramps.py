@@ -1,4 +1,4 @@
-"""Data centers that earn their users: ``ramps`` and ``ramp``."""
+"""Data centers and versions of agents that earn their users: ``ramps`` and ``ramp``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def attach(app: typer.Typer, panel: str) -> None:
 
 
 def ramps(output: Output = Format.TABLE, url: Url = None, key: Key = None) -> None:
-    """Print how far each new data center has come."""
+    """Print how far each new data center, or version of agents, has come."""
     with connect(url, key) as client:
         found = client.ramps()
     show.rows(output, {"items": found}, _COLUMNS, (_line(one) for one in found))
@@ -38,7 +38,12 @@ def ramps(output: Output = Format.TABLE, url: Url = None, key: Key = None) -> No
 
 def ramp(
     verb: Annotated[RampVerb, typer.Argument(help="What to do.")],
-    name: Annotated[str, typer.Argument(metavar="ID|DATA_CENTER", help="A ramp, or the data center that is on one.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|DATA_CENTER|POOL@VERSION", help="A ramp, a data center, or a version: POOL@VERSION."
+        ),
+    ],
     output: Output = Format.TABLE,
     url: Url = None,
     key: Key = None,
@@ -49,9 +54,11 @@ def ramp(
     """
     with connect(url, key) as client:
         if verb is RampVerb.BEGIN:
-            found = client.begin_ramp({"data_center": name})
+            pool, at, version = name.partition("@")
+            climbs = {"kind": "version", "pool": pool, "version": version} if at else {"data_center": name}
+            found = client.begin_ramp(climbs)
         else:
-            id = next((one["id"] for one in client.ramps() if one["data_center"] == name and one["climb"]), name)
+            id = next((one["id"] for one in client.ramps() if _subject(one) == name and one["climb"]), name)
             found = client.ramp(id) if verb is RampVerb.SHOW else client.act_on_ramp(id, verb.value)
     if output is Format.JSON:
         show.as_json(found)
@@ -59,20 +66,25 @@ def ramp(
         show.facts(_facts(found))
 
 
-_COLUMNS = ("id", "data center", "kind", "state", ">share %", ">attempt", ">exposed", "since", "waits for", "reason")
+def _subject(one: Mapping[str, Any]) -> str:
+    return f"{one['pool']}@{one['version']}" if one["pool"] else str(one["data_center"])
+
+
+_COLUMNS = ("id", "of", "kind", "state", ">share %", ">attempt", ">exposed", "since", "waits for", "reason")
 
 
 def _line(one: Mapping[str, Any]) -> list[object]:
     climb = one["climb"] or {}
     return [
-        one["id"], one["data_center"], one["kind"], one["state"], show.number(one["share_pct"], 0), one["attempt"],
+        one["id"], _subject(one), one["kind"], one["state"], show.number(one["share_pct"], 0), one["attempt"],
         one["exposed"], show.moment(one["since"]), "; ".join(climb.get("waits", ())), one["reason"],
     ]  # fmt: skip
 
 
 def _facts(one: Mapping[str, Any]) -> list[tuple[str, object]]:
     climb = one["climb"] or {}
-    told = [(name, one[name]) for name in ("id", "data_center", "kind", "state", "share_pct", "attempt", "exposed")]
+    told: list[tuple[str, object]] = [("of", _subject(one))]
+    told += [(name, one[name]) for name in ("id", "kind", "state", "share_pct", "attempt", "exposed")]
     told += [("since", show.moment(one["since"])), ("reason", one["reason"])]
     told += [("retry_at", show.moment(one["retry_at"]) if one["retry_at"] else None)]
     for arm in ("canary", "control"):

@@ -240,6 +240,7 @@ class Sample:
     loss_ppm: int | None = None
     dropped: bool | None = None
     machine: LaunchId | None = None  # whose ramp if not the data center's: that of a bought machine in it
+    version: str = ""  # whose ramp if not the data center's: ``pool@version``
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,7 @@ class Pool:
     wrap_s: int = 0  # how long an agent may finish up after its session; 0: it is free at once
     reset: bool = False  # an agent must attest that it forgot its last session before it is ready again
     max_sessions: int = 0  # sessions after which an agent retires; 0: never
+    ramp_versions: bool = False  # a version of agents that the pool does not have yet takes a share of users first
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,10 +457,11 @@ class Drain:
 
 
 class RampKind(StrEnum):
-    """Why a data center has to earn its users."""
+    """What has to earn its users, and why."""
 
     NEW = "new"  # nobody has ever been served there
     RETURN = "return"  # it comes back from a drain
+    VERSION = "version"  # not a data center: a version of a pool's agents that the pool did not have
 
 
 class RampState(StrEnum):
@@ -476,13 +478,18 @@ class RampState(StrEnum):
     WITHDRAWN = "withdrawn"  # somebody wanted something else of it: the end
 
 
+def subject_of(pool: PoolId, version: str) -> str:
+    """What a version of a pool's agents is called where data centers stand as well; no id has an ``@``."""
+    return f"{pool}@{version}"
+
+
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """The way of one data center from nobody to all of its users."""
+    """The way of one data center, or of one version of a pool's agents, from nobody to all of its users."""
 
     id: RampId
     kind: RampKind
-    data_center: DataCenterId
+    data_center: DataCenterId  # empty for a version
     state: RampState
     share_ppm: int  # of its users that may start sessions there
     reason: str  # of the last change
@@ -495,10 +502,17 @@ class Ramp:
     retry_at: Micros | None = None  # while rolled back: when the next attempt begins by itself; None: by a person
     finished_at: Micros | None = None
     revision: int = 0
+    pool: PoolId = PoolId("")  # of a version; empty for a data center
+    version: str = ""
+
+    @property
+    def subject(self) -> str:
+        """What climbs: the id of a data center, or ``pool@version``."""
+        return subject_of(self.pool, self.version) if self.pool else str(self.data_center)
 
     @property
     def open(self) -> bool:
-        """Whether it still stands between the data center and its users."""
+        """Whether it still stands between the data center, or the version, and its users."""
         return self.state not in (RampState.SERVING, RampState.WITHDRAWN)
 
 

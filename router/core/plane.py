@@ -229,6 +229,7 @@ class ControlPlane:
                 ramps=dict(self._ramps.ramps),
                 climbs=self._ramps.climbs(),
                 dials=self._ramps.turned(self._drain_dials, self._inventory),
+                lanes=self._ramps.lanes(),
                 fresh=dict(self._fresh),
                 clients=self._clients.book.table,
                 capacity=self._capacity.board,

@@ -26,6 +26,7 @@ from router.core.model import (
     Micros,
     NodeId,
     PolicyId,
+    PoolId,
     Ramp,
     RampId,
     TrafficClass,
@@ -284,6 +285,15 @@ class Climb:
     held: bool = False  # takes nobody until those in flight have shown something
 
 
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Agents of a pool whose version is on a ramp: they are taken for a share of the users, and for nobody else."""
+
+    version: str
+    share_ppm: int  # of users, by a hash, who get such an agent now
+    rung_ppm: int  # the share of its rung, also while the ramp is held: the control arm stands beyond it
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """Everything a reader may see, immutable; swapped by one assignment in the runtime."""
@@ -302,6 +312,7 @@ class View:
     ramps: Mapping[RampId, Ramp] = field(default_factory=dict)
     climbs: Mapping[RampId, Climb] = field(default_factory=dict)  # of the open ones
     dials: Mapping[DataCenterId, Dial] = field(default_factory=dict)  # data centers that take only a share of users
+    lanes: Mapping[PoolId, tuple[Lane, ...]] = field(default_factory=dict)  # versions on ramps, oldest ramp first
     # What came in since ``links`` was made, by reporting vertex, newest last.
     fresh: Mapping[int, tuple[FreshRow, ...]] = field(default_factory=dict)
     clients: ClientTable | None = None  # what was measured of client networks; None: nothing yet

@@ -1,6 +1,7 @@
 """Which sessions belong to a ramp's canary or control arm, and what they show: the evidence that ramps are judged by.
 
-Ramps are of data centers, whose arms steering tells, and of bought machines, whose arms the session's agent tells.
+Ramps are of data centers, whose arms steering tells, of bought machines, whose arms the session's agent tells, and of
+versions of agents, whose arms are told by the user's place and the agent's version (:mod:`router.core.ramp.lanes`).
 
 Kept in memory only. After a restart the sessions of before are nobody's, and the rung begins with none.
 """
@@ -8,7 +9,7 @@ Kept in memory only. After a restart the sessions of before are nobody's, and th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from router.core.capacity import LaunchId
@@ -23,7 +24,7 @@ MOST = 50_000  # sessions followed at once; the oldest are let go
 HEARD_WITHIN_US = 60_000_000  # who is set up and says nothing of its way by then has shown all it will
 FOLLOWED_US = 4 * 3_600_000_000
 LATE_US = 5_000_000  # beyond the lease of one on the way: heartbeats come late
-_Arm = tuple[LaunchId | None, DataCenterId, bool]
+_Arm = tuple[LaunchId | None, DataCenterId, bool, str]  # machine, data center, whether canary, ``pool@version``
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,10 @@ class _Followed:
     settled: bool = False
 
     def samples(self, **shown: object) -> list[Sample]:
-        return [Sample(dc, canary, self.group, machine=id, **shown) for id, dc, canary in self.arms]  # type: ignore[arg-type]
+        return [
+            Sample(dc, canary, self.group, machine=id, version=version, **shown)  # type: ignore[arg-type]
+            for id, dc, canary, version in self.arms
+        ]
 
 
 class Arms:
@@ -59,11 +63,18 @@ class Arms:
     def __len__(self) -> int:
         return len(self._followed)
 
-    def begun(self, session: Session, arms: tuple[tuple[DataCenterId, bool], ...], now: Micros) -> None:
-        """A session was placed while some data center takes a share of users only."""
-        mine: tuple[_Arm, ...] = tuple((None, *arm) for arm in arms)
+    def begun(
+        self,
+        session: Session,
+        arms: tuple[tuple[DataCenterId, bool], ...],
+        now: Micros,
+        versions: tuple[tuple[str, bool], ...] = (),
+    ) -> None:
+        """A session was placed while some data center, or version of agents, takes a share of users only."""
+        mine: tuple[_Arm, ...] = tuple((None, dc, canary, "") for dc, canary in arms)
+        mine += tuple((None, DataCenterId(""), canary, version) for version, canary in versions)
         if self.on_canaries:
-            mine += arms_of(self._runtime.view.launches, self.on_canaries, session)
+            mine += tuple((*arm, "") for arm in arms_of(self._runtime.view.launches, self.on_canaries, session))
         if not mine:
             return
         client = session.client
@@ -102,6 +113,17 @@ class Arms:
         found = self._followed.pop(id, None)
         if found is not None:
             self._post(found.samples(settled=not found.settled, dropped=False if found.set_up_at else None))
+
+    def orphaned(self, id: SessionId) -> None:
+        """Its agent was lost under it: what a version of agents is to blame for, and no data center's edge."""
+        found = self._followed.get(id)
+        lost = () if found is None else tuple(arm for arm in found.arms if arm[3])
+        if found is None or not lost:
+            return
+        self._post(replace(found, arms=lost).samples(settled=not found.settled, dropped=True))
+        found.arms = tuple(arm for arm in found.arms if not arm[3])
+        if not found.arms:
+            del self._followed[id]
 
     def sweep(self, now: Micros) -> None:
         """Judge those of whom nothing was heard in time."""

@@ -28,6 +28,7 @@ class Bound(NamedTuple):
     session: Session
     address: str
     legs: tuple[Leg, ...] = ()
+    version: str = ""  # of its agent, of a session that starts
 
 
 Ask = tuple[Start | End, "asyncio.Future[Bound | None]"]
@@ -122,8 +123,12 @@ def _deliver(batch: list[Ask], answers: Exchanged) -> None:
         if isinstance(outcome, InputRejected):
             _refuse(answer, outcome)
         elif not answer.done():  # its caller may have gone away
-            at = "" if outcome is None or outcome.agent is None else answers.addresses.get(outcome.agent, "")
-            answer.set_result(None if outcome is None else Bound(outcome, at, answers.legs.get(outcome.id, ())))
+            answer.set_result(None if outcome is None else _bound(outcome, answers))
+
+
+def _bound(session: Session, answers: Exchanged) -> Bound:
+    address, version = ("", "") if session.agent is None else answers.reached.get(session.agent, ("", ""))
+    return Bound(session, address, answers.legs.get(session.id, ()), version)
 
 
 def _refuse(answer: asyncio.Future[Bound | None], error: BaseException) -> None:

@@ -108,6 +108,7 @@ class WaitingRoom:
         bound = await runtime.commit(lambda store: store.redispatch(orphan, hubs, reasons, runtime.now()))
         if bound is None:
             return False
+        runtime.arms.orphaned(bound.id)
         log.info("session_redispatched", session=bound.id, agent=bound.agent, data_center=bound.agent_data_center)
         return True
 

@@ -11,6 +11,7 @@ from router.core.model import DataCenterId, Ramp, RampKind, RampState
 from router.core.tables import Climb
 from router.schemas.clients import ClientBody
 from router.schemas.fields import Answer, Body, Flag, Id, Reason, Text
+from router.schemas.pools import Word
 from router.schemas.sessions import Metadata
 from router.schemas.units import known_rfc3339, rfc3339
 
@@ -19,10 +20,15 @@ MAX_ROBOTS = 1_000  # in one call
 
 
 class RampBody(Body):
-    """A data center that is to earn its users."""
+    """A data center that is to earn its users, or a version of a pool's agents."""
 
-    data_center: Id
-    kind: RampKind = Field(default=RampKind.NEW, description="`new`: from nobody; `return`: from a tenth of its users")
+    data_center: Id | None = Field(default=None, description="for `new` and `return`")
+    kind: RampKind = Field(
+        default=RampKind.NEW,
+        description="`new`: from nobody; `return`: from a tenth of its users; `version`: from a hundredth of a pool's",
+    )
+    pool: Id | None = Field(default=None, description="for `version`")
+    version: Word = Field(default="", description="for `version`: as agents say when they register")
     reason: Reason = ""
 
 
@@ -97,7 +103,9 @@ class RampAnswer(Answer):
 
     id: str
     kind: RampKind
-    data_center: str
+    data_center: str = Field(description="empty for a version")
+    pool: str = Field(description="empty for a data center")
+    version: str
     state: RampState
     share_pct: float
     reason: str
@@ -126,6 +134,8 @@ def ramp_json(ramp: Ramp, climb: Climb | None) -> dict[str, object]:
         "id": ramp.id,
         "kind": ramp.kind,
         "data_center": ramp.data_center,
+        "pool": ramp.pool,
+        "version": ramp.version,
         "state": ramp.state,
         "share_pct": ramp.share_ppm / 10_000,
         "reason": ramp.reason,

@@ -259,6 +259,9 @@ class PoolBody(ResourceBody):
     max_sessions: int = Field(
         default=0, ge=0, le=1_000_000, description="sessions after which an agent retires; 0: never"
     )
+    ramp_versions: bool = Field(
+        default=False, description="a version of agents that the pool does not have takes a share of its users first"
+    )
     labels: Labels = Field(default_factory=dict)
 
     def core(self, id: str, present: Inventory) -> Pool:
@@ -273,10 +276,11 @@ class PoolBody(ResourceBody):
             wrap_s=self.wrap_s,
             reset=self.reset,
             max_sessions=self.max_sessions,
+            ramp_versions=self.ramp_versions,
         )
 
 
-POOL_LIFE = ("queue_s", "agent_grace_s", "wrap_s", "reset", "max_sessions")
+POOL_LIFE = ("queue_s", "agent_grace_s", "wrap_s", "reset", "max_sessions", "ramp_versions")
 AnyBody = ProviderBody | RegionBody | DataCenterBody | NodeBody | LinkBody | PolicyBody | PoolBody
 BODIES: dict[str, type[AnyBody]] = {
     "providers": ProviderBody,

@@ -144,7 +144,7 @@ class SimClouds:
 
     def _show(self, id: SessionId, **shown: bool) -> None:
         arms = self._followed.get(id, ())
-        samples = tuple(Sample(dc, canary, "", machine=launch, **shown) for launch, dc, canary in arms)
+        samples = tuple(Sample(dc, canary, "", machine=launch, **shown) for launch, dc, canary in arms)  # type: ignore[arg-type]
         if samples:
             self._sim.submit(Climbed(samples))
 

@@ -355,10 +355,8 @@ class Rows:
         if ramp.revision != current:
             message = f"ramp {ramp.id} is at revision {current}, not {ramp.revision}; read it again"
             raise InputRejected("revision_conflict", message, field="revision", limit=current)
-        if old is None and any(r.open and r.data_center == ramp.data_center for r in self.ramps.values()):
-            raise InputRejected(
-                "ramp_exists", f"another ramp already brings {ramp.data_center} in", field="data_center"
-            )
+        if old is None and any(r.open and r.subject == ramp.subject for r in self.ramps.values()):
+            raise InputRejected("ramp_exists", f"another ramp already brings {ramp.subject} in", field="data_center")
         centers = self.inventory.data_centers
         changes = self.put([replace(centers[dc], intent=i) for dc, i in sorted(intents.items()) if dc in centers])
         self.ramps[ramp.id] = new = replace(ramp, revision=current + 1)

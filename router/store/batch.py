@@ -52,6 +52,7 @@ class Sight:
     homes: Mapping[str, str]  # data centers of the nodes
     queued: frozenset[str]  # pools, of those in question, in which sessions wait
     legs: bool  # some of the ended sessions have, or had, further legs
+    on_ramps: frozenset[tuple[str, str]]  # pools and versions of agents that are lanes of their own
 
 
 @dataclass(slots=True)

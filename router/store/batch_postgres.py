@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from router.store import batch, events
 from router.store.batch import Asked, Notes, Sight, dumped
 from router.store.postgres_wire import BEGIN, COMMIT, Statement, together
+from router.store.takes import LANE
 
 _IDS = "ARRAY(SELECT json_array_elements_text(%({})s::json))"
 _LOOK = f"""
@@ -30,10 +31,12 @@ _LOOK = f"""
     ), holder AS (
         SELECT * FROM agents WHERE id = ANY(ARRAY(SELECT agent FROM ended)) ORDER BY id FOR UPDATE
     ), free AS (
-        SELECT found.* FROM json_to_recordset(%(places)s::json) AS asked(pool text, hub text, at_most bigint)
+        SELECT found.*, asked.lane
+        FROM json_to_recordset(%(places)s::json) AS asked(pool text, hub text, lane text, at_most bigint)
         CROSS JOIN LATERAL (
             SELECT * FROM agents
             WHERE pool = asked.pool AND data_center = asked.hub AND state = 'ready' AND NOT cordoned
+                AND {LANE.format("asked.lane")}
             ORDER BY held DESC, id LIMIT asked.at_most
             FOR UPDATE SKIP LOCKED
         ) AS found
@@ -55,7 +58,9 @@ _LOOK = f"""
         (SELECT json_agg(pool) FROM asked_pool
             WHERE EXISTS (SELECT 1 FROM sessions WHERE sessions.state = 'queued' AND sessions.pool = asked_pool.pool)
         )::text,
-        EXISTS (SELECT 1 FROM legs WHERE session = ANY(ARRAY(SELECT id FROM ended)))
+        EXISTS (SELECT 1 FROM legs WHERE session = ANY(ARRAY(SELECT id FROM ended))),
+        (SELECT json_agg(json_build_array(pool, version)) FROM ramps
+            WHERE data_center = '' AND state <> 'serving' AND state <> 'withdrawn')::text
 """
 
 
@@ -85,7 +90,9 @@ _LOOKS, _WRITES = Statement.of("tendril_look", _LOOK), Statement.of("tendril_wri
 
 def look(connection: Connection, asked: Asked) -> Sight:
     """Carry out the ends, and see and lock what the rest needs."""
-    places = [{"pool": pool, "hub": hub, "at_most": n} for (pool, hub), n in sorted(asked.places.items())]
+    places = [
+        {"pool": pool, "hub": hub, "lane": lane, "at_most": n} for (pool, hub, lane), n in sorted(asked.places.items())
+    ]
     wanted = {
         "ends": dumped(asked.ends), "now": str(asked.now), "places": dumped(places), "keys": dumped(asked.keys),
         "edges": dumped(asked.edges), "nodes": dumped(asked.nodes),
@@ -97,6 +104,7 @@ def look(connection: Connection, asked: Asked) -> Sight:
     return Sight(
         ended or (), held or (), pools or (), free or (), frozenset(keys or ()), frozenset(edges or ()), homes or {},
         frozenset(queued or ()), seen.get_value(0, 8) == b"t",
+        frozenset((pool, version) for pool, version in json.loads(seen.get_value(0, 9) or b"[]")),
     )  # fmt: skip
 
 

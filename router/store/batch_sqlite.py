@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from router.store import batch, events, tables
 from router.store.batch import Asked, Notes, Sight, dumped
 from router.store.rows import Row
+from router.store.takes import LANE
 
 
 def _names(table: Table) -> str:
@@ -30,7 +31,8 @@ _END = f"""
 """
 _FREE = f"""
     SELECT {_names(tables.agents)} FROM agents
-    WHERE pool = ? AND data_center = ? AND state = 'ready' AND NOT cordoned ORDER BY held DESC, id LIMIT ?
+    WHERE pool = :pool AND data_center = :hub AND state = 'ready' AND NOT cordoned AND {LANE.format(":lane")}
+    ORDER BY held DESC, id LIMIT :at_most
 """
 _OF_IDS = "SELECT {} FROM {} WHERE id IN (SELECT value FROM json_each(?))"
 _HELD = _OF_IDS.format(_names(tables.agents), "agents")
@@ -39,6 +41,7 @@ _EDGES = _OF_IDS.format("id", "data_centers")
 _NODES = _OF_IDS.format("id, data_center", "nodes")
 _KEYS = "SELECT key FROM idempotency_keys WHERE key IN (SELECT value FROM json_each(?))"
 _QUEUED = "SELECT 1 FROM sessions WHERE state = 'queued' AND pool = ? LIMIT 1"
+_ON_RAMPS = "SELECT pool, version FROM ramps WHERE data_center = '' AND state <> 'serving' AND state <> 'withdrawn'"
 _LEGS = "SELECT 1 FROM legs WHERE session IN (SELECT value FROM json_each(?)) LIMIT 1"
 
 
@@ -62,9 +65,10 @@ def look(connection: Connection, asked: Asked) -> Sight:
         of_pools = dumped(sorted({row["pool"] for row in held}))
         found = list(_rows(tables.pools, driver.execute(_POOLS, (of_pools,)))) if held else []
         free: list[Row] = []
-        for (pool, hub), at_most in sorted(asked.places.items()):
-            free += _rows(tables.agents, driver.execute(_FREE, (pool, hub, at_most)))
-        concerned = {pool for pool, _ in asked.places} | {row["pool"] for row in ended if row["pool"] is not None}
+        for (pool, hub, lane), at_most in sorted(asked.places.items()):
+            wanted = {"pool": pool, "hub": hub, "lane": lane, "at_most": at_most}
+            free += [{**row, "lane": lane} for row in _rows(tables.agents, driver.execute(_FREE, wanted))]
+        concerned = {pool for pool, _, _ in asked.places} | {row["pool"] for row in ended if row["pool"] is not None}
         return Sight(
             ended, held, found, free,
             known=_first_column(driver, _KEYS, asked.keys),
@@ -72,6 +76,7 @@ def look(connection: Connection, asked: Asked) -> Sight:
             homes=dict(driver.execute(_NODES, (dumped(asked.nodes),))) if asked.nodes else {},
             queued=frozenset(p for p in concerned if driver.execute(_QUEUED, (p,)).fetchone() is not None),
             legs=bool(ended) and driver.execute(_LEGS, (ids,)).fetchone() is not None,
+            on_ramps=frozenset(driver.execute(_ON_RAMPS).fetchall()),
         )  # fmt: skip
 
 

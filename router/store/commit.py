@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, Table, case, func, select
 
 from router.core.messages import Change, SessionsChanged
 from router.core.model import Agent, AgentState, Counters, DataCenterId, PoolId
 from router.core.pools import HOLDING
-from router.store.tables import LIVE, LIVE_LEG, READY, agents, legs, sessions
+from router.store.tables import LIVE, LIVE_LEG, OPEN_TO_TAKERS, agents, legs, sessions
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -84,7 +84,7 @@ def count_all(connection: Connection) -> Counters:
 def count_agents(connection: Connection) -> Counters:
     """Count free and held places of agents per pool and data center."""
     place = (agents.c.pool, agents.c.data_center)
-    free = case((and_(READY, ~agents.c.cordoned), agents.c.capacity - agents.c.held), else_=0)
+    free = case((OPEN_TO_TAKERS, agents.c.capacity - agents.c.held), else_=0)
     query = select(*place, func.sum(free), func.sum(agents.c.held)).where(agents.c.state.in_(HOLDING)).group_by(*place)
     found = sorted(((PoolId(pool), DataCenterId(dc)), int(n), int(m)) for pool, dc, n, m in connection.execute(query))
     return Counters({}, {where: n for where, n, _ in found if n}, {where: n for where, _, n in found if n})

@@ -23,7 +23,7 @@ from router.store.commit import Commit, Tally
 from router.store.rebinds import unknown_session
 from router.store.rows import Row, read_agent, read_session, started_row
 from router.store.sessions import end_legs, ended_event, of_ids
-from router.store.takes import IDEMPOTENCY_US, End, Exchanged, Outcome, Place, Start
+from router.store.takes import IDEMPOTENCY_US, PROVEN, End, Exchanged, Outcome, Place, Start
 
 
 @dataclass(slots=True)
@@ -57,9 +57,9 @@ def exchange(connection: Connection, starts: Sequence[Start], ends: Sequence[End
         rest = takes.start_many(connection, [starts[i] for i in late], now)
     outcomes: dict[int, Outcome] = {**work.started, **dict(zip(late, rest.result, strict=True))}
     answers = [work.ended.get(end.id) or found.get(end.id) or unknown_session(end.id) for end in ends]
-    reached = {id: agent.address for id, agent in work.agents.items()}
+    reached = {id: (agent.address, agent.agent_version) for id, agent in work.agents.items()}
     if late or others:
-        reached |= takes.addresses(connection, (*rest.result, *found.values()))
+        reached |= takes.reached(connection, (*rest.result, *found.values()))
     further = _legs(connection, work, others)
     done = Exchanged(tuple(outcomes[i] for i in range(len(starts))), tuple(answers), reached, further)
     return Commit(done, work.tally.changes() + rest.changes, _somebody_waits(work, rest.result))
@@ -69,7 +69,7 @@ def _asked(starts: Sequence[Start], ends: Sequence[End], now: Micros) -> Asked:
     places: dict[Place, int] = {}
     for start in starts:
         if start.session.pool is not None and start.hubs:
-            place = start.session.pool, start.hubs[0]
+            place = start.session.pool, start.hubs[0], start.version
             places[place] = places.get(place, 0) + 1
     return Asked(
         ends={end.id: end.reason for end in sorted(ends, key=lambda end: (end.id, end.reason), reverse=True)},
@@ -110,7 +110,7 @@ def _start(work: _Work, starts: Sequence[Start]) -> None:
         agent = None
         if session.pool is not None:
             behind = start.queue_until is not None and session.pool in work.sight.queued
-            place = None if behind or not start.hubs else (session.pool, start.hubs[0])
+            place = None if behind or not start.hubs else (session.pool, start.hubs[0], start.version)
             agent = None if place is None else _take(work, ready.get(place, []), session.id)
             if agent is None:
                 continue
@@ -122,11 +122,14 @@ def _start(work: _Work, starts: Sequence[Start]) -> None:
 
 def _ready(work: _Work) -> dict[Place, list[Agent]]:
     """Agents that may be taken, per place, those with the most room first: the next one is the last."""
-    found = [agent for agent in map(read_agent, work.sight.free) if agent.id not in work.agents]
-    found += [agent for agent in work.agents.values() if agent.state is AgentState.READY and not agent.cordoned]
+    found = [(row["lane"], read_agent(row)) for row in work.sight.free if row["id"] not in work.agents]
+    on_ramps = work.sight.on_ramps
+    for agent in work.agents.values():
+        if agent.state is AgentState.READY and not agent.cordoned:
+            found.append((agent.agent_version if (agent.pool, agent.agent_version) in on_ramps else PROVEN, agent))
     ready: dict[Place, list[Agent]] = {}
-    for agent in sorted(found, key=lambda agent: (-agent.held, agent.id), reverse=True):
-        ready.setdefault((agent.pool, agent.data_center), []).append(agent)
+    for lane, agent in sorted(found, key=lambda one: (-one[1].held, one[1].id), reverse=True):
+        ready.setdefault((agent.pool, agent.data_center, lane), []).append(agent)
     return ready
 
 

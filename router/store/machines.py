@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, Table, case, func, select
 
 from router.core.blame.facts import Fits
 from router.core.model import NodeId
 from router.core.pools import HOLDING
-from router.store.tables import LIVE, LIVE_LEG, READY, agents, legs, sessions
+from router.store.tables import LIVE, LIVE_LEG, OPEN_TO_TAKERS, agents, legs, sessions
 
 
 def on_nodes(connection: Connection) -> Mapping[NodeId, Fits]:
@@ -18,7 +18,7 @@ def on_nodes(connection: Connection) -> Mapping[NodeId, Fits]:
     live: Counter[str] = Counter()
     for table, alive in ((sessions, LIVE), (legs, LIVE_LEG)):
         live.update(_per_node(connection, table, alive))
-    free = case((and_(READY, ~agents.c.cordoned), agents.c.capacity - agents.c.held), else_=0)
+    free = case((OPEN_TO_TAKERS, agents.c.capacity - agents.c.held), else_=0)
     held = select(agents.c.node, func.sum(free), func.sum(agents.c.held)).where(agents.c.state.in_(HOLDING))
     rows = connection.execute(held.where(agents.c.node.is_not(None)).group_by(agents.c.node))
     places = {str(node): (int(idle), int(busy)) for node, idle, busy in rows}

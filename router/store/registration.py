@@ -14,6 +14,7 @@ Errors: ``unknown_pool``, ``unknown_data_center``, ``unknown_node``, ``wrong_dat
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,8 +23,10 @@ from sqlalchemy import Connection, insert, select, update
 from router.core import pools as life
 from router.core.capacity.machines import UNPROVEN
 from router.core.errors import InputRejected
-from router.core.model import Agent, AgentState, Event, Micros, Pool, SessionId
-from router.store import agents, events, legs
+from router.core.messages import Change
+from router.core.model import Agent, AgentState, Event, Micros, Pool, RampId, RampState, SessionId
+from router.core.ramp.life import begin_version
+from router.store import agents, events, legs, ramps, resources
 from router.store.commit import Commit, Tally
 from router.store.resources import unknown
 from router.store.rows import row_of
@@ -38,6 +41,7 @@ def register(connection: Connection, agent: Agent, now: Micros, lists: Sequence[
     """Write where an agent is and what it says of itself; epoch and lease come from the database."""
     pool = agents.pool_of(connection, agent.pool)
     _check_place(connection, agent)
+    begun = _on_a_ramp(connection, agent, now) if pool.ramp_versions and agent.agent_version else ()
     old = agents.get(connection, agent.id, lock=True)
     tally = Tally()
     declared = agent.state if agent.state in DECLARED else AgentState.READY
@@ -57,7 +61,32 @@ def register(connection: Connection, agent: Agent, now: Micros, lists: Sequence[
         detail["state"] = new.state.value
         events.append(connection, [Event(now, "agent.registered", new.id, f"agent:{new.id}", detail=detail)])
     tally.agent(old, new)
-    return Commit(new, tally.changes())
+    return Commit(new, (*begun, *tally.changes()))
+
+
+def _on_a_ramp(connection: Connection, agent: Agent, now: Micros) -> tuple[Change, ...]:
+    """Begin the ramp of a version that its pool does not have, before anybody can take the first agent of it.
+
+    A version that has passed its ramp stays proven; one that is new to the pool is not while another one serves.
+    """
+    if not _is_new(connection, agent):
+        return ()
+    resources.lock_intent(connection)
+    if not _is_new(connection, agent):
+        return ()  # another agent of it was faster
+    id, reason = RampId(f"r-{secrets.token_hex(6)}"), f"agent {agent.id} is the first of {agent.agent_version}"
+    draft = begin_version(agent.pool, agent.agent_version, id, reason, "tendril", now)
+    return ramps.put(connection, draft, {}, actor="tendril", now=now).changes
+
+
+def _is_new(connection: Connection, agent: Agent) -> bool:
+    known = ramps.of_version(connection, agent.pool, agent.agent_version)
+    if known is not None and known.state is not RampState.WITHDRAWN:
+        return False
+    alive = table.c.state.in_(life.PRESENT)
+    there = select(table.c.agent_version).where(table.c.pool == agent.pool, table.c.id != agent.id, alive)
+    versions = set(connection.execute(there.distinct()).scalars())
+    return bool(versions) and agent.agent_version not in versions
 
 
 def _kept(held: Sequence[SessionId], declared: AgentState, lists: Sequence[str] | None) -> tuple[SessionId, ...]:

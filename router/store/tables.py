@@ -29,6 +29,7 @@ from sqlalchemy import (
     Table,
     TypedColumns,
     UniqueConstraint,
+    and_,
     false,
     literal_column,
     select,
@@ -145,6 +146,7 @@ class PoolColumns(LabelledColumns):
     wrap_s: Named[int] = Column(Integer, server_default="0")
     reset: Named[bool] = Column(Boolean, server_default=false())
     max_sessions: Named[int] = Column(Integer, server_default="0")
+    ramp_versions: Named[bool] = Column(Boolean, server_default=false())
 
 
 class WebhookColumns(ResourceColumns):
@@ -316,6 +318,8 @@ class RampColumns(TypedColumns):
     retry_at: Named[int | None] = Column(BigInteger)
     finished_at: Named[int | None] = Column(BigInteger)
     revision: Named[int] = Column(BigInteger)
+    pool: Named[str] = Column(String, server_default=text("''"))  # empty: a data center's
+    version: Named[str] = Column(String, server_default=text("''"))
 
 
 class LaunchColumns(TypedColumns):
@@ -520,6 +524,8 @@ ramps = Table(
     Index(
         "uq_ramps_open",
         "data_center",
+        "pool",
+        "version",
         unique=True,
         **_where("state <> 'serving' AND state <> 'withdrawn'"),
     ),
@@ -558,3 +564,8 @@ LEG_HOLDER_UNTIL = (
     select(node_leases.c.expires_at).where(node_leases.c.node == legs.c.held_by).scalar_subquery()
 ).label("holder_until")
 READY = agents.c.state == literal_column("'ready'")
+# Whether the version of an agent is on a ramp; a further condition on that ramp fits into it.
+ON_RAMP = """EXISTS (SELECT 1 FROM ramps WHERE ramps.data_center = '' AND ramps.pool = agents.pool
+    AND ramps.version = agents.agent_version AND ramps.state <> 'serving' AND ramps.state <> 'withdrawn'{})"""
+# Agents that somebody may take: what was rolled back counts as little as what is cordoned.
+OPEN_TO_TAKERS = and_(READY, ~agents.c.cordoned, text("NOT " + ON_RAMP.format(" AND ramps.share_ppm = 0")))

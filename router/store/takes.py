@@ -9,6 +9,9 @@ Agents are locked, assigned in the order of the requests, and written back; Post
 transaction has locked, so that takers of one pool do not queue behind each other. An agent with room for several
 sessions is filled before an empty one is touched, so that empty ones can be given back.
 
+Agents whose version is on a ramp are a lane of their own (:mod:`router.core.ramp.lanes`), whoever asks: the rows of
+``ramps`` say so; who did not name a lane gets one of them only where no other agent is free at any hub.
+
 Idempotency: two transactions that insert the same key collide on its primary key; the loser is run again by
 :meth:`Database.write` and finds the winner's session. Within a batch the first request with a key is the one.
 """
@@ -19,7 +22,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, String, bindparam, delete, select, text
 
 from router.core.errors import InputRejected
 from router.core.model import (
@@ -39,37 +42,46 @@ from router.core.model import (
 from router.store import bulk, events
 from router.store.commit import Commit, Tally
 from router.store.resources import unknown
-from router.store.rows import Row, read_agent, read_session, row_of, session_row
-from router.store.tables import QUEUED, READY, agents, data_centers, idempotency, nodes, pools, sessions
+from router.store.rows import read_agent, read_session, row_of, session_row
+from router.store.tables import ON_RAMP, QUEUED, READY, agents, data_centers, idempotency, nodes, pools, ramps, sessions
 
 IDEMPOTENCY_US = 24 * 3600 * 1_000_000  # longer than any client retries, short enough to keep the table small
 LATE_US = 60 * 1_000_000  # after its time in the queue is over, a session that nobody refused ends by its lease
 Outcome = Session | InputRejected | None
-Place = tuple[PoolId, DataCenterId]
+Place = tuple[PoolId, DataCenterId, str]  # the last is the lane: a version on a ramp, PROVEN, or UNPROVEN
+PROVEN, UNPROVEN = "", "*"  # versions on no ramp; any version on a ramp that was not rolled back
 EdgePlace = tuple[DataCenterId, NodeId | None]
 _TAKING = ("id", "epoch", "held", "served", "session", "state", "since")  # what changes when an agent is taken
+
+LANE = f"""CASE {{0}} WHEN '{PROVEN}' THEN NOT {ON_RAMP.format("")}
+    WHEN '{UNPROVEN}' THEN {ON_RAMP.format(" AND ramps.share_ppm > 0")} ELSE agents.agent_version = {{0}} END"""
 
 # Built once: building a statement costs as much as running it.
 _FREE = (
     select(agents)
     .where(agents.c.pool == bindparam("in_pool"), agents.c.data_center == bindparam("in_hub"), READY)
-    .where(~agents.c.cordoned)
+    .where(~agents.c.cordoned, text(LANE.format(":in_lane")).bindparams(bindparam("in_lane", type_=String)))
     .order_by(agents.c.held.desc(), agents.c.id)
     .limit(bindparam("at_most"))
     .with_for_update(skip_locked=True)
 )
-_FREE_EVERYWHERE = """
-    SELECT free.*
-    FROM json_to_recordset(%s::json) AS asked(pool text, hub text, at_most bigint)
+_FREE_EVERYWHERE = f"""
+    SELECT free.*, asked.lane
+    FROM json_to_recordset(%s::json) AS asked(pool text, hub text, lane text, at_most bigint)
     CROSS JOIN LATERAL (
         SELECT * FROM agents
         WHERE pool = asked.pool AND data_center = asked.hub AND state = 'ready' AND NOT cordoned
+            AND {LANE.format("asked.lane")}
         ORDER BY held DESC, id LIMIT asked.at_most
         FOR UPDATE SKIP LOCKED
     ) AS free
 """
+_LANES = select(ramps.c.version).where(ramps.c.data_center == "", ramps.c.pool != "", ramps.c.share_ppm > 0)
+_LANES = _LANES.where(ramps.c.finished_at.is_(None)).limit(1)
 _KEYS = bulk.About(idempotency.c.key, lambda which: select(idempotency).where(which))
-_ADDRESSES = bulk.About(agents.c.id, lambda which: select(agents.c.id, agents.c.address).where(which))
+_ADDRESSES = bulk.About(
+    agents.c.id, lambda which: select(agents.c.id, agents.c.address, agents.c.agent_version).where(which)
+)
 _EDGES = select(data_centers.c.id).where(data_centers.c.id.in_(bindparam("ids", expanding=True)))
 _EDGES = _EDGES.order_by(data_centers.c.id).with_for_update(read=True, key_share=True)
 _NODES = select(nodes.c.id, nodes.c.data_center).where(nodes.c.id.in_(bindparam("ids", expanding=True)))
@@ -86,6 +98,7 @@ class Start:
     idempotency_key: str | None = None
     request_hash: bytes = b""
     queue_until: Micros | None = None  # waits for an agent so long; None: not at all
+    version: str = PROVEN  # whose agent it gets if one is free at a hub: its lane, while that version is on a ramp
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +112,25 @@ class End:
 @dataclass(frozen=True, slots=True)
 class Exchanged:
     """Answers to starts and to ends, in the order of the requests; where the agents of the sessions named in them are
-    reached, and the further legs of those that end."""
+    reached and of which version they are, and the further legs of those that end."""
 
     started: tuple[Outcome, ...]
     ended: tuple[Outcome, ...]
-    addresses: Mapping[AgentId, str]
+    reached: Mapping[AgentId, tuple[str, str]]
     legs: Mapping[SessionId, tuple[Leg, ...]]
 
 
 def addresses(connection: Connection, outcomes: Iterable[Outcome]) -> dict[AgentId, str]:
     """Where the agents of the sessions among these are reached."""
+    return {id: address for id, (address, _) in reached(connection, outcomes).items()}
+
+
+def reached(connection: Connection, outcomes: Iterable[Outcome]) -> dict[AgentId, tuple[str, str]]:
+    """Where the agents of the sessions among these are reached, and their versions."""
     ids = sorted({one.agent for one in outcomes if isinstance(one, Session) and one.agent is not None})
     if not ids:
         return {}
-    return {AgentId(row.id): row.address for row in _ADDRESSES(connection, ids)}
+    return {AgentId(row.id): (row.address, row.agent_version) for row in _ADDRESSES(connection, ids)}
 
 
 def start_many(connection: Connection, starts: Sequence[Start], now: Micros) -> Commit[tuple[Outcome, ...]]:
@@ -240,17 +258,38 @@ def _queued(start: Start) -> Session:
 def _take(
     connection: Connection, starts: Sequence[Start], which: Iterable[int], tally: Tally, now: Micros
 ) -> dict[int, Agent]:
-    """The agent of each request that got one; all first choices are served together, then all second ones, and on."""
+    """The agent of each request that got one; what is unproven only goes to who would have none otherwise."""
     waiting = [i for i in which if starts[i].session.pool is not None]
     taken: dict[int, Agent] = {}
-    choice = 0
-    while waiting := [i for i in waiting if i not in taken and choice < len(starts[i].hubs)]:
+    _choose(connection, {i: _wishes(starts[i]) for i in waiting}, starts, taken, tally, now)
+    left = {i: [(hub, UNPROVEN) for hub in starts[i].hubs] for i in waiting if i not in taken}
+    if left and connection.execute(_LANES).first() is not None:
+        _choose(connection, left, starts, taken, tally, now)
+    return taken
+
+
+def _choose(
+    connection: Connection,
+    wishes: Mapping[int, Sequence[tuple[DataCenterId, str]]],
+    starts: Sequence[Start],
+    taken: dict[int, Agent],
+    tally: Tally,
+    now: Micros,
+) -> None:
+    """Serve all first wishes together, then all second ones, and on."""
+    waiting, choice = list(wishes), 0
+    while waiting := [i for i in waiting if i not in taken and choice < len(wishes[i])]:
         asking: dict[Place, list[int]] = {}
         for i in waiting:
-            asking.setdefault((starts[i].session.pool or PoolId(""), starts[i].hubs[choice]), []).append(i)
+            asking.setdefault((starts[i].session.pool or PoolId(""), *wishes[i][choice]), []).append(i)
         _fill(connection, asking, starts, taken, tally, now)
         choice += 1
-    return taken
+
+
+def _wishes(start: Start) -> list[tuple[DataCenterId, str]]:
+    """The hubs and lanes that it is served from, best first: near and proven goes before far and of its lane."""
+    lanes = (start.version, PROVEN) if start.version else (PROVEN,)
+    return [(hub, lane) for hub in start.hubs for lane in lanes]
 
 
 def take_one(
@@ -286,9 +325,9 @@ def _fill(
     """Bind the agents of each place to those who ask for it, as far as they go."""
     queues = {place: iter(waiting) for place, waiting in asking.items()}
     bound: dict[str, Agent] = {}
-    for agent in map(read_agent, _free(connection, {place: len(waiting) for place, waiting in asking.items()})):
+    for lane, agent in _free(connection, {place: len(waiting) for place, waiting in asking.items()}):
         for _ in range(agent.capacity - agent.held):
-            i = next(queues[agent.pool, agent.data_center], None)
+            i = next(queues[agent.pool, agent.data_center, lane], None)
             if i is None:
                 break
             after = bound_to(agent, starts[i].session.id, now)
@@ -298,14 +337,16 @@ def _fill(
     bulk.update(connection, agents, [{name: row[name] for name in _TAKING} for row in map(row_of, bound.values())])
 
 
-def _free(connection: Connection, wanted: Mapping[Place, int]) -> Iterator[Row]:
-    """Agents that may be taken, locked: at most so many of each place, those with the least room first."""
+def _free(connection: Connection, wanted: Mapping[Place, int]) -> Iterator[tuple[str, Agent]]:
+    """Agents that may be taken, locked, with their lanes: at most so many of each place, the least room first."""
     if connection.dialect.name == "postgresql":
-        asked = json.dumps([{"pool": pool, "hub": hub, "at_most": n} for (pool, hub), n in sorted(wanted.items())])
-        yield from connection.exec_driver_sql(_FREE_EVERYWHERE, (asked,)).mappings()
+        asked = [{"pool": p, "hub": hub, "lane": lane, "at_most": n} for (p, hub, lane), n in sorted(wanted.items())]
+        rows = connection.exec_driver_sql(_FREE_EVERYWHERE, (json.dumps(asked),)).mappings()
+        yield from ((row["lane"], read_agent(row)) for row in rows)
         return
-    for (pool, hub), n in sorted(wanted.items()):
-        yield from connection.execute(_FREE, {"in_pool": pool, "in_hub": hub, "at_most": n}).mappings().all()
+    for (pool, hub, lane), n in sorted(wanted.items()):
+        named = {"in_pool": pool, "in_hub": hub, "in_lane": lane, "at_most": n}
+        yield from ((lane, read_agent(row)) for row in connection.execute(_FREE, named).mappings().all())
 
 
 def bound_to(agent: Agent, session: str, now: Micros) -> Agent:

@@ -206,3 +206,55 @@ async def test_only_operators_steer_ramps(world: World) -> None:
     assert drained["id"]
     refused = await world.call("POST", "/v1/ramps", status=409, json={"data_center": NEW})
     assert refused["code"] == "bad_transition" and "undo its drain first" in refused["detail"]
+
+
+async def versions(world: World) -> None:
+    """A pool that sends new versions over ramps, with agents of two versions."""
+    pool = await world.get("/v1/pools/tutors")
+    await world.put("/v1/pools/tutors", pool | {"ramp_versions": True})
+    for id, version in [*((f"old-{i}", "1.0") for i in range(50)), *((f"new-{i}", "2.0") for i in range(30))]:
+        body = {"id": id, "data_center": "oracle-iad", "address": "127.0.0.1:7424", "version": version}
+        await world.post("/v1/pools/tutors/agents", body)
+
+
+async def test_a_new_version_of_agents_takes_its_share_of_users_and_goes_back_when_it_is_bad(world: World) -> None:
+    await versions(world)
+    (ramp,) = (await world.get("/v1/ramps"))["items"]
+    assert (ramp["kind"], ramp["pool"], ramp["version"], ramp["data_center"]) == ("version", "tutors", "2.0", "")
+    assert (ramp["state"], ramp["share_pct"], ramp["created_by"]) == ("canary", 1.0, "tendril")
+    path = f"/v1/ramps/{ramp['id']}"
+    for share in (5.0, 10.0, 25.0):
+        assert (await world.call("POST", f"{path}/advance", status=200))["share_pct"] == share
+    mine = await users(world, "u", 40)
+    met = [one for one in mine if one["agent"]["id"].startswith("new-")]
+    assert 4 <= len(met) <= 18, "a quarter of forty, by the hash of these very names"
+    found = await world.get(path)
+    assert found["exposed"] == found["climb"]["canary"]["begun"] == len(met)
+    assert 2 <= found["climb"]["control"]["begun"] <= 40 - len(met)
+    assert f'tendril_ramp_exposed{{data_center="tutors@2.0"}} {len(met)}.0' in (await world.http.get("/metrics")).text
+    assert (await world.call("POST", f"{path}/roll-back", status=200))["share_pct"] == 0.0
+    later = await users(world, "v", 5)
+    assert all(one["agent"]["id"].startswith("old-") for one in later)
+    robots = {"runs": [{"errand": "direct", "passed": True}]}
+    assert "users show it" in (await world.call("POST", f"{path}/robots", status=409, json=robots))["detail"]
+
+
+async def users(world: World, name: str, count: int) -> list[Json]:
+    """Sessions of users with names of their own."""
+    return [await world.session(metadata={"user": f"{name}{i}"}) for i in range(count)]
+
+
+async def test_a_ramp_of_a_version_is_begun_by_hand_and_only_as_it_should(world: World) -> None:
+    body = {"kind": "version", "pool": "tutors", "version": "3.0"}
+    begun = await world.post("/v1/ramps", body)
+    assert (begun["state"], begun["share_pct"], begun["reason"]) == ("canary", 1.0, "")
+    twice = await world.call("POST", "/v1/ramps", status=409, json=body)
+    assert (twice["code"], twice["field"]) == ("ramp_exists", "version")
+    for wrong, status, code in (
+        (body | {"pool": "x"}, 404, "unknown_pool"),
+        (body | {"version": ""}, 422, "invalid_field"),
+        (body | {"data_center": NEW}, 422, "invalid_field"),
+        ({"kind": "new", "pool": "tutors"}, 422, "invalid_field"),
+        ({"data_center": NEW, "version": "3.0"}, 422, "invalid_field"),
+    ):
+        assert (await world.call("POST", "/v1/ramps", status=status, json=wrong))["code"] == code

@@ -52,7 +52,7 @@ def test_a_batch_gives_each_agent_once_and_says_where_it_is(world: World) -> Non
     world.seed(agents=3)
     found = exchange(world, [asked(world, f"s-{n}") for n in range(5)])
     assert codes(found.started) == ["a-000", "a-001", "a-002", "none", "none"]
-    assert found.addresses == {f"a-00{n}": "127.2.0.9:7424" for n in range(3)}
+    assert found.reached == {f"a-00{n}": ("127.2.0.9:7424", "") for n in range(3)}
     stored = {id: world.store.session(SessionId(id)) for id in ("s-0", "s-1", "s-2", "s-3")}
     assert stored["s-3"] is None and [stored[f"s-{n}"] for n in range(3)] == list(found.started[:3])
     for session in found.started[:3]:
@@ -69,7 +69,7 @@ def test_ends_come_first_so_that_their_agents_can_be_taken_again(world: World) -
     assert codes(found.ended) == ["a-000", "a-000", "unknown_session"]
     first, again = found.started[0], found.ended[0]
     assert isinstance(first, Session) and isinstance(again, Session) and first.agent_epoch > again.agent_epoch
-    assert found.addresses == {"a-000": "127.2.0.9:7424"}
+    assert found.reached == {"a-000": ("127.2.0.9:7424", "")}
     assert codes(exchange(world, [], ("s-0",)).ended) == ["a-000"], "ending again changes nothing"
 
 

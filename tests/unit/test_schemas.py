@@ -139,7 +139,7 @@ FULL: dict[str, dict[str, Any]] = {
     },
     "pools": {
         "class": "bulk", "max_rtt_ms": 12.345, "labels": {}, "queue_s": 30, "agent_grace_s": 7, "wrap_s": 20,
-        "reset": True, "max_sessions": 100,
+        "reset": True, "max_sessions": 100, "ramp_versions": True,
     },
 }  # fmt: skip
 

@@ -2,7 +2,8 @@
 
 ``life`` is the table of states and what each step commits; ``evidence`` what sessions and robots showed; ``sequential``
 the tests; ``judge`` what the evidence asks for; ``book`` all of it on each tick, and the dials for steering;
-``machines`` the same for single machines that were bought for a data center that serves.
+``machines`` the same for single machines that were bought for a data center that serves. ``kinds`` says what tells a
+data center from a version of agents, which takes the same rungs; ``lanes`` who gets an agent of such a version.
 """
 
 from router.core.ramp.book import RampBook
@@ -10,13 +11,17 @@ from router.core.ramp.calls import CALLS, ERRAND_LABEL, RAMP_LABEL, RESERVED, VI
 from router.core.ramp.checks import World, plan_checks
 from router.core.ramp.evidence import Evidence
 from router.core.ramp.judge import Outlook, errands, outlook
-from router.core.ramp.life import ADVANCES, RETURN_SHARE_PPM, RUNGS_PPM, TRANSITIONS, begin, step
+from router.core.ramp.kinds import KINDS, RETURN_SHARE_PPM, RUNGS_PPM
+from router.core.ramp.lanes import NOBODY, Turn, turn
+from router.core.ramp.life import ADVANCES, TRANSITIONS, begin, begin_version, step
 from router.core.ramp.machines import MachineBook
 
 __all__ = [
     "ADVANCES",
     "CALLS",
     "ERRAND_LABEL",
+    "KINDS",
+    "NOBODY",
     "RAMP_LABEL",
     "RESERVED",
     "RETURN_SHARE_PPM",
@@ -28,12 +33,15 @@ __all__ = [
     "MachineBook",
     "Outlook",
     "RampBook",
+    "Turn",
     "World",
     "begin",
+    "begin_version",
     "calls",
     "errands",
     "next_call",
     "outlook",
     "plan_checks",
     "step",
+    "turn",
 ]

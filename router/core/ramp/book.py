@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from probes.wire import ProbeReport
 from router.core.dial import composed
 from router.core.messages import AdvanceRamp, Climbed, Effect, OpenRamp, Record, ShowRamps
-from router.core.model import DataCenterId, Event, Intent, Inventory, Micros, Ramp, RampId, RampKind, RampState
+from router.core.model import DataCenterId, Event, Intent, Inventory, Micros, PoolId, Ramp, RampId, RampKind, RampState
 from router.core.ramp.checks import World, robots_of
 from router.core.ramp.evidence import Arm, Evidence
 from router.core.ramp.judge import RUNG_SESSIONS, Outlook, held, outlook
-from router.core.tables import Climb, Dial, View
+from router.core.ramp.kinds import KINDS
+from router.core.tables import Climb, Dial, Lane, View
 
 TELL_US = 7_200_000_000  # a ramp that has waited longer than this says so, once per rung
 SHARE = "canary share"
@@ -48,15 +49,15 @@ class RampBook:
 
     def observe(self, event: Climbed, now: Micros) -> None:
         """Add what sessions and robots showed."""
-        by_center = {ramp.data_center: ramp.id for ramp in self._open()}
+        by_subject = {ramp.subject: ramp.id for ramp in self._open()}
         for sample in event.samples:
-            if sample.machine is None and sample.data_center in by_center:
-                ramp = self.ramps[by_center[sample.data_center]]
-                evidence = self._evidence[ramp.id]
-                evidence.take(sample, now, bool(held(ramp, evidence)))
+            id = by_subject.get(sample.version or sample.data_center) if sample.machine is None else None
+            if id is not None:
+                evidence = self._evidence[id]
+                evidence.take(sample, now, bool(held(self.ramps[id], evidence)))
         for robot in event.robots:
-            if robot.data_center in by_center:
-                self._evidence[by_center[robot.data_center]].take_robot(robot)
+            if robot.data_center in by_subject:
+                self._evidence[by_subject[robot.data_center]].take_robot(robot)
 
     def reported(self, report: ProbeReport, world: World, now: Micros) -> None:
         """Add what a probe report says about data centers that robots try."""
@@ -101,6 +102,8 @@ class RampBook:
         """The dials that ramps turn; a canary whose ramp has not begun takes nobody."""
         ramped = set()
         for ramp in self._open():
+            if ramp.kind is RampKind.VERSION:
+                continue
             ramped.add(ramp.data_center)
             yield ramp.data_center, _dial(ramp, self._evidence[ramp.id])
         for dc in inventory.data_centers.values():
@@ -113,6 +116,15 @@ class RampBook:
         if newest != self._dials:
             self._dials = newest
         return self._dials
+
+    def lanes(self) -> Mapping[PoolId, tuple[Lane, ...]]:
+        """Versions of agents that are on ramps, and how many users each may have now."""
+        found: dict[PoolId, tuple[Lane, ...]] = {}
+        for ramp in sorted(self._open(), key=lambda one: (one.created_at, one.id)):
+            if ramp.pool:
+                share = 0 if held(ramp, self._evidence[ramp.id]) else ramp.share_ppm
+                found[ramp.pool] = (*found.get(ramp.pool, ()), Lane(ramp.version, share, ramp.share_ppm))
+        return found
 
     def climbs(self) -> Mapping[RampId, Climb]:
         """What the open ramps have seen."""
@@ -160,8 +172,5 @@ def _dial(ramp: Ramp, evidence: Evidence) -> Dial:
 
 def _overruled(inventory: Inventory, ramp: Ramp) -> Outlook | None:
     """Operators have decided otherwise: who is on its way in may still be taken out, or be let in at once."""
-    dc = inventory.data_centers.get(ramp.data_center)
-    if dc is None:
-        return Outlook("withdraw", "the data center is no longer in the inventory")
-    wanted = dc.intent is Intent.CANARY if ramp.kind is RampKind.NEW else dc.intent.takes_new_sessions
-    return None if wanted else Outlook("withdraw", f"its intent is now {dc.intent.value}")
+    why = KINDS[ramp.kind].overruled(inventory, ramp)
+    return Outlook("withdraw", why) if why else None

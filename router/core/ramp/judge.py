@@ -17,7 +17,7 @@ from router.core.model import DataCenterId, Inventory, Micros, Ramp, RampKind, R
 from router.core.ramp.calls import CALLS, calls
 from router.core.ramp.checks import DIRECT, INWARD, OUTWARD, THROUGH, relaying
 from router.core.ramp.evidence import Evidence
-from router.core.ramp.life import RUNGS_PPM
+from router.core.ramp.kinds import RUNGS_PPM
 from router.core.ramp.sequential import upper_share
 from router.core.tables import Bool, Health, LinkState, View
 from router.core.verdicts import Component, ComponentKind
@@ -84,6 +84,8 @@ def outlook(view: View, ramp: Ramp, evidence: Evidence, now: Micros) -> Outlook:
     if ramp.state is RampState.ROLLED_BACK:
         due = ramp.retry_at is not None and now >= ramp.retry_at
         return Outlook("retry", f"attempt {ramp.attempt + 1}: the pause is over") if due else _until_retry(ramp)
+    if ramp.kind is RampKind.VERSION:
+        return _version(ramp, evidence, now)
     at = view.inventory.index.get(ramp.data_center)
     if at is None:
         return Outlook("withdraw", "the data center is no longer in the inventory")
@@ -104,6 +106,17 @@ def outlook(view: View, ramp: Ramp, evidence: Evidence, now: Micros) -> Outlook:
         case RampState.CANARY:
             return _canary(ramp, evidence, now)
     return Outlook(waits=("somebody to resume it",))
+
+
+def _version(ramp: Ramp, evidence: Evidence, now: Micros) -> Outlook:
+    """Agents of a version are judged by their sessions alone: where they are is nobody's fault, or both arms'."""
+    if ramp.share_ppm and evidence.worth >= 1 / evidence.alpha:
+        return Outlook("bad", _accusation(evidence, 1 / evidence.alpha))
+    if ramp.state is RampState.PAUSED:
+        return Outlook(waits=("somebody to resume it",))
+    if not evidence.canary.settled:
+        return Outlook(waits=("a session: none with an agent of this version has shown anything yet",))
+    return _canary(ramp, evidence, now)
 
 
 def held(ramp: Ramp, evidence: Evidence) -> str:

@@ -3,7 +3,8 @@
 ``registered -> connected -> shadow -> synthetic -> canary (1, 5, 10, 25, 50, 100 % of its users) -> serving``. From
 wherever it is, bad evidence leads to ``rolled_back``, where it takes nobody. The next attempt begins when a person says
 so, or by itself after 1, 2, 4, ... hours: who was bad twice is looked at less often. A data center that comes back from
-a drain was known to be good: it skips what only a stranger must show, and starts at ``RETURN_SHARE_PPM``.
+a drain was known to be good: it skips what only a stranger must show, and starts at ``RETURN_SHARE_PPM``. A version of
+agents begins with its first users. Where each kind begins is a row of ``kinds.KINDS``.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from router.core.errors import InputRejected
-from router.core.model import DataCenter, DataCenterId, Intent, Micros, Ramp, RampId, RampKind, RampState
+from router.core.model import DataCenter, DataCenterId, Intent, Micros, PoolId, Ramp, RampId, RampKind, RampState
+from router.core.ramp.kinds import KINDS, RUNGS_PPM
 from router.core.tables import View
 
-RUNGS_PPM = (10_000, 50_000, 100_000, 250_000, 500_000, 1_000_000)
-RETURN_SHARE_PPM = 100_000  # Envoy's slow start begins at a tenth as well; it has served everybody before
 FIRST_RETRY_US = 3_600_000_000
 RETRIES = 5  # by itself, up to 16 hours apart; after that only a person begins another attempt
 _BEFORE_USERS = (RampState.REGISTERED, RampState.CONNECTED, RampState.SHADOW, RampState.SYNTHETIC)
@@ -31,8 +31,7 @@ TRANSITIONS: dict[tuple[RampState, str], RampState] = {
     (RampState.CANARY, "all_passed"): RampState.SERVING,
     **{(state, "lost"): RampState.REGISTERED for state in _BEFORE_USERS if state is not RampState.REGISTERED},
     **{(state, "bad"): RampState.ROLLED_BACK for state in (*_RUNNING, RampState.PAUSED)},
-    (RampState.ROLLED_BACK, "retry_new"): RampState.REGISTERED,
-    (RampState.ROLLED_BACK, "retry_return"): RampState.CANARY,
+    **{(RampState.ROLLED_BACK, f"retry_{kind.value}"): KINDS[kind].start for kind in RampKind},
     **{(state, "pause"): RampState.PAUSED for state in _RUNNING},
     **{(RampState.PAUSED, f"resume_{state.value}"): state for state in _RUNNING},
     **{(state, "withdraw"): RampState.WITHDRAWN for state in (*_RUNNING, RampState.PAUSED, RampState.ROLLED_BACK)},
@@ -47,8 +46,12 @@ ADVANCES: Mapping[RampState, str] = {
 
 def begin(kind: RampKind, data_center: DataCenterId, id: RampId, reason: str, actor: str, now: Micros) -> Ramp:
     """A new ramp."""
-    state, share = _start(kind)
-    return Ramp(id, kind, data_center, state, share, reason, now, actor, now)
+    return Ramp(id, kind, data_center, KINDS[kind].start, KINDS[kind].share_ppm, reason, now, actor, now)
+
+
+def begin_version(pool: PoolId, version: str, id: RampId, reason: str, actor: str, now: Micros) -> Ramp:
+    """A new ramp of a version of a pool's agents."""
+    return replace(begin(RampKind.VERSION, DataCenterId(""), id, reason, actor, now), pool=pool, version=version)
 
 
 def step(
@@ -90,17 +93,13 @@ def named(ramp: Ramp, event: str) -> str:
     return "all_passed" if wanted == "rung_passed" and ramp.share_ppm >= RUNGS_PPM[-1] else wanted
 
 
-def _start(kind: RampKind) -> tuple[RampState, int]:
-    return (RampState.CANARY, RETURN_SHARE_PPM) if kind is RampKind.RETURN else (RampState.REGISTERED, 0)
-
-
 def _share(ramp: Ramp, event: str, state: RampState) -> int:
     if state in (RampState.SERVING, RampState.WITHDRAWN):
         return RUNGS_PPM[-1]
     if event in ("robots_passed", "rung_passed"):
         return next((rung for rung in RUNGS_PPM if rung > ramp.share_ppm), RUNGS_PPM[-1])
-    if event == "retry_return":
-        return _start(RampKind.RETURN)[1]
+    if event.startswith("retry_"):
+        return KINDS[ramp.kind].share_ppm
     return 0 if state in (RampState.ROLLED_BACK, RampState.REGISTERED) else ramp.share_ppm
 
 

@@ -128,7 +128,7 @@ def test_a_new_data_center_climbs_to_all_of_its_users_by_itself() -> None:
 
 @pytest.mark.parametrize(("state", "event"), sorted(TRANSITIONS), ids=lambda x: getattr(x, "value", x))
 def test_every_step_of_the_table_leads_where_it_says(state: RampState, event: str) -> None:
-    kind = RampKind.RETURN if event == "retry_return" else RampKind.NEW
+    kind = RampKind(event.removeprefix("retry_")) if event.startswith("retry_") else RampKind.NEW
     share = RUNGS_PPM[-1] if event == "all_passed" else 10_000 if state is RampState.CANARY else 0
     paused_from = RampState(event.removeprefix("resume_")) if event.startswith("resume_") else None
     ramp = replace(ramps.begin(kind, NEW, ID, "", "ann", 0), state=state, share_ppm=share, paused_from=paused_from)

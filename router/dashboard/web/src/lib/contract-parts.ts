@@ -272,8 +272,8 @@ export type PurchasePlanAnswer = {
 /** Round trips of a step in ms: the least exactly, the others within 1 %. */
 export type Quantiles = { min: number; p50: number; p95: number; max: number }
 
-/** Why a data center has to earn its users. */
-export type RampKind = "new" | "return"
+/** What has to earn its users, and why. */
+export type RampKind = "new" | "return" | "version"
 
 /** Where a data center is on its way to all of its users; the table is `ramp.TRANSITIONS`. */
 export type RampState = "registered" | "connected" | "shadow" | "synthetic" | "canary" | "serving" | "paused" | "rolled_back" | "withdrawn"

@@ -156,9 +156,9 @@ export type NodeBody = {
 
 /** A ramp as it is; `climb` is null once it has ended. */
 export type RampAnswer = {
-  id: string; kind: RampKind; data_center: string; state: RampState; share_pct: number; reason: string; attempt: number; exposed: number
-  created_at: string; created_by: string; since: string; paused_from: RampState | null; retry_at: string | null; finished_at: string | null
-  revision: number; climb: ClimbAnswer | null
+  id: string; kind: RampKind; data_center: string; pool: string; version: string; state: RampState; share_pct: number; reason: string
+  attempt: number; exposed: number; created_at: string; created_by: string; since: string; paused_from: RampState | null
+  retry_at: string | null; finished_at: string | null; revision: number; climb: ClimbAnswer | null
 }
 
 /** One page of ramps, newest first. */
