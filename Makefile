@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PORT ?= 7400
 MATRIX ?=
 NAME ?=
-KERNEL := $(wildcard router/core/_kernel*.[ch] probes/_*.c probes/sockets/_*.c)
+KERNEL := $(wildcard router/core/_*.[ch] probes/_*.c probes/sockets/_*.c)
 export PYTHONSAFEPATH = 1
 # Compiled once and kept, whatever the environment says: else every process that a test starts compiles all it imports.
 export PYTHONDONTWRITEBYTECODE =

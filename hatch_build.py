@@ -9,7 +9,12 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = [Path("router/core/_kernel.c"), Path("probes/_hot.c"), Path("probes/_report.c")]
+SOURCES = [
+    Path("router/core/_kernel.c"),
+    Path("router/core/_evidence.c"),
+    Path("probes/_hot.c"),
+    Path("probes/_report.c"),
+]
 if sys.platform == "linux":
     SOURCES.append(Path("probes/sockets/_batch.c"))  # recvmmsg and its ancillary data are Linux's
 REQUIRE = "TENDRIL_REQUIRE_KERNEL"  # CI sets it, so that a broken C file cannot hide behind the fallback

@@ -67,9 +67,15 @@ class LossWatch:
         packets: F64 = np.bincount(again, sent, len(where)).astype(np.float64)
         gone: F64 = np.bincount(again, np.minimum(lost, sent), len(where)).astype(np.float64)
         keep = packets > 0
-        self._count(where[keep], packets[keep], gone[keep])
+        self.count(where[keep], packets[keep], gone[keep])
 
-    def _count(self, where: I64, sent: F64, lost: F64) -> None:
+    @property
+    def calm(self) -> tuple[F64, F64, F64, F64]:
+        """What a report changes in cells where nothing is lost or suspected, and the score that says so."""
+        return self.sent, self._usual_sent, self._usual_lost, self._score
+
+    def count(self, where: I64, sent: F64, lost: F64) -> None:
+        """Count packets, some at least, of cells that appear once each."""
         lossy = _flat(self.lossy)[where]
         if not (lossy.any() or lost.any() or _flat(self._score)[where].any()):  # nothing to ask; the same as below
             _flat(self.sent)[where] += sent

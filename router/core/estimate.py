@@ -24,12 +24,13 @@ from typing import cast
 import numpy as np
 
 from probes.wire import ProbeReport
-from router.core.change import LossWatch
+from router.core.change import MEMORY_PACKETS, LossWatch
+from router.core.compiled import MISPLACED, SIBLINGS, STEPPED, Arrays, put_links
 from router.core.geography import light_floor_us
-from router.core.history import History
+from router.core.history import LONGEST_SILENCE, RECENT, History
 from router.core.model import DataCenterId, Inventory, Micros, NodeId
 from router.core.survey import BUCKET_US, EMPTY, OFFSETS_KEPT, UNKNOWN_US, Ended, Noted, Survey, Window
-from router.core.tables import FALLEN, I64, UNKNOWN, Bool, FreshRow, LinkTable, PeerEvidence
+from router.core.tables import FALLEN, I64, NO_COST, UNKNOWN, Bool, FreshRow, LinkTable, PeerEvidence
 
 HISTORY_US = 2_000_000  # bucket of the history that routes are chosen by
 BUCKETS = 5  # 20 s of minima: several probes per link even at one per four seconds
@@ -41,6 +42,11 @@ CONTRADICTION_US = 1_000  # minima of both directions together may exceed the ro
 STEP_US = 3_000  # a clock step is a common shift beyond what 50 ppm of drift makes within the window
 JITTER_GAIN = 0.25
 LOSS_KEEP = 0.935  # per bucket: counts fade with a time constant of a minute
+_RULES = (
+    CONTRADICTION_US, STEP_US, int(EMPTY), UNKNOWN, int(FALLEN), int(NO_COST), LONGEST_SILENCE,
+    2 * LIGHT_SHARE, JITTER_GAIN, MEMORY_PACKETS, RECENT,
+)  # fmt: skip
+_LEFT_OUT = ("unknown_peer", "faster_than_light", "contradiction", "clock")
 
 
 class Estimator:
@@ -92,22 +98,71 @@ class Estimator:
         self._seen_at[node] = now
         self._turn(now)
         self._elect(node, source, now)
-        peers = cast("tuple[NodeId, ...]", report.rows.peer)
-        v = np.array([self._vertex.get(peer, -1) for peer in peers], np.int64)
-        t = np.array([self._transport.get(name, -1) for name in report.rows.transport], np.int64)
-        known = (v >= 0) & (t >= 0)
+        return self._put(node, source, report, now) or self._observe_each(node, source, report, now)
+
+    def _put(self, node: NodeId, u: int, report: ProbeReport, now: Micros) -> PeerEvidence | None:
+        """The same as ``_observe_each``, compiled; ``None`` if that was not done."""
+        rows, out = report.rows, np.empty((10, len(report.rows)), np.int64)
+        columns = (rows.peer, rows.transport, rows.sent, rows.received, rows.reflected, rows.rtt_min_us,
+                   rows.forward_min_us, rows.backward_min_us, rows.jitter_us)  # fmt: skip
+        place = u, self._shape[1], self._shape[0], now, self._bucket % BUCKETS
+
+        def put(heed_siblings: bool) -> tuple[int, ...] | None:
+            names, own = (self._vertex, self._transport, self._offset), self._offset.get(node, np.nan)
+            arrays = (*self._arrays(place[-1]), out)
+            return put_links(columns, *names, own, place, _RULES, heed_siblings, arrays)
+
+        told = put(True)
+        if told is not None and told[0] == SIBLINGS:
+            for i in out[0, : told[1]].tolist():
+                self._observe_sibling(node, report, i, now)
+            told = put(False)
+        if told is None:
+            return None
+        code, k, m, uncalm, *left_out = told
+        for reason, count in zip(_LEFT_OUT, left_out, strict=True):
+            self._refuse(reason, count)
+        if uncalm:
+            packets, gone = out[8:, :uncalm].astype(np.float64)
+            self._loss.count(out[7, :uncalm].copy(), packets, gone)
+        if code == STEPPED:
+            return self._observe_peers(node, u, report, now, is_counted=True)
+        if code == MISPLACED:
+            self._forget_raw(u)
+        self.history.heard(u)
+        t, v = out[3, :m], out[4, :m]
+        fresh = self._fresh(t, u, v, now) if code == MISPLACED else FreshRow(now, t, u, v, out[5, :m], out[6, :m])
+        return PeerEvidence(u, out[0, :k], out[1, :k], out[2, :k], fresh)
+
+    def _arrays(self, slot: int) -> Arrays:
+        loss = self._loss
+        return (
+            self._floor, self._samples[slot], self._last_at, self._jitter, self._delivered_at, self._lost_since,
+            *self._raw, *self._rtt, *loss.calm, loss.lossy, self._potential, self._is_placed, *self.history.levels,
+        )  # fmt: skip
+
+    def _observe_each(self, node: NodeId, source: int, report: ProbeReport, now: Micros) -> PeerEvidence:
+        _, v, known = self._named(report)
         self._refuse("unknown_peer", known.size - int(known.sum()))
         for i in np.flatnonzero(known & (v == source)):
             self._observe_sibling(node, report, int(i), now)
-        pick = np.flatnonzero(known & (v != source))
-        return self._observe_peers(node, source, report, pick, t[pick], v[pick], now)
+        return self._observe_peers(node, source, report, now)
+
+    def _named(self, report: ProbeReport) -> tuple[I64, I64, Bool]:
+        """Transport and data center of every row, and whether both are known."""
+        peers = cast("tuple[NodeId, ...]", report.rows.peer)
+        v = np.array([self._vertex.get(peer, -1) for peer in peers], np.int64)
+        t = np.array([self._transport.get(name, -1) for name in report.rows.transport], np.int64)
+        return t, v, (v >= 0) & (t >= 0)
 
     def _refuse(self, reason: str, rows: int = 1) -> None:
         if rows:
             self.refused[reason] = self.refused.get(reason, 0) + rows
 
-    def _believable(self, u: int, v: I64, received: I64, forward: I64, backward: I64, rtt: I64) -> Bool:
-        """Bool ``[row]``: answered, not faster than light, and the minima do not contradict each other.
+    def _believable(
+        self, u: int, v: I64, received: I64, forward: I64, backward: I64, rtt: I64
+    ) -> tuple[Bool, Bool, Bool]:
+        """Bool ``[row]``: answered and possible; faster than light; the minima contradict each other.
 
         The two one-way minima add up to at most the least round trip, and no clock can hide that; if they add up to
         much less than light needs, the clock stepped between them.
@@ -117,10 +172,7 @@ class Estimator:
         heard = received > 0
         light = heard & ((rtt < floor) | (both < floor))
         contradiction = heard & ~light & (both > rtt + CONTRADICTION_US)
-        self._refuse("faster_than_light", int(light.sum()))
-        self._refuse("contradiction", int(contradiction.sum()))
-        believable: Bool = heard & ~light & ~contradiction
-        return believable
+        return heard & ~light & ~contradiction, light, contradiction
 
     def _elect(self, node: NodeId, source: int, now: Micros) -> None:
         """Keep a live node as the data center's reference; a change of reference drops its raw evidence."""
@@ -171,21 +223,27 @@ class Estimator:
         return None
 
     def _observe_peers(
-        self, node: NodeId, u: int, report: ProbeReport, pick: I64, t: I64, v: I64, now: Micros
+        self, node: NodeId, u: int, report: ProbeReport, now: Micros, *, is_counted: bool = False
     ) -> PeerEvidence:
+        """Rows about other data centers; ``is_counted``: up to the question whether a clock stepped all is done."""
         rows, n = report.rows, self._shape[1]
+        t, v, known = self._named(report)
+        pick = np.flatnonzero(known & (v != u))
+        t, v = t[pick], v[pick]
         columns = (rows.sent, rows.received, rows.reflected, rows.rtt_min_us, rows.forward_min_us,
                    rows.backward_min_us, rows.jitter_us)  # fmt: skip
         sent, received, reflected, rtt, forward, backward, jitter = np.array(columns, np.int64).take(pick, axis=1)
         lost, all_there, all_back = sent - received, (t * n + u) * n + v, (t * n + v) * n + u
-        ok = self._believable(u, v, received, forward, backward, rtt)
-        self._loss.take((t * n + np.minimum(u, v)) * n + np.maximum(u, v), sent, lost)
-        there, to = all_there[ok], v[ok]
-        self._delivery(all_there, all_back, there, all_back[ok | (reflected > 0)], lost, now)
-        slot = self._bucket % BUCKETS
-        np.add.at(_flat(self._samples[slot]), there, received[ok])
-        _flat(self._last_at)[there] = now
-        self._blend_jitter(there, jitter[ok])
+        ok, light, contradiction = self._believable(u, v, received, forward, backward, rtt)
+        there, to, slot = all_there[ok], v[ok], self._bucket % BUCKETS
+        if not is_counted:
+            self._refuse("faster_than_light", int(light.sum()))
+            self._refuse("contradiction", int(contradiction.sum()))
+            self._loss.take((t * n + np.minimum(u, v)) * n + np.maximum(u, v), sent, lost)
+            self._delivery(all_there, all_back, there, all_back[ok | (reflected > 0)], lost, now)
+            np.add.at(_flat(self._samples[slot]), there, received[ok])
+            _flat(self._last_at)[there] = now
+            self._blend_jitter(there, jitter[ok])
         held = [self._offset.get(cast(NodeId, rows.peer[i]), np.nan) for i in pick.tolist()]
         ahead = np.array(held, np.float64) - self._offset.get(node, np.nan)  # of each peer's clock, before projection
         placed = ok & ~np.isnan(ahead)

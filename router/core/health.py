@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from router.core.compiled import count_health
 from router.core.model import DataCenterId, Inventory, Micros
 from router.core.tables import F64, Bool, DataCenterHealth, Health, PeerEvidence
 
@@ -57,7 +58,10 @@ class HealthBook:
 
     def observe(self, evidence: PeerEvidence, now: Micros) -> None:
         """Count what one report says about its sender's data center and every peer it names."""
-        u, v = evidence.source, evidence.target
+        u, v, n = evidence.source, evidence.target, len(self._ids)
+        arrays = (v, evidence.received, evidence.lost, self._losses, self._lost_at, self._ok_at, self._sent, self._lost)
+        if count_health(u, n, now, len(v), arrays):
+            return
         ok, lost = v[evidence.received > 0], evidence.lost > 0
         self._losses[u] += int(evidence.lost.sum())
         np.add.at(self._losses, v, evidence.lost)

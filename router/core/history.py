@@ -67,6 +67,13 @@ class History:
         self._open[where] = np.minimum(self._open[where], delay_us)
         self.latest[where] = np.minimum(self._open[where], self._before[where])
 
+    @property
+    def levels(self) -> tuple[np.ndarray, ...]:
+        """What delays are put into, and what is expected is made of."""
+        return (
+            self.latest, self._open, self._before, self._mean, self._weight, self._silence, self._ended, self._lasted,
+        )  # fmt: skip
+
     def heard(self, vertex: int) -> None:
         """Note that a data center's measurements came in during this bucket."""
         self._heard[vertex] = True

@@ -16,13 +16,15 @@ from itertools import chain
 
 import numpy as np
 
-from probes.wire import MAX_DELAY_US, ProbeReport, bucket_of
+from probes.wire import MAX_DELAY_US, ProbeReport, ReportRows, bucket_of
+from router.core.compiled import note_rows
 from router.core.messages import AppendHistory
 from router.core.model import DataCenterId, Inventory, Micros, NodeId
-from router.core.tables import I64, UNKNOWN, Bool, LinkTable
+from router.core.tables import I32, I64, UNKNOWN, Bool, LinkTable
 
 MAX_BUCKET = bucket_of(MAX_DELAY_US)
 HISTORY_COLUMNS = ("forward_us", "jitter_us")  # of the estimates; the rest is counted here
+Whole = I32 | I64
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -30,11 +32,11 @@ _NEVER = np.iinfo(np.int64).max
 class _Noted:
     """The rows of one report about other data centers."""
 
-    transport: I64  # [row] numbers of our own
-    target: I64  # [row]
-    counts: I64  # [sent received least-round-trip, row]
-    lengths: I64  # [row] of each sketch
-    sketches: I64  # one after the other
+    transport: Whole  # [row] numbers of our own
+    target: Whole  # [row]
+    counts: Whole  # [sent received least-round-trip, row]
+    lengths: Whole  # [row] of each sketch
+    sketches: Whole  # one after the other
 
 
 class RollUp:
@@ -63,9 +65,21 @@ class RollUp:
         reporter, rows = inventory.nodes.get(NodeId(report.node)), report.rows
         if reporter is None:
             return
+        own, count, room = self._number[reporter.data_center], len(rows), sum(map(len, rows.rtt_sketch))
+        columns = (rows.peer, rows.transport, rows.sent, rows.received, rows.rtt_min_us, rows.rtt_sketch)
+        out, sketches = np.empty((6, count), np.int32), np.empty(room, np.int32)
+        found = note_rows(columns, self._home, self._transport, own, count, room, (out, sketches))
+        if found is None:
+            self._observe_each(reporter.data_center, rows)
+        elif found[0]:
+            k, used = found
+            made = _Noted(out[0, :k], out[1, :k], out[2:5, :k], out[5, :k], sketches[:used])
+            self._noted.setdefault(reporter.data_center, []).append(made)
+
+    def _observe_each(self, source: DataCenterId, rows: ReportRows) -> None:
         target = np.array([self._home.get(peer, -1) for peer in rows.peer], np.int64)
         transport = np.array([self._transport.get(name, -1) for name in rows.transport], np.int64)
-        counted = (target >= 0) & (transport >= 0) & (target != self._number[reporter.data_center])
+        counted = (target >= 0) & (transport >= 0) & (target != self._number[source])
         if not counted.any():
             return
         lengths = np.fromiter(map(len, rows.rtt_sketch), np.int64, target.size)
@@ -75,8 +89,8 @@ class RollUp:
             flat = flat[np.repeat(counted, lengths)]
             target, transport, lengths = target[counted], transport[counted], lengths[counted]
             counts = counts[:, counted]
-        columns = (_narrow(column) for column in (transport, target, counts, lengths, flat))
-        self._noted.setdefault(reporter.data_center, []).append(_Noted(*columns))
+        narrow = (_narrow(column) for column in (transport, target, counts, lengths, flat))
+        self._noted.setdefault(source, []).append(_Noted(*narrow))
 
     def _know(self, inventory: Inventory) -> None:
         if inventory is self._inventory:

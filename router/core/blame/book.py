@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from probes.wire import ReportRows
 from router.core.blame.cells import CARRIES, PERHAPS, SERVES, Cells
 from router.core.blame.components import Atlas, signature
 from router.core.blame.evidence import Weighed, evidence_of, weigh
@@ -87,10 +88,19 @@ class BlameBook:
 
     # --- evidence in -------------------------------------------------------------------------------------------------
 
+    def observe_report(self, source: NodeId, rows: ReportRows, now: Micros) -> None:
+        """Count what one report says."""
+        number = self._numbers.get(source)
+        if number is not None and self._cells.observe(rows, self._numbers, number, self._probe_rows, now):
+            self._began_at = self._began_at or now
+            return
+        sent, received, trips = np.array((rows.sent, rows.received, rows.rtt_min_us), np.int64).reshape(3, -1)
+        self.observe_probes(source, rows.peer, sent, received, trips, now)
+
     def observe_probes(
         self, source: NodeId, peers: tuple[str, ...], sent: I64, received: I64, rtt_us: I64, now: Micros
     ) -> None:
-        """Count what one report says: probes lost, and those that took longer than they use to."""
+        """Count probes lost, and those that took longer than they use to."""
         self._began_at = self._began_at or now
         if source not in self._atlas.nodes:
             return

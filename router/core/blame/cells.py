@@ -11,12 +11,14 @@ them. What crosses a blamed component does not teach the baseline, else a long f
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 
-from router.core.model import Micros
-from router.core.tables import F64, I64, Bool
+from probes.wire import ReportRows
+from router.core.compiled import Arrays, count_cells
+from router.core.model import Micros, NodeId
+from router.core.tables import F64, I32, I64, Bool
 
 SHORT_US, LONG_US = 4_000_000, 24_000_000
 BLOCK_US = 30_000_000  # of the baseline
@@ -32,6 +34,7 @@ SERVES, CARRIES, PERHAPS = 0, 1, 2
 """What a component is to a cell: it serves it, or only carries its sessions to where they are served, or it is one of
 several that may have (of an outcome whose node is not known): it can explain what is seen, and is not accused of it."""
 
+_RULES = (int(NEVER), SLOW_US, SLOW_SHARE)
 _COUNTS = ("short_n", "short_b", "long_n", "long_b", "block_n", "block_b")
 
 
@@ -88,6 +91,16 @@ class Cells:
         self.fastest_us = np.append(self.fastest_us, np.full(more, NEVER))
         self._shares = [np.append(held, np.full(more, np.nan)) for held in self._shares]
         self._trips = [np.append(held, np.full(more, NEVER)) for held in self._trips]
+
+    def observe(self, rows: ReportRows, numbers: Mapping[NodeId, int], source: int, cell_of: I32, now: Micros) -> bool:
+        """``slow`` and ``note`` for a report, compiled; False, and nothing is changed, where a cell is not made yet.
+
+        ``cell_of`` is int32 ``[source, peer]`` by the nodes' ``numbers``.
+        """
+        columns = (rows.peer, rows.sent, rows.received, rows.rtt_min_us)
+        counts = [self.counts[name] for name in ("short_n", "long_n", "block_n", "short_b", "long_b", "block_b")]
+        arrays: Arrays = (cell_of, self.usual_us, self.fastest_us, self.last_bad, *counts)
+        return count_cells(columns, numbers, source, len(cell_of), now, self._room, _RULES, arrays)
 
     def note(self, rows: I64, n: F64, b: F64, now: Micros) -> None:
         """Count observations and bad ones; rows may repeat."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from probes.wire import ProbeReport
 from router.core.blame.book import BlameBook
 from router.core.blame.moved import MovedBook
@@ -64,9 +62,7 @@ class BlameDesk:
 
     def reported(self, report: ProbeReport, now: Micros) -> None:
         """Take in one probe report; rows of several transports to one peer are counted together."""
-        rows = report.rows
-        sent, received, trips = np.array((rows.sent, rows.received, rows.rtt_min_us), np.int64).reshape(3, -1)
-        self.book.observe_probes(NodeId(report.node), rows.peer, sent, received, trips, now)
+        self.book.observe_report(NodeId(report.node), report.rows, now)
 
     def observed(self, event: Observed, now: Micros) -> None:
         """Take in what became of some sessions."""
