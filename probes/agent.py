@@ -42,6 +42,7 @@ log = logging.getLogger("probes.agent")
 EARLY_REPORT_S = 0.01  # from the first alarm to the report about it: a cause that hits one path often hits others
 LEAST_REPORT_GAP_S = 0.1  # between reports
 RESOLVE_AGAIN_US = 30_000_000  # for peers whose name did not resolve
+KEYS_SPREAD = 10  # new keys are fetched up to a tenth of what the old ones lived later, not by everybody at once
 KEEP_MONTH_S = 60.0  # between writings of what was sent this month
 DEFAULT_INTERVAL_US = 1_000_000  # between reports before the first plan
 
@@ -105,6 +106,7 @@ class ProbeAgent:
         self._vantage_task: asyncio.Task[None] | None = None
         self._month_task: asyncio.Task[None] | None = None
         self._keyless = False  # whether the saved plan came without keys: it is fetched again, once
+        self._keys_until_us: int | None = None  # monotonic; then the plan is fetched again
         self.vantage = VantageErrand(
             self._tell_beacons,
             (Refused, Unreachable),
@@ -368,7 +370,7 @@ class ProbeAgent:
             while self._flips and self._flips[0] in told:
                 self._flips.popleft()
             prober.confirm_plan()
-            if self.plan is None or wanted != self.plan.plan_version or self._keyless:
+            if self.plan is None or wanted != self.plan.plan_version or self._keyless or self._keys_are_old():
                 await self._adopt(prober, await self._uplink.plan(self.identity))
         except (Refused, Unreachable) as error:
             self._counters["reports_failed"] += 1
@@ -378,6 +380,8 @@ class ProbeAgent:
 
     async def _adopt(self, prober: Prober, plan: ProbePlan) -> None:
         self.plan, self._keyless = plan, False
+        spread_us = self._rng.uniform(0, plan.keys_for_us / KEYS_SPREAD)
+        self._keys_until_us = monotonic_us() + plan.keys_for_us + int(spread_us) if plan.keys_for_us else None
         await prober.follow(plan)
         self.vantage.follow(plan)
         await self._acknowledge(plan)
@@ -396,6 +400,10 @@ class ProbeAgent:
         except (Refused, Unreachable):
             self._counters["acknowledgements_failed"] += 1  # the next one says it all again
 
+    def _keys_are_old(self) -> bool:
+        """Whether the period of the plan's keys is over; both sides take them for another one."""
+        return self._keys_until_us is not None and monotonic_us() >= self._keys_until_us
+
     def _plan_version(self) -> int:
         return self.plan.plan_version if self.plan is not None else 0
 
@@ -406,6 +414,7 @@ class ProbeAgent:
             log.warning("%s: %s; waiting for the control plane", self.config.node, error)
         if self.plan is not None:
             self._keyless = not self.plan.own_key
+            self._keys_until_us = 0 if self.plan.keys_for_us else None  # how long it has lain there is not known
             await prober.follow(self.plan)
             self.vantage.follow(self.plan)
 

@@ -29,7 +29,7 @@ from probes.once import (
     nearest_candidates,
 )
 from probes.relay import MAX_HOPS, MEDIA_PORTS, TUNNEL_PORT, RelayError
-from probes.sockets import Address, Reflector, open_udp
+from probes.sockets import Address, Reflector, new_loop, open_udp
 from probes.vantage import Network, read_opt_out
 
 PROBE_PORT, REFLECTOR_PORT, RELAY_PORT = 7420, 7421, 7422
@@ -48,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per report otherwise
     command = {"run": _run, "reflect": _reflect, "once": _once}[options.command]
     try:
-        return asyncio.run(command(options))
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(command(options))
     except (AgentError, OnceError, RelayError) as error:
         print(f"tendril agent {options.command}: {error}", file=sys.stderr)
         return 1

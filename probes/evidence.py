@@ -77,6 +77,7 @@ class Evidence:
         self._paths: dict[PathKey, Watch] = {}
         self._heap: list[tuple[int, int, Watch]] = []
         self._entries = 0
+        self._troubled: dict[Watch, None] = {}  # of which not all is well
         reflex.answered = self._answered
 
     # --- whom to watch -----------------------------------------------------------------------------------------------
@@ -114,6 +115,11 @@ class Evidence:
                 watch.path = key
         if gone:
             self._rebuild()
+
+    @property
+    def calm(self) -> bool:
+        """Whether all that is watched is up."""
+        return not self._troubled
 
     def peer(self, node: str, transport: str) -> Watch | None:
         """The watch of a peer."""
@@ -221,14 +227,19 @@ class Evidence:
 
     def _rebuild(self) -> None:
         """Forget the heap's entries of those who are not watched any more."""
-        self._heap = []
+        self._heap, self._troubled = [], {}
         for watch in (*self._peers.values(), *self._paths.values()):
+            if watch.detector.verdict is not Verdict.UP:
+                self._troubled[watch] = None
             watch.wake_us = None
             self._wake(watch)
 
     def _judge(self, watch: Watch, now_us: int) -> None:
         verdict = watch.detector.check(now_us)
         if verdict is not None:
+            self._troubled.pop(watch, None)
+            if verdict is not Verdict.UP:
+                self._troubled[watch] = None
             self._count(watch, verdict, now_us)
         if _usable(watch.detector) is not watch.shown:
             self._show(watch, now_us)

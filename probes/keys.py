@@ -5,6 +5,10 @@ plane a key derived from that node's own key and a key id; the receiver derives 
 leaked key opens one direction of one pair, and a receiver needs no list of senders. A key id is 12 bits of a hash of
 the sender's name: senders whose ids collide at one receiver share a key there, which costs a little of that separation
 and nothing else.
+
+Rotation. Time is cut into periods, and a node's key is another one in each. Senders use the present period's key; a
+receiver also takes those of the period before and of the next one (:func:`own_keys`), so that it does not matter who
+has fetched its plan already, and a packet under way when keys change is taken.
 """
 
 from __future__ import annotations
@@ -15,9 +19,24 @@ import hmac
 KEY_BYTES = 32
 
 
-def own_key(secret: bytes, node: str) -> bytes:
-    """The key of a node: HMAC-SHA-256 of its name under the control plane's secret."""
-    return hmac.digest(secret, b"tendril node key\0" + node.encode(), "sha256")
+def own_key(secret: bytes, node: str, period: int = 0) -> bytes:
+    """The key of a node in a period: HMAC-SHA-256 of its name under the control plane's secret; 0: it never changes."""
+    text = b"tendril node key\0" + node.encode()
+    return hmac.digest(secret, text + b"\0" + period.to_bytes(8, "big") if period else text, "sha256")
+
+
+def own_keys(secret: bytes, node: str, period: int) -> tuple[bytes, ...]:
+    """The keys that a node takes: the present one, the one before, the next one."""
+    if not period:
+        return (own_key(secret, node),)
+    return tuple(own_key(secret, node, one) for one in (period, period - 1, period + 1))
+
+
+def period_at(now_us: int, lifetime_us: int) -> tuple[int, int]:
+    """The period of a moment, and how long it still lasts; (0, 0) if keys never change."""
+    if lifetime_us <= 0:
+        return 0, 0
+    return now_us // lifetime_us + 1, lifetime_us - now_us % lifetime_us
 
 
 def key_id(sender: str) -> int:

@@ -2,6 +2,10 @@
 
 One timer serves all peers and paths: it fires when the next probe is due or the next answer is overdue, sends, judges
 and sets itself again. Replies, probes of others and relayed packets arrive in socket callbacks.
+
+Being woken costs more than what is then done. While no path is in use and nobody is probed more often than every
+:data:`LAZY_FROM_US`, answers are therefore left in their sockets, with the kernel's stamps, until the timer fires; and
+as long as all is well it fires for an overdue answer up to :data:`LAZY_US` later, when a probe may be due anyway.
 """
 
 from __future__ import annotations
@@ -43,6 +47,8 @@ FOLLOW_UP_BYTES, MAC_TLV_BYTES = 20, 20
 PEER_BYTES = AUTHENTICATED_SIZE + FOLLOW_UP_BYTES + MAC_TLV_BYTES + IP_BYTES
 PATH_BYTES = 110 + IP_BYTES  # the longest envelope with IPv4 addresses
 MAX_TICK_US = 5_000  # slots are served on this grid: agents of one process wake up together, a third less CPU
+LAZY_FROM_US = 500_000
+LAZY_US = 50_000  # a twentieth of the usual interval between probes, and half of what a detector takes for a stall
 _SSIDS = 1 << 16
 
 
@@ -96,6 +102,7 @@ class Prober:
         self._rows_of_host: dict[str, Row | None] = {}  # None: several peers share the address
         self._unresolved: tuple[str, ...] = ()
         self._tick_us = MAX_TICK_US
+        self._seldom = True  # nobody is probed often
         self.allowance = Allowance(monotonic_us())
         self._note_us = 0
         self._validity_us = 0  # of the plan, from when it was issued or confirmed
@@ -104,6 +111,7 @@ class Prober:
         self.checks = Checks(envelopes.along, rng, lambda name: self._ssid(("check", name)))
         self._alarm = Alarm(self._fire)
         self._awaiting = False  # whether the alarm was set for an answer that may come before it
+        self._lazy = False  # whether answers wait for the alarm
         self._closed = False
         self._arm()  # routes from disk may be in use before there is anybody to probe
 
@@ -139,16 +147,17 @@ class Prober:
             self._rows_of_host[host] = None if host in self._rows_of_host else target.row
         self.evidence.follow([peer for peer, _ in reachable], plan.timeout_us)
         if plan.own_key:
-            self.reflector.trust(bytes.fromhex(plan.own_key))
+            self.reflector.trust(bytes.fromhex(plan.own_key), map(bytes.fromhex, plan.own_keys_also))
         self.reflector.refuse(target.address for target in self._targets.values())
         neighbours = neighbours_of(plan, addresses)
-        self.keyring.install(plan.node, plan.own_key, neighbours)
+        self.keyring.install(plan.node, plan.own_key, neighbours, plan.own_keys_also)
         self.hot.follow(plan.timeout_us)
         self.checks.follow(plan.checks, plan.timeout_us, monotonic_us())
         self._retarget()
         if self.relay is not None:
             self.relay.allow((neighbour.host, neighbour.port) for neighbour in neighbours)
         self._tick_us = min([MAX_TICK_US, *(peer.interval_us // 8 for peer, _ in reachable)])
+        self._seldom = all(peer.interval_us >= LAZY_FROM_US for peer, _ in reachable)
         now_us = monotonic_us()
         self._validity_us = max(0, plan.expires_at_us - plan.issued_at_us)
         self.allowance.follow(plan.budget, now_us)
@@ -182,6 +191,8 @@ class Prober:
     def end_interval(self) -> ReportRows:
         """Rows of what was closed since the last call, and of peers about which the detectors changed their mind."""
         self._month()
+        if self._lazy:
+            self.sender.read()
         now_us = monotonic_us()
         if now_us >= self._note_us:
             self._note_us = now_us + NOTE_US
@@ -261,7 +272,9 @@ class Prober:
         taken = self._keyed.setdefault(where, set())
         free = [ssid for ssid in range(max(1, first), first + 16) if ssid not in taken]
         taken.add(free[0])  # a peer has at most a handful of transports
-        return Target(row, where, free[0], key=Key.of_hex(peer.key), follow_up=follow_up)
+        made, before = Key.of_hex(peer.key), self._targets.get(key)
+        former = None if before is None else before.former if before.key == made else before.key
+        return Target(row, where, free[0], key=made, former=former, follow_up=follow_up)
 
     def _ssid(self, key: object) -> int:
         """The STAMP session id of a row or a path: never 0, its own for as long as it lives."""
@@ -302,6 +315,8 @@ class Prober:
             return
         next_us, slot_us, overdue_us = self.hot.next_at(), self._schedule.next_at(), self.evidence.next_at()
         next_us = min(at for at in (next_us, slot_us, self.checks.next_at()) if at is not None)
+        if overdue_us is not None and self._lazy and self.evidence.calm:
+            overdue_us += LAZY_US
         self._awaiting = overdue_us is not None and overdue_us < next_us
         if overdue_us is not None and overdue_us < next_us:
             next_us = overdue_us
@@ -309,19 +324,29 @@ class Prober:
 
     def _drained(self) -> None:
         """Answers came: what the alarm was set for may not be overdue any more."""
-        if self._awaiting:
+        if self._awaiting and not self._lazy:
             self._arm()
 
     def _fire(self) -> None:
         now_us = monotonic_us()
         try:
+            if self._lazy:
+                self.sender.read()
             self._probe_peers(now_us)
             self.hot.due(now_us, self.sender, lambda: self.allowance.take(now_us, PATH_BYTES))
             self.checks.due(now_us, self.sender, lambda: self.allowance.take(now_us, PATH_BYTES))
             for watch, count in self.evidence.due(now_us):
                 self._confirm(watch, count, now_us)
         finally:
+            self._look()
             self._arm()  # whatever goes wrong with one probe, the next is sent
+
+    def _look(self) -> None:
+        """Decide whether answers may wait."""
+        lazy = self._seldom and not self.hot.targets
+        if lazy != self._lazy:
+            self._lazy = lazy
+            self.sender.attend(not lazy)
 
     def _probe_peers(self, now_us: int) -> None:
         due = [(peer.node, peer.transport) for peer in self._schedule.due(now_us)]

@@ -1,11 +1,11 @@
 """Whom to probe next. PURE: time is an argument, randomness is passed in.
 
 Every peer owns a regular grid of slots, one per interval, with a random phase, so that the probes of a mesh neither
-burst nor beat in step. Phases are sixteenths of the interval from a moment that each node draws for itself: peers of
-one node then share wake-ups, which cost more than probes do. A heap keeps the next slot of each peer. A slot that could
-not be served in time (the process stalled, the machine slept) is skipped, not made up for: after a stall of any length
-each peer gets at most one probe, and only if its slot is still fresh. Replacing the plan keeps the slots of peers that
-stay.
+burst nor beat in step. A heap keeps the next slot of each peer. Being woken costs more than a probe does, so with a
+slot that has come those are served that come within a :data:`TOGETHER`-th of their own interval, if that is half a
+second or more. A slot that could not be served in time (the process stalled, the machine slept) is skipped, not made up
+for: after a stall of any length each peer gets at most one probe, and only if its slot is still fresh. Replacing the
+plan keeps the slots of peers that stay.
 
 A peer's interval in the plan is the shortest that is of use. Where not everything fits into
 :attr:`Schedule.per_s`, every peer keeps the floor rate (all are slowed evenly if not even that fits), and what is left
@@ -52,6 +52,8 @@ TIERS = ("hot", "warm", "cold")
 STALEST = 10.0  # intervals without an answer beyond which a peer is no more worth asking than at this
 CERTAIN = 0.05  # a round trip that never varies is still worth as much as one that varies by so much of itself
 SELDOM_US = 3_600_000_000  # where nothing may be sent at all; the allowance refuses even that
+SELDOM_FROM_US = 500_000
+TOGETHER = 16
 STEPS_PER_OCTAVE = 4  # of intervals that are not a plan's own: small changes of value change no slots
 
 
@@ -110,15 +112,19 @@ class Schedule:
         return next((i for peer, i in zip(self._peers, self._intervals, strict=True) if _key(peer) == key), None)
 
     def due(self, now_us: int) -> list[PlanPeer]:
-        """Peers whose slot has come, each at most once, in slot order; moves them on to their next slot."""
+        """Peers whose slot has come, or nearly so, each at most once, in slot order; moves them to their next slot."""
         if now_us >= self._balance_us:
             self._rebalance(now_us)
         found: list[PlanPeer] = []
         heap = self._heap
-        while heap and heap[0][0] <= now_us:
+        if not heap or heap[0][0] > now_us:
+            return found
+        while heap:
             slot, place = heap[0]
             interval = self._intervals[place]
-            passed = (now_us - slot) // interval  # whole slots that went by unserved
+            if slot > now_us + (interval // TOGETHER if interval >= SELDOM_FROM_US else 0):
+                break
+            passed = max(0, now_us - slot) // interval  # whole slots that went by unserved
             last = slot + passed * interval
             if now_us - last > min(MAX_LATENESS_US, interval >> 1):
                 passed += 1

@@ -84,6 +84,7 @@ def build(settings: Settings) -> App:
         agent_silence_us=settings.agent_lease_s * 1_000_000,
         patience_us=max(settings.agent_lease_s, settings.session_lease_s) * 1_000_000,
         move_lease_us=settings.move_deadline_s * 1_000_000,
+        node_key_lifetime_us=settings.node_key_lifetime_s * 1_000_000,
         practice=settings.practice,
         vantages=vantages,
         webhooks=OutboxOptions(

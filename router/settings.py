@@ -88,6 +88,14 @@ class Settings(BaseSettings):
         description="How long an agent may be silent before no session is given to it; at most `agent_lease_s` counts",
     )
 
+    node_key_lifetime_s: int = Field(
+        default=604_800,
+        ge=0,
+        le=31_536_000,
+        description="How long nodes sign probes and relayed packets with one key, which is taken for as long after; "
+        "0: keys never change",
+    )
+
     practice_drains: str = Field(
         default="",
         max_length=4_096,

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import probes.prober
 from bench.probe.ends import FIRST_KEY_ID, REFLECTOR_PORT, cpu_s, descriptors, key, plan, prober, resident_kb
 from probes.clock import Clock
-from probes.sockets import Alarm, ProbeSender, Target, monotonic_us, open_udp
+from probes.sockets import Alarm, ProbeSender, Target, monotonic_us, new_loop, open_udp
 from probes.summary import Row, Summary
 
 WARM_UP_S = 0.5
@@ -115,4 +115,5 @@ async def _measured(
 if __name__ == "__main__":
     case, host, peer, seconds, *rest = sys.argv[1:]
     run = {"batches": _batches, "plan": _plan, "plain": _plain}[case]
-    print(json.dumps(asyncio.run(run(host, peer, float(seconds), *map(int, rest)))), flush=True)  # type: ignore[operator]
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        print(json.dumps(runner.run(run(host, peer, float(seconds), *map(int, rest)))), flush=True)  # type: ignore[operator]

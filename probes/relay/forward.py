@@ -21,7 +21,7 @@ import asyncio
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from probes.relay.keyring import Keyring, Neighbour, Path
 from probes.relay.packet import (
@@ -106,10 +106,10 @@ class Relay:
         self._open_relays = {pack_hop(*relay): relay for relay in known if relay[1] and ":" not in relay[0]}
         self._open_hosts = frozenset({self._own, *(host for host, _ in known)})
 
-    def follow(self, node: str, own_key: str, neighbours: Iterable[Neighbour]) -> None:
+    def follow(self, node: str, own_key: str, neighbours: Iterable[Neighbour], also: Sequence[str] = ()) -> None:
         """Forward to these neighbours from now on, sealed with their keys, and open where that is allowed."""
         known = list(neighbours)
-        self.keyring.install(node, own_key, known)
+        self.keyring.install(node, own_key, known, also)
         self.allow((neighbour.host, neighbour.port) for neighbour in known)
 
     def close(self) -> None:

@@ -5,6 +5,9 @@ A packet that arrives names its sender. The key is derived from the node's own k
 whole packet before it: on voice packets it takes a third of the time of HMAC-SHA-256 (``bench/relay``), because its
 keyed state is copied where HMAC starts anew. A forger has one chance in 2^64 per packet and is told nothing.
 
+Rotation. A node takes the keys of three periods. A sender is remembered with the key that its packets fit, and others
+are tried when they do not; its memory of sequences outlives its keys.
+
 Replay. Sequences are microseconds of the sender's wall clock, at least one more than the last, so they rise across
 restarts without being written down. Of each sender the last ``MEMORY`` are remembered; what is among them, or not above
 the highest that was forgotten, is a replay. The first packet of a sender (after the relay's own start too) must be
@@ -121,8 +124,8 @@ class Keyring:
     def __init__(self, *, packets_per_s: int = 20_000) -> None:
         self._gap_ns = 1_000_000_000 // packets_per_s  # of one sender
         self._burst_ns = max(1_000_000_000 // _BURST_S, self._gap_ns)
-        self._own_key = b""
-        self._states: dict[int, hashlib.blake2b] = {}  # by key id: 4,096 at most
+        self._own_keys: tuple[bytes, ...] = ()  # the present one first
+        self._states: dict[int, list[hashlib.blake2b]] = {}  # by key id: 4,096 at most; one for each own key
         self._senders: dict[int, _Sender] = {}
         self._onward: dict[bytes, Onward] = {}  # by the bytes of a hop
         self._hosts: dict[bytes, Onward] = {}  # by the address alone
@@ -130,11 +133,18 @@ class Keyring:
         self._paths: dict[tuple[Address, ...], Path] = {}
         self._sequence = 0
 
-    def install(self, node: str, own_key: str, neighbours: Iterable[Neighbour]) -> None:
-        """Use these keys from now on (hex digits, "" for none); memories of senders last as long as the own key."""
-        if bytes.fromhex(own_key) != self._own_key:
-            self._own_key = bytes.fromhex(own_key)
-            self._states, self._senders = {}, {}
+    def install(self, node: str, own_key: str, neighbours: Iterable[Neighbour], also: Sequence[str] = ()) -> None:
+        """Use these keys from now on (hex digits, "" for none); packets sealed under ``also`` are taken as well.
+
+        Memories of senders last as long as any of the own keys is one of those before.
+        """
+        own_keys = tuple(bytes.fromhex(key) for key in (own_key, *also) if key)
+        if own_keys != self._own_keys:
+            if not set(own_keys) & set(self._own_keys):
+                self._senders = {}
+            self._own_keys, self._states = own_keys, {}
+            for sender, known in self._senders.items():
+                known.state = self._taken(sender >> 20)[0]
         self._onward, self._hosts, self._addresses, self._paths = {}, {}, {}, {}
         for neighbour in neighbours:
             if neighbour.name:
@@ -227,14 +237,19 @@ class Keyring:
     def refusal(self, packet: bytes | memoryview, now_ns: int, wall_us: int) -> str:
         """Why a well-formed packet is not taken; "" if it is, and then never again."""
         sender, sequence = _STAMP.unpack_from(packet, _AT)
-        known = self._senders.get(sender)
-        state = known.state if known is not None else self._state(sender >> 20)
-        if state is None:
+        if not self._own_keys:
             return "no_key"
+        known = self._senders.get(sender)
+        state = known.state if known is not None else self._taken(sender >> 20)[0]
         tag = state.copy()
         tag.update(packet[:-TAG_SIZE])
         if not compare_digest(tag.digest(), packet[-TAG_SIZE:]):
-            return "forged"
+            other = self._fitting(sender >> 20, packet)
+            if other is None:
+                return "forged"
+            state = other
+            if known is not None:
+                known.state = other
         if known is None:
             if abs(sequence - wall_us) > FRESH_US:
                 return "stale"
@@ -267,13 +282,20 @@ class Keyring:
             raise RelayError(f"an answer that is {refusal}")
         return packet[end:-TAG_SIZE]
 
-    def _state(self, key_id: int) -> hashlib.blake2b | None:
-        if not self._own_key:
-            return None
-        state = self._states.get(key_id)
-        if state is None:
-            state = self._states[key_id] = keyed(derive(self._own_key, key_id))
-        return state
+    def _taken(self, key_id: int) -> list[hashlib.blake2b]:
+        states = self._states.get(key_id)
+        if states is None:
+            states = self._states[key_id] = [keyed(derive(own_key, key_id)) for own_key in self._own_keys]
+        return states
+
+    def _fitting(self, key_id: int, packet: bytes | memoryview) -> hashlib.blake2b | None:
+        """The state of whichever of the keys a packet was sealed with."""
+        for state in self._taken(key_id) if len(self._own_keys) > 1 else ():
+            tag = state.copy()
+            tag.update(packet[:-TAG_SIZE])
+            if compare_digest(tag.digest(), packet[-TAG_SIZE:]):
+                return state
+        return None
 
     def _meet(self, sender: int, state: hashlib.blake2b, wall_us: int) -> _Sender:
         if len(self._senders) >= MAX_SENDERS:

@@ -2,6 +2,7 @@
 
 * :mod:`probes.sockets.kernel`: options, stamps and addresses as the kernel has them;
 * :mod:`probes.sockets.batch`: many datagrams in one system call;
+* :mod:`probes.sockets.loop`: an event loop that serves some sockets without going round;
 * :mod:`probes.sockets.port`, :mod:`probes.sockets.receiver`: sockets on the event loop;
 * :mod:`probes.sockets.sender`, :mod:`probes.sockets.reflector`: the two ends of STAMP;
 * :mod:`probes.sockets.selftest`: which stamps really work here;
@@ -29,6 +30,7 @@ from probes.sockets.kernel import (
     read_ancillary,
 )
 from probes.sockets.limits import SourceLimit, TokenBucket
+from probes.sockets.loop import new_loop
 from probes.sockets.receiver import MAX_DRAIN, Receiver
 from probes.sockets.reflector import REFLECTED_PER_S, REFLECTED_PER_SOURCE_S, Reflector
 from probes.sockets.selftest import Stamping, stamping
@@ -53,6 +55,7 @@ __all__ = [
     "Target",
     "TokenBucket",
     "monotonic_us",
+    "new_loop",
     "open_udp",
     "read_ancillary",
     "stamping",

@@ -1,6 +1,7 @@
-/* recvmmsg and sendmmsg for probes/sockets/batch.py, which says what the functions mean and has their Python form.
+/* recvmmsg and sendmmsg for probes/sockets/batch.py, which says what the functions mean and has their Python form; `wait`
+ * for probes/sockets/loop.py and `set_timer` for probes/sockets/timer.py likewise.
  *
- * The interpreter lock is held throughout: nothing here waits (MSG_DONTWAIT), and so the buffers need no other.
+ * The interpreter lock is held while the buffers are in use: only `wait` waits, and it has buffers of its own.
  * Whatever arrives is only copied; lengths are the kernel's, and ancillary data is read with its bounds. */
 #define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
@@ -10,7 +11,9 @@
 #include <netinet/in.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <time.h>
 
@@ -183,7 +186,80 @@ static PyObject *send_batch(PyObject *Py_UNUSED(self), PyObject *const *given, P
     return Py_BuildValue("(ii)", sent < 0 ? 0 : sent, number);
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Serve one readable descriptor: 1 and the loop need not hear of it, 0 and it has to, -1 with an exception set. */
+static int serve(PyObject *quick, const struct epoll_event *event, PyObject *others)
+{
+    PyObject *fd = PyLong_FromLong(event->data.fd), *ready = NULL;
+    if (fd == NULL) return -1;
+    ready = Py_XNewRef(PyDict_GetItemWithError(quick, fd));
+    Py_DECREF(fd);
+    if (ready == NULL) {
+        if (PyErr_Occurred()) return -1;
+        PyObject *other = Py_BuildValue("(iI)", event->data.fd, (unsigned)event->events);
+        int failed = other == NULL ? -1 : PyList_Append(others, other);
+        Py_XDECREF(other);
+        return failed;
+    }
+    PyObject *done = PyObject_CallNoArgs(ready);
+    Py_DECREF(ready);
+    int quiet = done == NULL ? -1 : done == Py_True;
+    Py_XDECREF(done);
+    return quiet;
+}
+
+/* wait(epoll, timeout_ms, quick) -> [(descriptor, events)] of those that are not quick */
+static PyObject *wait_quick(PyObject *Py_UNUSED(self), PyObject *arguments)
+{
+    int epoll, timeout_ms;
+    PyObject *quick;
+    if (!PyArg_ParseTuple(arguments, "iiO!", &epoll, &timeout_ms, &PyDict_Type, &quick)) return NULL;
+    int64_t until_ms = timeout_ms > 0 ? now_ms() + timeout_ms : 0;
+    PyObject *others = PyList_New(0);
+    while (others != NULL) {
+        struct epoll_event events[BATCH];
+        int count, quiet;
+        Py_BEGIN_ALLOW_THREADS;
+        count = epoll_wait(epoll, events, BATCH, timeout_ms);
+        Py_END_ALLOW_THREADS;
+        if (count < 0 && errno != EINTR) PyErr_SetFromErrno(PyExc_OSError);
+        quiet = count > 0 ? 1 : count < 0 && (errno != EINTR || PyErr_CheckSignals() < 0) ? -1 : 0;
+        for (int i = 0; quiet >= 0 && i < count; i++) {
+            int one = serve(quick, &events[i], others);
+            quiet = one < quiet ? one : quiet;
+        }
+        if (quiet < 0) Py_CLEAR(others);
+        if (quiet <= 0 || timeout_ms == 0) break;
+        if (timeout_ms > 0) {
+            int64_t left_ms = until_ms - now_ms();
+            if (left_ms <= 0) break;
+            timeout_ms = (int)left_ms;
+        }
+    }
+    return others;
+}
+
+/* set_timer(descriptor, at_us): a timerfd of the monotonic clock rings then; 0: not at all */
+static PyObject *set_timer(PyObject *Py_UNUSED(self), PyObject *const *given, Py_ssize_t arguments)
+{
+    if (arguments != 2) return PyErr_Format(PyExc_TypeError, "set_timer takes a descriptor and a time");
+    long fd = PyLong_AsLong(given[0]);
+    long long at_us = PyLong_AsLongLong(given[1]);
+    if (PyErr_Occurred()) return NULL;
+    struct itimerspec setting = {.it_value = {.tv_sec = at_us / 1000000, .tv_nsec = at_us % 1000000 * 1000}};
+    if (timerfd_settime((int)fd, TFD_TIMER_ABSTIME, &setting, NULL) < 0) return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
+    {"wait", wait_quick, METH_VARARGS, "Wait for descriptors and serve the quick ones."},
+    {"set_timer", (PyCFunction)(void (*)(void))set_timer, METH_FASTCALL, "Set a timerfd."},
     {"receive_batch", receive_batch, METH_O, "Datagrams that have arrived."},
     {"departures", departures, METH_O, "Entries of the error queue."},
     {"send_batch", (PyCFunction)(void (*)(void))send_batch, METH_FASTCALL, "Send datagrams in one system call."},

@@ -44,7 +44,7 @@ class Reflector:
         reflection: Reflection | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self._port = Port(sock, self.counters, self._take, self._departed)
+        self._port = Port(sock, self.counters, self._take, self._departed, quiet=True)
         self._sock = sock
         self._clock = clock
         self._on_reflected = on_reflected
@@ -70,9 +70,9 @@ class Reflector:
         """Name other reflectors; packets from them are replies gone astray (or forged) and never answered."""
         self._reflection.refuse(reflectors)
 
-    def trust(self, own_key: bytes) -> None:
-        """Derive the keys of senders from this key of the node: authenticated requests are answered authenticated."""
-        self._reflection.trust(own_key)
+    def trust(self, own_key: bytes, also: Iterable[bytes] = ()) -> None:
+        """Derive the keys of senders from these keys of the node: authenticated requests are answered authenticated."""
+        self._reflection.trust(own_key, also)
 
     def close(self) -> None:
         """Close the socket."""

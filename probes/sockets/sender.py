@@ -29,6 +29,7 @@ from probes.stamp import (
     Key,
     PacketError,
     TooLongError,
+    WrongKeyError,
     micros_to_ntp,
     ntp_to_micros,
     sign_request,
@@ -61,6 +62,15 @@ def _followed_up(reply: bytes, key: Key | None, number: int, estimate: int) -> t
     return told, stamp_to_micros(stamp, estimate)
 
 
+def _verified(key: Key, former: Key | None, packet: bytes) -> ReplyFields:
+    try:
+        return verify_reply(key, packet)
+    except WrongKeyError:
+        if former is None:
+            raise
+        return verify_reply(former, packet)
+
+
 class StrayError(PacketError):
     """A reply from somebody who was not asked."""
 
@@ -77,6 +87,7 @@ class Target:
     envelope: bytes = b""
     samples: list[int] = field(default_factory=list)  # round trips in microseconds, if the sender keeps them
     key: Key | None = None  # with one, requests are authenticated and replies have to be
+    former: Key | None = None  # the key before: replies to what was asked under it are still on their way
     follow_up: bool = False  # whether replies are asked when the one before really left
     last_port: int = 0  # index of the source port that the newest probe left by
     wrap: Callable[[bytes], bytes] | None = None  # makes the datagram of each packet, where an ``envelope`` cannot
@@ -249,6 +260,16 @@ class ProbeSender:
         self._targets = known
         self._relays = frozenset(target.raw for target in known.values() if target.envelope or target.wrap is not None)
 
+    def attend(self, wanted: bool) -> None:
+        """Take answers as they come, or only at :meth:`read`: they wait with their stamps."""
+        for port in self._ports:
+            port.attend(wanted)
+
+    def read(self) -> None:
+        """Take the answers that have come."""
+        for port in self._ports:
+            port.read()
+
     def close(self) -> None:
         """Close the sockets."""
         for port in self._ports:
@@ -350,7 +371,7 @@ class ProbeSender:
         else:
             target = self._targets.get((source, int.from_bytes(packet[26:28], "big")))
             if target is not None and target.key is not None:
-                return target, verify_reply(target.key, packet)
+                return target, _verified(target.key, target.former, packet)
             if len(packet) < AUTHENTICATED_SIZE:
                 raise PacketError("an error estimate with multiplier 0 is invalid")
         raise StrayError("no target sends such replies")

@@ -13,6 +13,8 @@ import struct
 import sys
 from collections.abc import Callable
 
+from probes.sockets.loop import attend, disregard
+
 _MONOTONIC = 1
 _NONBLOCK, _CLOEXEC = int(os.O_NONBLOCK), int(getattr(os, "O_CLOEXEC", 0))
 _ABSOLUTE = 1  # TFD_TIMER_ABSTIME
@@ -33,6 +35,19 @@ def _library() -> ctypes.CDLL | None:
 _LIBC = _library()
 
 
+def set_timer_each(descriptor: int, at_us: int) -> None:
+    """Let a timerfd ring at that time of the monotonic clock; 0: not at all."""
+    assert _LIBC is not None
+    seconds, micros = divmod(at_us, 1_000_000)
+    _LIBC.timerfd_settime(descriptor, _ABSOLUTE, _SETTING.pack(0, 0, seconds, micros * 1_000), None)
+
+
+try:
+    from probes.sockets._batch import set_timer
+except ImportError:  # no compiler when it was installed, or not Linux
+    set_timer = set_timer_each
+
+
 class Alarm:
     """Calls ``ring`` once at the monotonic time it was last set to."""
 
@@ -42,7 +57,7 @@ class Alarm:
         self._handle: asyncio.TimerHandle | None = None
         self._descriptor = _LIBC.timerfd_create(_MONOTONIC, _NONBLOCK | _CLOEXEC) if _LIBC is not None else -1
         if self._descriptor >= 0:
-            self._loop.add_reader(self._descriptor, self._expired)
+            attend(self._loop, self._descriptor, self._expired)
 
     @property
     def precise(self) -> bool:
@@ -52,9 +67,7 @@ class Alarm:
     def set(self, at_us: int) -> None:
         """Ring at that time instead of any set before; at once if it has passed."""
         if self._descriptor >= 0:
-            seconds, micros = divmod(max(1, at_us), 1_000_000)
-            assert _LIBC is not None
-            _LIBC.timerfd_settime(self._descriptor, _ABSOLUTE, _SETTING.pack(0, 0, seconds, micros * 1_000), None)
+            set_timer(self._descriptor, max(1, at_us))
             return
         self.cancel()
         self._handle = self._loop.call_at(at_us / 1e6, self._ring)
@@ -62,8 +75,7 @@ class Alarm:
     def cancel(self) -> None:
         """Do not ring until it is set again."""
         if self._descriptor >= 0:
-            assert _LIBC is not None
-            _LIBC.timerfd_settime(self._descriptor, 0, bytes(_SETTING.size), None)
+            set_timer(self._descriptor, 0)
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -72,13 +84,14 @@ class Alarm:
         """Give the descriptor back."""
         self.cancel()
         if self._descriptor >= 0:
-            self._loop.remove_reader(self._descriptor)
+            disregard(self._loop, self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _expired(self) -> None:
+    def _expired(self) -> bool:
         try:
             os.read(self._descriptor, 8)
         except BlockingIOError:  # set anew after it had expired
-            return
+            return True
         self._ring()
+        return False

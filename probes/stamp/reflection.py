@@ -116,18 +116,22 @@ class Reflection:
         self._sessions: _Sessions = OrderedDict()  # unauthenticated ones, least recently used first
         self._signed: _Sessions = OrderedDict()  # authenticated ones
         self._reflectors: frozenset[Address] = frozenset()
-        self._own_key = b""
-        self._keys: dict[int, Key] = {}  # by id: at most 4,096
+        self._own_keys: tuple[bytes, ...] = ()  # the present one first
+        self._keys: dict[int, list[Key]] = {}  # by id: at most 4,096; one for each own key
 
     @property
     def sessions(self) -> int:
         """How many sessions are remembered."""
         return len(self._sessions) + len(self._signed)
 
-    def trust(self, own_key: bytes) -> None:
-        """Derive the keys of senders from this key of the node from now on; empty: nothing can be authenticated."""
-        if own_key != self._own_key:
-            self._own_key, self._keys = own_key, {}
+    def trust(self, own_key: bytes, also: Iterable[bytes] = ()) -> None:
+        """Derive the keys of senders from these keys of the node from now on; empty: nothing can be authenticated.
+
+        Requests made with ``also`` are taken, and answered with the same.
+        """
+        own_keys = tuple(key for key in (own_key, *also) if key)
+        if own_keys != self._own_keys:
+            self._own_keys, self._keys = own_keys, {}
 
     def refuse(self, reflectors: Iterable[Address]) -> None:
         """Name other reflectors; packets from them are never answered."""
@@ -210,7 +214,10 @@ class Reflection:
         key = self._key_of(ssid)
         if key is None:
             raise WrongKeyError("this node has no key")
-        check(key, packet)
+        try:
+            check(key, packet)
+        except WrongKeyError:
+            key = self._other_key(ssid, packet)
         session = self._admit((address, ssid), sender_sequence, t1, received_us)
         sequence, transmitted = session.sequence, micros_to_ntp(transmitted_us)
         session.sequence = (sequence + 1) & SERIAL_MASK
@@ -223,12 +230,24 @@ class Reflection:
         return reply
 
     def _key_of(self, ssid: int) -> Key | None:
-        """The key of whoever may use that session id."""
+        """The present key of whoever may use that session id."""
         identity = ssid >> KEY_ID_SHIFT
-        key = self._keys.get(identity)
-        if key is None and self._own_key:
-            key = self._keys[identity] = Key(derive(self._own_key, identity))
-        return key
+        keys = self._keys.get(identity)
+        if keys is None:
+            if not self._own_keys:
+                return None
+            keys = self._keys[identity] = [Key(derive(own_key, identity)) for own_key in self._own_keys]
+        return keys[0]
+
+    def _other_key(self, ssid: int, packet: bytes) -> Key:
+        """The key of another period that a request was made with. Raises :class:`WrongKeyError`."""
+        for key in self._keys[ssid >> KEY_ID_SHIFT][1:]:
+            try:
+                check(key, packet)
+            except WrongKeyError:
+                continue
+            return key
+        raise WrongKeyError("the HMAC does not fit the key")
 
     def _admit(self, name: tuple[Address, int], sequence: int, t1: int, received_us: int) -> _Session:
         """The session of a verified request, with the request entered in it. Raises :class:`ReplayedError`."""

@@ -23,6 +23,7 @@ MAX_WEIGHT = 1_000_000
 MAX_KEY_ID = 4_095  # the upper 12 bits of a STAMP session id
 KINDS = ("icmp", "tcp")
 MAX_CHECK_HOPS = 4
+MAX_OWN_KEYS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ class ProbePlan:
     vantage: tuple[PlanVantage, ...] = ()
     contact: str = ""  # travels in echo requests: who to ask about them
     own_key: str = field(default="", repr=False)  # 64 hex digits; the keys of all who send to this node derive from it
+    own_keys_also: tuple[str, ...] = field(default=(), repr=False)  # likewise; of the period before and of the next
+    keys_for_us: int = 0  # after this long, fetch the plan again: the keys have changed. 0: they do not
     relays: tuple[PlanRelay, ...] = ()  # besides those of the peers
     checks: tuple[PlanCheck, ...] = ()
 
@@ -117,6 +120,8 @@ _LATER_IN_PLAN: dict[str, object] = {
     "vantage": [],
     "contact": "",
     "own_key": "",
+    "own_keys_also": [],
+    "keys_for_us": 0,
     "relays": [],
     "checks": [],
 }
@@ -146,6 +151,11 @@ def decode_plan(data: object) -> ProbePlan:
         vantage=tuple(_decode_vantage(target, i) for i, target in enumerate(vantage)),
         contact=_short(record["contact"], "contact"),
         own_key=_key(record["own_key"], "own_key"),
+        own_keys_also=tuple(
+            _key(key, f"own_keys_also[{i}]")
+            for i, key in enumerate(listed(record["own_keys_also"], "own_keys_also", MAX_OWN_KEYS))
+        ),
+        keys_for_us=integer(record["keys_for_us"], "keys_for_us", 0, MAX_RAW_US),
         relays=tuple(_decode_relay(relay, i) for i, relay in enumerate(relays)),
         checks=checks,
     )

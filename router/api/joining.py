@@ -108,5 +108,6 @@ async def join(request: Request, body: JoinBody) -> Response:
     key, text = mint_key(f"{AGENT_PREFIX}{node.id}", f"node {node.id}", runtime.now())
     await runtime.commit(lambda store: store.redeem_join_token(join_token_hash(body.token), node, key, runtime.now()))
     runtime.keys.replace(key)
-    plan = encode(with_keys(runtime.plan(node.id), runtime.secret))
+    lifetime_us = runtime.options.node_key_lifetime_us
+    plan = encode(with_keys(runtime.plan(node.id), runtime.secret, runtime.now(), lifetime_us))
     return reply({"node": node.id, "data_center": node.data_center, "key": text, "plan": plan}, 201)

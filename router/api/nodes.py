@@ -55,7 +55,7 @@ async def get_plan(request: Request, id: PathId, wait_s: WaitS = 0, if_none_matc
             return not_modified(plan.plan_version)
         plan = runtime.plan(NodeId(id))
     if key_of(request).scope.startswith(AGENT_PREFIX):  # its own: the gate has seen to that
-        plan = with_keys(plan, runtime.secret)
+        plan = with_keys(plan, runtime.secret, runtime.now(), runtime.options.node_key_lifetime_us)
     return reply(encode(plan), headers={"ETag": etag(plan.plan_version)})
 
 

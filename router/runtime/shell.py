@@ -113,6 +113,7 @@ class RuntimeOptions:
     patience_us: int = 60_000_000  # after a start no lease expires for so long: its holder must be heard first
     practice: Calendar = field(default_factory=Calendar)  # of drains
     vantages: Vantages = field(default_factory=Vantages)
+    node_key_lifetime_us: int = 0  # how long nodes use one key; 0: for ever
     move_lease_us: int = 10_000_000  # a moved session must arrive at its new edge within this, or goes back
     webhooks: OutboxOptions = field(default_factory=OutboxOptions)
     buying: Buying = field(default_factory=Buying)

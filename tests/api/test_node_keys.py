@@ -23,7 +23,8 @@ async def own_plan(world: World, node: str) -> ProbePlan:
 
 
 def secrets_of(plan: ProbePlan) -> list[str]:
-    return [plan.own_key, *(peer.key for peer in plan.peers), *(relay.key for relay in plan.relays)]
+    own = [plan.own_key, *plan.own_keys_also]
+    return [*own, *(peer.key for peer in plan.peers), *(relay.key for relay in plan.relays)]
 
 
 async def test_the_receiver_derives_the_key_that_the_sender_was_given(world: World) -> None:
@@ -88,7 +89,7 @@ async def test_keys_are_nowhere_but_in_the_answers(
     finally:
         await app.stop()
     keys = [key for plan in plans for key in secrets_of(plan)]
-    assert len(keys) == 16 and all(keys)
+    assert len(keys) == 24 and all(keys)
     told += caplog.text + "".join(capfd.readouterr()) + repr(plans)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.suffix == ".db" or "db" in path.name for path in files) and any("flight" in str(p) for p in files)

@@ -117,6 +117,28 @@ async def test_a_saved_plan_without_keys_is_fetched_again_once(tmp_path: Path, o
     assert asked.count("/v1/nodes/n1/plan") == fetches
 
 
+async def test_new_keys_are_fetched_when_the_old_ones_period_ends(tmp_path: Path) -> None:
+    """Also those that lay on disk, nobody knows for how long."""
+    state(tmp_path, replace(PLAN, own_key="ab" * 32, keys_for_us=3_600_000_000))
+    given = [replace(PLAN, own_key=f"{i:064x}", keys_for_us=150_000 if i < 3 else 0) for i in range(1, 4)]
+    fetched = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal fetched
+        if request.url.path == "/v1/reports":
+            return httpx.Response(200, json={"plan_version": PLAN.plan_version})
+        if request.url.path.endswith("/plan"):
+            fetched += 1
+            return httpx.Response(200, json=encode(given[fetched - 1]))
+        return httpx.Response(503, json={})
+
+    async with agent(tmp_path, answer) as running:
+        await until(lambda: running.plan == given[-1])
+        delivered = running.counters()["reports_delivered"]
+        await until(lambda: running.counters()["reports_delivered"] >= delivered + 2)
+    assert fetched == 3
+
+
 @pytest.mark.parametrize("reachable", [True, False])
 async def test_what_vantage_targets_answer_is_told(reachable: bool) -> None:
     told: list[dict[str, object]] = []

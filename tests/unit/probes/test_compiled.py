@@ -142,3 +142,16 @@ async def test_what_hearers_raise_comes_through(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(AssertionError):  # the time is not the one that was set
         run.sender._take([(reply, wall_ns(), 255, address)])
     run.sender.close()
+
+
+def test_odd_arguments_are_refused() -> None:
+    batch = pytest.importorskip("probes.sockets._batch", reason="not compiled here")
+    with pytest.raises(OSError, match="descriptor"):
+        batch.wait(-1, 0, {})
+    for arguments in ((0, 0, []), (1 << 40, 0, {}), (0,)):
+        with pytest.raises((TypeError, OverflowError)):
+            batch.wait(*arguments)
+    with pytest.raises(OSError, match="descriptor"):
+        batch.set_timer(-1, 5)
+    with pytest.raises(TypeError):
+        batch.set_timer(1)

@@ -9,9 +9,10 @@ import pytest
 
 from probes.budget import MAX_PACKETS_PER_S
 from probes.clock import Clock
+from probes.detect import Verdict
 from probes.once import Place, _result
-from probes.prober import Prober
-from probes.sockets import monotonic_us
+from probes.prober import LAZY_FROM_US, Prober
+from probes.sockets import Reflector, monotonic_us, open_udp
 from probes.stamp import pack_request
 from probes.wire import PlanPeer, ProbePlan
 
@@ -118,3 +119,69 @@ async def test_two_thousand_peers_stay_within_the_budget_and_are_all_probed() ->
         assert len(node.end_interval()) <= 2_000
     finally:
         node.close()
+
+
+async def measured(node: Prober, until_s: float, enough: int) -> tuple[int, int]:
+    """Sent and received of whatever was closed, once enough was."""
+    sent = received = 0
+    async with asyncio.timeout(until_s):
+        while sent < enough:
+            await asyncio.sleep(0.05)
+            rows = node.end_interval()
+            sent, received = sent + sum(rows.sent), received + sum(rows.received)
+    return sent, received
+
+
+@pytest.mark.parametrize("interval_us", [LAZY_FROM_US, LAZY_FROM_US - 1])
+async def test_answers_of_seldom_probed_peers_wait_in_the_socket_and_count_all_the_same(interval_us: int) -> None:
+    node, other = prober(), prober()
+    woken = 0
+    port = node.sender._ports[0]
+    drain = port._drain
+
+    def drained() -> bool:
+        nonlocal woken
+        woken += 1
+        return drain()
+
+    try:
+        port.attend(False)
+        port._drain = drained  # type: ignore[method-assign]
+        port.attend(True)
+        host, where = other.reflector.address
+        peers = [PlanPeer(f"n{i}", "dc", "internet", host, where, 0, interval_us) for i in range(40)]
+        await node.follow(plan(*peers))
+        sent, received = await measured(node, 20, 40)
+        assert received == sent
+        assert node._lazy is (interval_us >= LAZY_FROM_US)
+        fires = woken  # lazy: for each time the timer fires and each report; else for nearly each answer
+        assert fires < 40 if node._lazy else fires > 20
+        assert all(watch.round_trip.srtt_us < 50_000 for watch in node.evidence.peers().values())
+        assert node.evidence.calm
+    finally:
+        node.close()
+        other.close()
+
+
+@pytest.mark.slow
+async def test_a_seldom_probed_peer_that_falls_silent_is_still_found_and_found_again() -> None:
+    node, other = prober(), prober()
+    host, where = other.reflector.address
+    try:
+        await node.follow(plan(PlanPeer("n", "dc", "internet", host, where, 0, LAZY_FROM_US)))
+        watch = node.evidence.peers()["n", "internet"]
+        async with asyncio.timeout(30):
+            while watch.answers < 2:
+                await asyncio.sleep(0.01)
+            other.reflector.close()
+            while watch.detector.verdict is not Verdict.DOWN:
+                await asyncio.sleep(0.01)
+            assert node._lazy and not node.evidence.calm
+            reflector = Reflector(open_udp(host, where), Clock())
+            while watch.detector.verdict is not Verdict.UP:
+                await asyncio.sleep(0.01)
+            reflector.close()
+        assert node.evidence.calm
+    finally:
+        node.close()
+        other.close()

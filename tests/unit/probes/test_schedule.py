@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes.schedule import MAX_LATENESS_US, Schedule
+from probes.schedule import MAX_LATENESS_US, SELDOM_FROM_US, TOGETHER, Schedule
 from probes.wire import PlanPeer
 
 
@@ -36,18 +35,33 @@ def test_every_peer_gets_one_probe_per_interval(intervals: list[int], start_us: 
     sent = run(schedule, start_us + span_us)
     for one in peers:
         times = [at for at, name in sent if name == one.node]
-        assert span_us // one.interval_us <= len(times) <= span_us // one.interval_us + 1
-        assert all(b - a == one.interval_us for a, b in itertools.pairwise(times))
+        assert span_us // one.interval_us <= len(times) <= span_us // one.interval_us + 1 + (early(one) > 0)
+        drifts = [at - times[0] - i * one.interval_us for i, at in enumerate(times)]
+        assert all(abs(drift) <= early(one) for drift in drifts), "who is served early keeps its grid"
     assert schedule.skipped == 0
+
+
+def early(one: PlanPeer) -> int:
+    """By how much a probe may be early."""
+    return one.interval_us // TOGETHER if one.interval_us >= SELDOM_FROM_US else 0
+
+
+def test_seldom_probed_peers_share_wake_ups_and_frequent_ones_do_not() -> None:
+    for interval_us, least, most in ((1_000_000, 8, 14), (SELDOM_FROM_US - 1, 30, 30)):
+        schedule = Schedule(Random(4))
+        schedule.replace([peer(f"n{i}", interval_us) for i in range(30)], 0)
+        sent = run(schedule, 10 * interval_us - 1)
+        assert least * 10 <= len({at for at, _ in sent}) <= most * 10
+        assert 300 <= len(sent) <= 330
 
 
 def test_phases_are_spread_over_the_interval() -> None:
     schedule = Schedule(Random(5))
     schedule.replace([peer(f"n{i}") for i in range(1_000)], 0)
-    times = sorted(at for at, _ in run(schedule, 999_999))
-    assert len(times) == 1_000
+    times = sorted(at for at, _ in run(schedule, 999_999) if at <= 999_999)
+    assert 1_000 <= len(times) <= 1_000 * (TOGETHER + 1) // TOGETHER
     for tenth in range(10):
-        assert 60 < sum(tenth * 100_000 <= at < (tenth + 1) * 100_000 for at in times) < 140
+        assert 40 < sum(tenth * 100_000 <= at < (tenth + 1) * 100_000 for at in times) < 180
 
 
 @settings(deadline=None)
@@ -83,7 +97,7 @@ def test_replacing_the_plan_keeps_the_slots_of_those_who_stay() -> None:
     before = {name: at for at, name in run(schedule, 1_000_000)}
     schedule.replace([peer("b"), peer("a"), peer("d")], 1_000_000)
     after = {name: at for at, name in run(schedule, 1_999_999)}
-    assert {name: after[name] - 1_000_000 for name in ("a", "b")} == {name: before[name] for name in ("a", "b")}
+    assert all(abs(after[name] - 1_000_000 - before[name]) <= 1_000_000 // TOGETHER for name in ("a", "b"))
     assert "c" not in after
     assert "d" in after
 
