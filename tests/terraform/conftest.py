@@ -88,9 +88,9 @@ class Plane:
             self.process.stdout.close()
             self.process = None
 
-    def call(self, method: str, path: str, body: Any = None, status: int | None = None) -> Any:
-        """One request with the admin key."""
-        headers = {"Authorization": f"Bearer {KEY}"}
+    def call(self, method: str, path: str, body: Any = None, status: int | None = None, key: str = KEY) -> Any:
+        """One request, with the admin key unless another is given."""
+        headers = {"Authorization": f"Bearer {key}"}
         answer = httpx.request(method, self.url + path, json=body, headers=headers, timeout=30)
         assert answer.is_success if status is None else answer.status_code == status, answer.text
         return answer.json() if answer.content else None

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
+import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.terraform.conftest import DEPLOY, ROOT, Plane, Work
+from tests.terraform.conftest import DEPLOY, KEY, PROVIDER, ROOT, Plane, Work, wait_for
 from tests.terraform.first_probe import region_that_runs
-
-GUIDE = ROOT / "docs/how-to/add-a-region.md"
+from tests.terraform.guides import Page, Shell
 
 
 def test_from_apply_to_the_first_accepted_probe(plane: Plane, alone: Work) -> None:
@@ -30,31 +28,101 @@ def test_from_apply_to_the_first_accepted_probe(plane: Plane, alone: Work) -> No
         assert "TENDRIL_JOIN_TOKEN=tj_own-new_" in secret
 
 
-def test_the_guide_word_by_word(plane: Plane, alone: Work, tmp_path: Path) -> None:
-    text = GUIDE.read_text(encoding="utf-8")
-    (config,) = re.findall(r"```hcl\n(.*?)```", text, re.S)
+def test_the_guide_word_by_word(plane: Plane, alone: Work) -> None:
+    page = Page("add-a-region.md")
+    admin = Shell(alone.folder, plane.url, KEY)
+    key = admin.run(page.take("tendril keys create operator --name terraform")).strip()
     made = subprocess.run(
-        [sys.executable, str(DEPLOY / "tools/make_mirror.py"), str(tmp_path / "terraform")],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    assert "make terraform" in text and "make_mirror.py var/terraform" in (ROOT / "Makefile").read_text()
-    name, _, path = made.stdout.strip().removeprefix("export ").partition("=")
-    assert f"export {name}=" in text
-    commands = [line.strip() for line in re.findall(r"^ +(terraform \w+)$", text, re.M)]
-    assert commands == ["terraform init", "terraform apply", "terraform plan"]
-    alone.env[name] = path
-    alone.write("".join(line.removeprefix("   ") for line in config.splitlines(keepends=True)))
-    for command in commands:
-        extra = {"apply": ["-auto-approve"], "plan": ["-detailed-exitcode"]}.get(command.split()[1], [])
-        alone.run(command.split()[1], "-no-color", *extra)
-    token = alone.run("output", "-raw", "token").stdout
-    node = {"id": "oracle-fra-a", "addresses": {"internet": "192.0.2.1"}}
-    plane.call("POST", "/v1/join", {"token": token, "node": node}, 201)
-    assert alone.empty()
-    assert "in_use" in alone.apply("-destroy", ok=False)  # the node that joined by hand is nobody's to delete
-    plane.call("DELETE", "/v1/nodes/oracle-fra-a")
-    alone.run("destroy", "-auto-approve", "-no-color")
-    assert plane.ids("data-centers") == []
+        shlex.split(page.take("make terraform")), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    page.says("This makes `deploy/terraform/provider/.venv` and `var/terraform/terraform.rc`")
+    assert PROVIDER.exists() and (ROOT / "var/terraform/terraform.rc").exists()
+    exports = [
+        page.take("export TF_CLI_CONFIG_FILE=$PWD/var/terraform/terraform.rc").replace("$PWD", str(ROOT)),
+        page.take("export TENDRIL_URL=http://127.0.0.1:7400").replace("http://127.0.0.1:7400", plane.url),
+        page.take("export TENDRIL_KEY=THE_KEY").replace("THE_KEY", key),
+    ]
+    assert made.stdout.splitlines()[-1] == exports[0]
+    alone.env |= dict(line.removeprefix("export ").split("=", 1) for line in exports)
+    shell = Shell(alone.folder, plane.url, key)
+    config = page.block("hcl")
+    alone.write(config)
+    assert "successfully initialized" in terraform(alone, page.take("terraform init"))
+    _misspelt(page, alone, config)
+    terraform(alone, page.take("terraform apply"), "-auto-approve")
+    page.says("a second plan has nothing to do")
+    assert "No changes" in terraform(alone, page.take("terraform plan"), "-detailed-exitcode")
+
+    token = terraform(alone, page.take("terraform output -raw token"), plain=True)
+    run = page.take(
+        "TENDRIL_JOIN_TOKEN=TOKEN tendril agent run --node oracle-fra-a --url http://CONTROL_PLANE:7400"
+        " --address internet=ITS_ADDRESS"
+    )
+    try:
+        shell.start(run, token, "127.9.4.1")
+        wait_for("the node", lambda: plane.call("GET", "/v1/nodes/oracle-fra-a")["addresses"])
+        assert plane.call("GET", "/v1/data-centers/oracle-fra/join-tokens")["items"][0]["state"] == "used"
+        page.says(
+            "A used token makes no difference to the next plan, and neither does what the node says about itself."
+        )
+        assert "No changes" in terraform(alone, "terraform plan", "-detailed-exitcode")
+        _taken_out(page, plane, alone)
+    finally:
+        shell.stop()
+    page.take("terraform import")  # tests/terraform/test_life.py
+    page.nothing_left()
+
+
+def _misspelt(page: Page, work: Work, config: str) -> None:
+    page.says("a code that is misspelt, or is another provider's, is an error on its line")
+    (line,) = [n for n, text in enumerate(config.splitlines(), 1) if "eu-frankfurt-1" in text]
+    for wrong in ("eu-frankfort-1", "europe-west3"):
+        work.write(config.replace("eu-frankfurt-1", wrong))
+        (said,) = json.loads(work.run("validate", "-json", ok=False).stdout)["diagnostics"]
+        assert said["range"]["start"]["line"] == line and wrong in said["summary"]
+    work.write(config)
+
+
+def _taken_out(page: Page, plane: Plane, work: Work) -> None:
+    page.says(
+        "With live sessions it drains the data center first and waits ten minutes for the last one",
+        "if somebody stays, it is refused: the data center stays, and nobody is cut.",
+        "A node that joined and is not in the configuration is in the way as well: it is nobody's to delete.",
+        "the last one to go deletes it",
+    )
+    values = json.loads(work.run("show", "-json").stdout)["values"]["root_module"]["resources"]
+    (center,) = [one["values"] for one in values if one["type"] == "tendril_data_center"]
+    assert center["drain"]["timeout_s"] == 600  # ten minutes
+    talking, destroy = {"client": {"latitude": 50.1, "longitude": 8.7}}, page.take("terraform destroy")
+    alone = plane.call("POST", "/v1/sessions", talking)
+    assert "cannot be drained safely" in terraform(work, destroy, "-auto-approve", ok=False)  # where to?
+    assert plane.call("GET", f"/v1/sessions/{alone['id']}")["edge"]["data_center"] == "oracle-fra"
+    plane.call("DELETE", f"/v1/sessions/{alone['id']}")
+    plane.call("PUT", "/v1/nodes/by-hand", {"data_center": "oracle-fra"})
+    assert "by-hand" in terraform(work, destroy, "-auto-approve", ok=False)
+    plane.call("DELETE", "/v1/nodes/by-hand")
+
+    terraform(work, "terraform apply", "-auto-approve")
+    far = {"provider": "oracle", "region": "frankfurt", "latitude": 0, "longitude": 0}
+    plane.call("PUT", "/v1/data-centers/other", far)
+    moved = plane.call("POST", "/v1/sessions", talking)
+    assert moved["edge"]["data_center"] == "oracle-fra"
+    assert "Left in place" in terraform(work, destroy, "-auto-approve")
+    after = plane.call("GET", f"/v1/sessions/{moved['id']}")
+    assert after["edge"]["data_center"] == "other" and after["state"] not in ("ended", "lost")
+    assert (plane.ids("data-centers"), plane.ids("regions")) == (["other"], ["frankfurt"])
+    plane.call("DELETE", f"/v1/sessions/{moved['id']}")
+    plane.call("DELETE", "/v1/data-centers/other")
+    terraform(work, "terraform apply", "-auto-approve")
+    terraform(work, destroy, "-auto-approve")
+    assert (plane.ids("data-centers"), plane.ids("regions"), plane.ids("providers")) == ([], [], [])
+
+
+def terraform(work: Work, command: str, *more: str, ok: bool = True, plain: bool = False) -> str:
+    """What a command of the page prints; ``more`` is what a person would answer or look at."""
+    done = work.run(*shlex.split(command)[1:], *(() if plain else ("-no-color",)), *more, ok=ok)
+    assert (done.returncode == 0) is ok
+    return done.stdout if plain else " ".join((done.stdout + done.stderr).split())
 
 
 def test_what_the_bootstrap_renders_is_cloud_init(work: Work) -> None:
