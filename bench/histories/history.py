@@ -93,6 +93,8 @@ class History:
                         _added(counters.sessions, change.sessions),
                         _added(counters.idle, change.idle),
                         _added(counters.busy, change.busy),
+                        _added(counters.idle_on, change.idle_on),
+                        _added(counters.held_on, change.held_on),
                     )
                 case DrainChanged():
                     drained[change.drain.id] = change.drain

@@ -32,7 +32,7 @@ Generated from `router.core.drain` by `docs/generate.py`.
 | stages of a soft drain | {", ".join(f"{share // 10_000} %" for share in SHARES_PPM)}, 0 % of new users, {STAGE_S} s each (`stage_s`); from {STAGED_FROM} live sessions on, with fewer 0 % at once |
 | gates between the stages | no receiver down, newly degraded, surely blamed, or above {MAX_RECEIVER_PCT} % of its capacity; of its sessions surely not {MAX_BAD_GROWTH:.1%} more go badly than when the drain began, of set-ups not {MAX_SETUP_GROWTH:.0%} more fail |
 | moves | {MOVE_LIMIT} per second and data center, and {HEADROOM_PCT_PER_S} % of the free places of all receivers per second, but at least {MOVE_FLOOR} |
-| agents | finish what they hold within {AGENTS_S // 3600} h, or until the deadline; then their sessions get other agents |
+| agents of the targets, data centers or single machines | take nobody; finish what they hold within {AGENTS_S // 3600} h, or until the deadline; then their sessions get other agents |
 | a drain is stuck | when its moves take {MARGIN:g} times as long as three quarters of the last {REMEMBERED} drains took for their plans, and longer than {LEAST_S} s; `drain.stuck` is told once, and it goes on |
 | how long a drain lasts | at most {LONGEST_S // 3600} h; then `drain.expired` says what its return would break, and nothing else happens |
 | `min_headroom`, `n_plus_1` | {MIN_HEADROOM_PCT:g} % of the remaining edges' capacity stay free, also when the largest of them fails on top |

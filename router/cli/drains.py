@@ -78,7 +78,11 @@ def _print_plan(plan: Mapping[str, Any], mode: str, force: bool) -> None:
         for dc in plan["targets"]
         for found in [agents.get(dc, nothing)]
     ]
-    lines += [[f"node {node}", None, None, None, None] for node in plan["nodes"]]
+    lines += [
+        [f"node {node}", None, found["held"], found["idle"], found["cut"]]
+        for node in plan["nodes"]
+        for found in [agents.get(node, nothing)]
+    ]
     columns = ("target", ">sessions", ">held by agents", ">agents free", ">will lose agent")
     show.console().print(show.table(columns, lines))
     if plan["shifts"]:

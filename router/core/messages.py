@@ -64,6 +64,11 @@ class SessionsChanged:
     idle: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)
     busy: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)
     began: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)  # sessions, by pool and edge
+    idle_on: Mapping[NodeId, int] = field(default_factory=dict)  # places of agents by their machine, as above
+    held_on: Mapping[NodeId, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return any((self.sessions, self.idle, self.busy, self.began, self.idle_on, self.held_on))
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,10 +382,11 @@ class MoveSessions:
 
 @dataclass(frozen=True, slots=True)
 class CutAgents:
-    """The agents of a data center lose the sessions that they still hold; these get other agents."""
+    """The agents of a data center, or of one machine of it, lose the sessions that they still hold."""
 
     data_center: DataCenterId
     reason: str
+    node: NodeId | None = None
 
 
 @dataclass(frozen=True, slots=True)

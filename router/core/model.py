@@ -451,7 +451,7 @@ class Drain:
     previous_nodes: Mapping[NodeId, Intent] = field(default_factory=dict)
     receivers: tuple[DataCenterId, ...] = ()  # where its sessions were to go when it began; the gates look at these
     routes_through: int = 0  # routes that relayed over the targets when it began
-    agents_behind: Mapping[DataCenterId, int] = field(default_factory=dict)  # held places of agents when it began
+    agents_behind: Mapping[DataCenterId | NodeId, int] = field(default_factory=dict)  # places held when it began
     cut_at: Micros | None = None  # when sessions lose the agents that are still held; None: never
     outcome: str = ""  # of a practice
 
@@ -523,6 +523,8 @@ class Counters:
     sessions: Mapping[DataCenterId, int] = field(default_factory=dict)  # live sessions per edge
     idle: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)
     busy: Mapping[tuple[PoolId, DataCenterId], int] = field(default_factory=dict)
+    idle_on: Mapping[NodeId, int] = field(default_factory=dict)  # the same of agents that name their machine
+    held_on: Mapping[NodeId, int] = field(default_factory=dict)
 
 
 Flow = tuple[DataCenterId, DataCenterId, TrafficClass]  # edge, data center of the agent, class

@@ -333,6 +333,8 @@ class ControlPlane:
                         sessions=_added(self._counters.sessions, change.sessions),
                         idle=_added(self._counters.idle, change.idle),
                         busy=_added(self._counters.busy, change.busy),
+                        idle_on=_added(self._counters.idle_on, change.idle_on),
+                        held_on=_added(self._counters.held_on, change.held_on),
                     )
                 case DrainChanged():
                     self._drains[change.drain.id] = change.drain

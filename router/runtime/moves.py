@@ -32,7 +32,7 @@ def carry_out(runtime: Runtime, effect: MoveSessions | CutAgents | FinishDrain |
         case MoveSessions():
             about, work = effect.node or effect.data_center, _move(runtime, effect)
         case CutAgents():
-            about, work = f"agents of {effect.data_center}", cut_agents(runtime, effect)
+            about, work = f"agents of {effect.node or effect.data_center}", cut_agents(runtime, effect)
         case OpenDrain():
             about, work = effect.request.origin.value, open_drain(runtime, effect)
         case FinishDrain():
@@ -163,8 +163,9 @@ async def _step(runtime: Runtime, id: DrainId, event: str, outcome: str = "") ->
 
 async def cut_agents(runtime: Runtime, effect: CutAgents) -> None:
     """Part agents from the sessions they still hold; whoever waits for agents is served the sessions next."""
-    cut = await runtime.commit(lambda store: store.cut_agents(effect.data_center, effect.reason, runtime.now()))
-    log.info("agents_cut", data_center=effect.data_center, sessions=cut)
+    now = runtime.now()
+    cut = await runtime.commit(lambda store: store.cut_agents(effect.data_center, effect.reason, now, effect.node))
+    log.info("agents_cut", data_center=effect.data_center, node=effect.node, sessions=cut)
 
 
 async def open_drain(runtime: Runtime, effect: OpenDrain) -> None:

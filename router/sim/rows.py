@@ -289,12 +289,12 @@ class Rows:
             self._put_agent(replace(agent, held=0, session=None, epoch=agent.epoch + 1), tally)
         return tally.changes()
 
-    def cut(self, data_center: DataCenterId, now: Micros) -> Changes:
-        """The agents of a data center lose what they hold; these sessions wait for others."""
+    def cut(self, data_center: DataCenterId, now: Micros, node: NodeId | None = None) -> Changes:
+        """The agents of a data center, or of one machine of it, lose what they hold; these sessions wait for others."""
         self._writable()
         changes: list[Change] = []
         for agent in [a for a in self.agents.values() if a.data_center == data_center and a.held]:
-            if life.STANDINGS[agent.state].holds:
+            if node in (None, agent.node) and life.STANDINGS[agent.state].holds:
                 changes += (*self.part(agent.id), *self.step_agent(agent.id, "lost", now))
         return tuple(changes)
 

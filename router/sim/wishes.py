@@ -51,7 +51,7 @@ class Wishes:
                 case AdvanceDrain():
                     sim.operator.step(wish.drain, wish.step, wish.outcome)
                 case CutAgents():
-                    sim.commit(sim.rows.cut(wish.data_center, sim.engine.now))
+                    sim.commit(sim.rows.cut(wish.data_center, sim.engine.now, wish.node))
                 case OpenDrain():
                     self._open_drain(wish)
                 case OpenRamp():

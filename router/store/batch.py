@@ -53,6 +53,7 @@ class Sight:
     queued: frozenset[str]  # pools, of those in question, in which sessions wait
     legs: bool  # some of the ended sessions have, or had, further legs
     on_ramps: frozenset[tuple[str, str]]  # pools and versions of agents that are lanes of their own
+    closed: frozenset[str]  # machines whose agents take nobody
 
 
 @dataclass(slots=True)

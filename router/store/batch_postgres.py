@@ -60,7 +60,9 @@ _LOOK = f"""
         )::text,
         EXISTS (SELECT 1 FROM legs WHERE session = ANY(ARRAY(SELECT id FROM ended))),
         (SELECT json_agg(json_build_array(pool, version)) FROM ramps
-            WHERE data_center = '' AND state <> 'serving' AND state <> 'withdrawn')::text
+            WHERE data_center = '' AND state <> 'serving' AND state <> 'withdrawn')::text,
+        (SELECT json_agg(id) FROM nodes WHERE id = ANY(ARRAY(SELECT node FROM holder))
+            AND intent NOT IN ('serving', 'canary'))::text
 """
 
 
@@ -105,6 +107,7 @@ def look(connection: Connection, asked: Asked) -> Sight:
         ended or (), held or (), pools or (), free or (), frozenset(keys or ()), frozenset(edges or ()), homes or {},
         frozenset(queued or ()), seen.get_value(0, 8) == b"t",
         frozenset((pool, version) for pool, version in json.loads(seen.get_value(0, 9) or b"[]")),
+        frozenset(json.loads(seen.get_value(0, 10) or b"[]")),
     )  # fmt: skip
 
 

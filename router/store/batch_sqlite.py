@@ -42,6 +42,7 @@ _NODES = _OF_IDS.format("id, data_center", "nodes")
 _KEYS = "SELECT key FROM idempotency_keys WHERE key IN (SELECT value FROM json_each(?))"
 _QUEUED = "SELECT 1 FROM sessions WHERE state = 'queued' AND pool = ? LIMIT 1"
 _ON_RAMPS = "SELECT pool, version FROM ramps WHERE data_center = '' AND state <> 'serving' AND state <> 'withdrawn'"
+_CLOSED = _OF_IDS.format("id", "nodes") + " AND intent NOT IN ('serving', 'canary')"
 _LEGS = "SELECT 1 FROM legs WHERE session IN (SELECT value FROM json_each(?)) LIMIT 1"
 
 
@@ -77,6 +78,7 @@ def look(connection: Connection, asked: Asked) -> Sight:
             queued=frozenset(p for p in concerned if driver.execute(_QUEUED, (p,)).fetchone() is not None),
             legs=bool(ended) and driver.execute(_LEGS, (ids,)).fetchone() is not None,
             on_ramps=frozenset(driver.execute(_ON_RAMPS).fetchall()),
+            closed=_first_column(driver, _CLOSED, [row["node"] for row in held if row["node"] is not None]),
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, select, update
 
 from router.core import pools as life
-from router.core.model import DataCenterId, Event, Micros
+from router.core.model import DataCenterId, Event, Micros, NodeId
 from router.store import agents, events, legs
 from router.store.commit import Commit, Tally
 from router.store.rows import read_agent
@@ -21,10 +21,13 @@ from router.store.tables import sessions
 AT_ONCE = 200  # agents per transaction; the drain asks again on its next tick
 
 
-def cut(connection: Connection, data_center: DataCenterId, reason: str, now: Micros) -> Commit[int]:
-    """Unbind what the agents of a data center hold; returns how many sessions and legs that were."""
+def cut(
+    connection: Connection, data_center: DataCenterId, reason: str, now: Micros, node: NodeId | None = None
+) -> Commit[int]:
+    """Unbind what the agents of a data center, or of one machine, hold; returns how many sessions and legs it was."""
     tally, done = Tally(), 0
-    holding = (table.c.data_center == data_center, table.c.held > 0, table.c.state.in_(life.HOLDING))
+    there = table.c.data_center == data_center if node is None else table.c.node == node
+    holding = (there, table.c.held > 0, table.c.state.in_(life.HOLDING))
     query = select(table).where(*holding).order_by(table.c.id).limit(AT_ONCE).with_for_update(skip_locked=True)
     for agent in [read_agent(row) for row in connection.execute(query).mappings()]:
         names = [id for id, _ in agents.leases(connection, agent.id)]

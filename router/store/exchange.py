@@ -125,7 +125,7 @@ def _ready(work: _Work) -> dict[Place, list[Agent]]:
     found = [(row["lane"], read_agent(row)) for row in work.sight.free if row["id"] not in work.agents]
     on_ramps = work.sight.on_ramps
     for agent in work.agents.values():
-        if agent.state is AgentState.READY and not agent.cordoned:
+        if agent.state is AgentState.READY and not agent.cordoned and agent.node not in work.sight.closed:
             found.append((agent.agent_version if (agent.pool, agent.agent_version) in on_ramps else PROVEN, agent))
     ready: dict[Place, list[Agent]] = {}
     for lane, agent in sorted(found, key=lambda one: (-one[1].held, one[1].id), reverse=True):

@@ -12,6 +12,7 @@ Errors: ``unknown_<kind>``, ``unknown_reference``, ``revision_conflict`` (limit 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -29,12 +30,14 @@ from router.core.model import (
     Inventory,
     Link,
     Micros,
+    Node,
+    NodeId,
     Policy,
     Resource,
     kind_of,
 )
 from router.store import events
-from router.store.commit import Commit
+from router.store.commit import Closed, Commit, Tally, closed
 from router.store.references import ORDER, SINGULAR, clear_dependants, references, refuse_if_needed
 from router.store.rows import read_resource, row_of
 from router.store.tables import RESOURCES, links
@@ -123,14 +126,26 @@ def change(
     _check_revisions(known, if_match or {})
     writes = [*_planned_puts(known, puts), *_planned_deletes(known, deletes)]
     _check_references(known, puts, deletes)
+    machines = [NodeId(write.id) for write in writes if isinstance(write.new, Node) and write.old != write.new]
+    before: Counter[Closed] = closed(connection, machines) if machines else Counter()
     _carry_out(connection, [write for write in writes if write.old != write.new], now)
+    opened = _opened(before, closed(connection, machines)) if machines else ()
     if any(isinstance(resource, Policy) for resource in puts):
         rules.check_limit(inventory(connection))
     changed = [write for write in writes if write.old != write.new]
     events.append(connection, [_audit(write, actor, reason, now) for write in changed])
     stored = {(write.kind, write.id): write.new for write in writes}
     result = tuple(cast(Resource, stored[kind_of(resource), resource.id]) for resource in puts)
-    return Commit(result, _changes(changed))
+    return Commit(result, (*_changes(changed), *opened))
+
+
+def _opened(before: Counter[Closed], after: Counter[Closed]) -> tuple[Change, ...]:
+    """How the free places of agents change with the intents of their machines."""
+    tally = Tally()
+    for node, pool, data_center in dict.fromkeys((*before, *after)):
+        place = node, pool, data_center
+        tally.opened(node, pool, data_center, before[place] - after[place])
+    return tally.changes()
 
 
 def _refuse_contradictions(puts: Sequence[Resource], deletes: Sequence[Ref]) -> None:

@@ -434,9 +434,11 @@ class Store:
             lambda c: drains.put(c, drain, intents, actor=actor, now=now, nodes=nodes, ended=ended, begun=begun)
         )
 
-    def cut_agents(self, data_center: DataCenterId, reason: str, now: Micros) -> Commit[int]:
-        """Part the agents of a data center from their sessions; the result is how many."""
-        return self._write(lambda c: cuts.cut(c, data_center, reason, now))
+    def cut_agents(
+        self, data_center: DataCenterId, reason: str, now: Micros, node: NodeId | None = None
+    ) -> Commit[int]:
+        """Part the agents of a data center, or of one machine of it, from their sessions; the result is how many."""
+        return self._write(lambda c: cuts.cut(c, data_center, reason, now, node))
 
     def put_ramp(self, ramp: Ramp, intents: Mapping[DataCenterId, Intent], *, actor: str, now: Micros) -> Commit[Ramp]:
         """Write a ramp, decided on its ``revision`` (0: new), and the intent of its data center if that changes."""

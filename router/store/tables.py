@@ -567,5 +567,10 @@ READY = agents.c.state == literal_column("'ready'")
 # Whether the version of an agent is on a ramp; a further condition on that ramp fits into it.
 ON_RAMP = """EXISTS (SELECT 1 FROM ramps WHERE ramps.data_center = '' AND ramps.pool = agents.pool
     AND ramps.version = agents.agent_version AND ramps.state <> 'serving' AND ramps.state <> 'withdrawn'{})"""
+# Agents of a machine that is drained keep what they hold and take nobody, as if they were cordoned.
+ON_OPEN_MACHINE = """agents.node IS NULL OR NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.id = agents.node
+    AND nodes.intent NOT IN ('serving', 'canary'))"""
 # Agents that somebody may take: what was rolled back counts as little as what is cordoned.
-OPEN_TO_TAKERS = and_(READY, ~agents.c.cordoned, text("NOT " + ON_RAMP.format(" AND ramps.share_ppm = 0")))
+OPEN_TO_TAKERS = and_(
+    READY, ~agents.c.cordoned, text("NOT " + ON_RAMP.format(" AND ramps.share_ppm = 0")), text(f"({ON_OPEN_MACHINE})")
+)

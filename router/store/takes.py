@@ -43,7 +43,19 @@ from router.store import bulk, events
 from router.store.commit import Commit, Tally
 from router.store.resources import unknown
 from router.store.rows import read_agent, read_session, row_of, session_row
-from router.store.tables import ON_RAMP, QUEUED, READY, agents, data_centers, idempotency, nodes, pools, ramps, sessions
+from router.store.tables import (
+    ON_OPEN_MACHINE,
+    ON_RAMP,
+    QUEUED,
+    READY,
+    agents,
+    data_centers,
+    idempotency,
+    nodes,
+    pools,
+    ramps,
+    sessions,
+)
 
 IDEMPOTENCY_US = 24 * 3600 * 1_000_000  # longer than any client retries, short enough to keep the table small
 LATE_US = 60 * 1_000_000  # after its time in the queue is over, a session that nobody refused ends by its lease
@@ -53,7 +65,7 @@ PROVEN, UNPROVEN = "", "*"  # versions on no ramp; any version on a ramp that wa
 EdgePlace = tuple[DataCenterId, NodeId | None]
 _TAKING = ("id", "epoch", "held", "served", "session", "state", "since")  # what changes when an agent is taken
 
-LANE = f"""CASE {{0}} WHEN '{PROVEN}' THEN NOT {ON_RAMP.format("")}
+LANE = f"""({ON_OPEN_MACHINE}) AND CASE {{0}} WHEN '{PROVEN}' THEN NOT {ON_RAMP.format("")}
     WHEN '{UNPROVEN}' THEN {ON_RAMP.format(" AND ramps.share_ppm > 0")} ELSE agents.agent_version = {{0}} END"""
 
 # Built once: building a statement costs as much as running it.

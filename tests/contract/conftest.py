@@ -302,6 +302,8 @@ class World:
                     _sum(self.counters.sessions, change.sessions),
                     _sum(self.counters.idle, change.idle),
                     _sum(self.counters.busy, change.busy),
+                    _sum(self.counters.idle_on, change.idle_on),
+                    _sum(self.counters.held_on, change.held_on),
                 )
         assert self.counters == self.store.counters()
         return commit.result

@@ -11,21 +11,24 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from router.core.drain.plan import AgentsBehind, Refusal
-from router.core.model import DataCenterId, PoolId
+from router.core.model import DataCenterId, NodeId, PoolId
 from router.core.tables import View
 
 WARM_BUFFER_PCT = 10  # free places a pool keeps, of those in use: what begins while a machine comes up
 
 
-def agents_behind(view: View, targets: Sequence[DataCenterId], within_s: int) -> Mapping[DataCenterId, AgentsBehind]:
+def agents_behind(
+    view: View, targets: Sequence[DataCenterId], nodes: Sequence[NodeId], within_s: int
+) -> Mapping[DataCenterId | NodeId, AgentsBehind]:
     """Per target with agents: held and free places, and sessions that will still be held when they are cut off."""
-    found = {}
-    for dc in targets:
-        held = sum(n for (_, at), n in view.counters.busy.items() if at == dc)
-        idle = sum(n for (_, at), n in view.counters.idle.items() if at == dc)
-        if held or idle:
-            found[dc] = AgentsBehind(held, idle, _left(held, view.demand.life_s, within_s))
-    return found
+    counters = view.counters
+    counted: list[tuple[DataCenterId | NodeId, int, int]] = [
+        (dc, *(sum(n for (_, at), n in of.items() if at == dc) for of in (counters.busy, counters.idle)))  # type: ignore[misc]
+        for dc in targets
+    ]
+    counted += [(node, counters.held_on.get(node, 0), counters.idle_on.get(node, 0)) for node in nodes]
+    life_s = view.demand.life_s
+    return {at: AgentsBehind(held, idle, _left(held, life_s, within_s)) for at, held, idle in counted if held or idle}
 
 
 def _left(held: int, life_s: int | None, within_s: int) -> int:

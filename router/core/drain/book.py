@@ -122,7 +122,7 @@ class DrainBook:
             yield f"{left} sessions must end by themselves: there is no deadline"
         if drain.state is DrainState.CORDONED and left:
             yield f"{left} sessions whose users have not resumed elsewhere; they end with their lease"
-        if drain.nodes and drain.state in (DrainState.BLEEDING, DrainState.CORDONED) and not left:
+        if drain.nodes and drain.state in (DrainState.BLEEDING, DrainState.CORDONED) and not left and not held:
             yield f"whoever is still on {', '.join(drain.nodes)}; only the database knows how many"
         if held and drain.cut_at is None:
             yield f"agents hold {held} sessions, which must end by themselves"

@@ -32,7 +32,10 @@ def drive(view: View, drain: Drain, now: Micros) -> list[Effect]:
         effects += _moves(view, drain)
     if drain.state is DrainState.FORCING and held:
         effects += [CutAgents(dc, because(drain)) for dc in drain.targets if _held_at(view, dc)]
-    return effects + ([FinishDrain(drain.id)] if drain.nodes else [])  # only the database knows who is on a machine
+        machines = [view.inventory.nodes[node] for node in drain.nodes if view.counters.held_on.get(node, 0)]
+        effects += [CutAgents(node.data_center, because(drain), node.id) for node in machines]
+    # Only the database knows whose edge a machine is.
+    return effects + ([FinishDrain(drain.id)] if drain.nodes and not held else [])
 
 
 def because(drain: Drain) -> str:
@@ -47,7 +50,8 @@ def left_at_edges(view: View, drain: Drain) -> int:
 
 def held_agents(view: View, drain: Drain) -> int:
     """Places of agents in the targets that hold sessions."""
-    return sum(_held_at(view, dc) for dc in drain.targets)
+    at_places = sum(_held_at(view, dc) for dc in drain.targets)
+    return at_places + sum(view.counters.held_on.get(node, 0) for node in drain.nodes)
 
 
 def _held_at(view: View, dc: str) -> int:

@@ -79,7 +79,9 @@ def _first_state(mode: DrainMode, step: int) -> DrainState:
 
 def _may_hold(view: View, plan: DrainPlan) -> bool:
     """Whether agents of the targets hold sessions, or may be taken while a share of new sessions still comes."""
-    return bool(plan.agents_behind) or any(place in plan.targets for _, place in view.counters.idle)
+    counters = view.counters
+    on_machines = any(node in counters.held_on or node in counters.idle_on for node in plan.nodes)
+    return bool(plan.agents_behind) or on_machines or any(place in plan.targets for _, place in counters.idle)
 
 
 def _expiry(request: DrainRequest, now: Micros) -> Micros:

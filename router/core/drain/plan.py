@@ -90,13 +90,13 @@ class DrainPlan:
     targets: tuple[DataCenterId, ...]
     sessions: Mapping[DataCenterId, int]
     shifts: tuple[Shift, ...]
-    agents_behind: Mapping[DataCenterId, int] = field(default_factory=dict)
+    agents_behind: Mapping[DataCenterId | NodeId, int] = field(default_factory=dict)
     routes_through: int = 0
     headroom_after_pct: float | None = None  # None: no remaining edge declares a capacity
     refusals: tuple[Refusal, ...] = ()
     nodes: tuple[NodeId, ...] = ()
     headroom: Headroom = field(default_factory=Headroom)
-    agents: Mapping[DataCenterId, AgentsBehind] = field(default_factory=dict)
+    agents: Mapping[DataCenterId | NodeId, AgentsBehind] = field(default_factory=dict)
     forecast: Forecast = field(default_factory=lambda: Forecast(0, ""))
     growth_p95_us: int | None = None  # of the one-way delay of the sessions that move; None: not known
     timeline: tuple[Stage, ...] = ()

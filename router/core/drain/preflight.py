@@ -26,7 +26,7 @@ def preflight(view: View, request: DrainRequest, now: Micros) -> DrainPlan:
     free = headroom(view, remaining, expected)
     moved = spread(view, out)
     growth = _worst(moved.growth_p95_us, relayed_growth(view, out))
-    agents = agents_behind(view, targets.data_centers, request.deadline_s or AGENTS_S)
+    agents = agents_behind(view, targets.data_centers, targets.nodes, request.deadline_s or AGENTS_S)
     by_people = request.origin is DrainOrigin.OPERATOR  # they judge what a market far from all others costs
     return DrainPlan(
         targets=targets.data_centers,

@@ -224,6 +224,31 @@ def test_in_an_emergency_nothing_is_moved() -> None:
     assert floor.drain(drain.id).state is DrainState.DRAINED
 
 
+def test_agents_of_a_drained_machine_finish_what_they_hold_until_they_are_cut() -> None:
+    floor = Floor()
+    (node,) = floor.plane.view.inventory.nodes_by_data_center[A1]
+    floor.commit(ResourcesChanged((replace(node, id=NodeId("a-1-zz")),)))
+    floor.commit(SessionsChanged(busy={(POOL, A1): 7}, held_on={node.id: 4, NodeId("a-1-zz"): 3}, idle_on={node.id: 2}))
+    request = drains.DrainRequest(Selector(node=node.id), deadline_s=600)
+    plan = drains.preflight(floor.plane.view, request, floor.now)
+    found = plan.agents[node.id]
+    assert (found.held, found.idle, found.cut) == (4, 2, 4), "of unknown length: all of them will be cut"
+    assert any("lose it and get another one" in stage.what and stage.after_s == 600 for stage in plan.timeline)
+    drain = floor.open(Selector(node=node.id), deadline_s=600)
+    assert drain.agents_behind == {node.id: 4} and drain.cut_at == floor.now + 600 * SECOND
+    assert not [e for e in floor.tick() if isinstance(e, FinishDrain | CutAgents)], "agents still hold sessions"
+    shown = floor.plane.view.progress[drain.id]
+    assert shown.agents_left == 4 and "agents hold 4 sessions" in "; ".join(shown.blocked_by)
+    floor.tick(600)
+    while floor.drain(drain.id).state is not DrainState.FORCING:
+        floor.tick()
+    (cut,) = [e for e in floor.tick() if isinstance(e, CutAgents)]
+    assert (cut.data_center, cut.node) == (A1, node.id), "its neighbour keeps its own"
+    floor.commit(SessionsChanged(busy={(POOL, A1): -4}, held_on={node.id: -4}))
+    assert [e for e in floor.tick() if isinstance(e, FinishDrain)]
+    assert floor.drain(drain.id).state is DrainState.DRAINED
+
+
 def test_a_node_is_drained_and_not_its_data_center() -> None:
     floor = Floor()
     (node,) = floor.plane.view.inventory.nodes_by_data_center[A1]
