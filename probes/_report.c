@@ -2,7 +2,9 @@
  *
  * `read(text, ProbeReport, ReportRows, limits)` knows plain JSON: fields that are known, each once; texts without
  * escapes, in ASCII; whole numbers of at most 18 digits. For anything else, and for whatever breaks a rule of the
- * contract, it returns None, and the Python form reads the text again and says what is wrong with it. */
+ * contract, it returns None, and the Python form reads the text again and says what is wrong with it.
+ *
+ * `pack(columns)` makes the columns of a report small for whoever keeps many: the flight recorder. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -400,7 +402,71 @@ static PyObject *read_text(PyObject *Py_UNUSED(self), PyObject *arguments)
     return made;
 }
 
-static PyMethodDef methods[] = {{"read", read_text, METH_VARARGS, "Read a plain report, or return None."}, {0}};
+/* --- packed columns ------------------------------------------------------------------------------------------------- */
+
+struct bytes {
+    unsigned char *data;
+    size_t used, room;
+};
+
+/* A number as its zigzag form (0, -1, 1, -2, …) in groups of seven bits, the lowest first; 0 without memory. */
+static int put(struct bytes *to, int64_t value)
+{
+    if (to->room - to->used < 10) {
+        size_t room = 2 * to->room + 1024;
+        unsigned char *data = PyMem_Realloc(to->data, room);
+        if (data == NULL)
+            return 0;
+        to->data = data;
+        to->room = room;
+    }
+    uint64_t left = ((uint64_t)value << 1) ^ (uint64_t)-(value < 0);
+    for (; left >= 128; left >>= 7)
+        to->data[to->used++] = (unsigned char)(left | 128);
+    to->data[to->used++] = (unsigned char)left;
+    return 1;
+}
+
+/* 1, or 0 where something is neither a whole number of 64 bits nor, once, a tuple of such; or without memory. */
+static int put_all(struct bytes *to, PyObject *column, int is_nested)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(column);
+    if (!put(to, count))
+        return 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *item = PyTuple_GET_ITEM(column, i);
+        int overflow = 0;
+        if (PyLong_CheckExact(item)) {
+            int64_t value = PyLong_AsLongLongAndOverflow(item, &overflow);
+            if (overflow || !put(to, value))
+                return 0;
+        } else if (is_nested || !PyTuple_CheckExact(item) || !put_all(to, item, 1)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static PyObject *pack(PyObject *Py_UNUSED(self), PyObject *columns)
+{
+    struct bytes to = {NULL, 0, 0};
+    PyObject *made = NULL;
+    int is_packed = PyTuple_CheckExact(columns);
+    for (Py_ssize_t i = 0; is_packed && i < PyTuple_GET_SIZE(columns); i++) {
+        PyObject *item = PyTuple_GET_ITEM(columns, i);
+        is_packed = PyTuple_CheckExact(item) && put_all(&to, item, 0);
+    }
+    if (is_packed)
+        made = PyBytes_FromStringAndSize((const char *)to.data, (Py_ssize_t)to.used);
+    PyMem_Free(to.data);
+    return is_packed ? made : Py_NewRef(Py_None);
+}
+
+static PyMethodDef methods[] = {
+    {"read", read_text, METH_VARARGS, "Read a plain report, or return None."},
+    {"pack", pack, METH_O, "Columns of whole numbers, or of tuples of them, as bytes; None if they are not that."},
+    {0},
+};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_report", NULL, -1, methods, NULL, NULL, NULL, NULL};
 

@@ -1,9 +1,9 @@
 """Flight recorder: a ring of files with every ``(now, input)``, and its replay into a fresh core.
 
 A segment starts with the core's whole state, so that replay may begin at any segment that the ring still has.
-Results of long computations are recorded by their number only: replay computes them again, deterministically. Every
-record carries the running digest of decisions and reasons; replay that meets a different digest has found
-nondeterminism.
+Results of long computations are recorded by their number only: replay computes them again, deterministically. Reports,
+by far the most, are packed (``packed``). Every record carries the running digest of decisions and reasons; replay that
+meets a different digest has found nondeterminism.
 
 Records are pickles in a gzip stream, read back by an unpickler that admits only the core's own types and numpy arrays.
 """
@@ -14,7 +14,7 @@ import gzip
 import io
 import pickle
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -22,18 +22,20 @@ from pathlib import Path
 from typing import IO, Any
 
 from router.core.digest import fold
-from router.core.messages import ClientsFitted, Effect, Input, Solved, Surveyed
+from router.core.messages import ClientsFitted, Effect, Input, Reported, Solved, Surveyed
 from router.core.model import Micros
 from router.core.plane import ControlPlane
 from router.core.tables import View
+from router.runtime.packed import PackedReport, Packer, Unpacker
 
-FORMAT = 4
+FORMAT = 5
 SEGMENTS = 4
 _ALLOWED_MODULES = ("router.core.", "probes.wire")
 _ALLOWED_NAMES = {
     (__name__, "SolvedAgain"),
     (__name__, "SurveyedAgain"),
     (__name__, "FittedAgain"),
+    ("router.runtime.packed", "PackedReport"),
     ("collections", "deque"),
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -89,7 +91,7 @@ class FlightRecorder:
         self._limit = max(1, limit_bytes // SEGMENTS)
         self._file: gzip.GzipFile | None = None
         self._raw: IO[bytes] | None = None
-        self._digest = b""
+        self._digest, self._packer = b"", Packer()
         self._written = self._state_bytes = 0  # of this segment, and of the state at its beginning
         folder.mkdir(parents=True, exist_ok=True)
         numbers = [int(p.stem.rpartition("-")[2]) for p in segments(folder)]
@@ -109,11 +111,18 @@ class FlightRecorder:
 
     def append(self, event: Input, now: Micros, effects: list[Effect], view: View | None) -> None:
         """Note one handled input; ``view`` is the one after it, ``None`` where there were no effects."""
+        self.append_all([(event, now, effects, view)])
+
+    def append_all(self, records: Iterable[tuple[Input, Micros, list[Effect], View | None]]) -> None:
+        """Note several at once: what ``append`` is given."""
         if self._file is None or self._raw is None:
             return  # of a segment that was given up
-        if view is not None:
-            self._digest = fold(self._digest, effects, view)
-        pickle.dump((now, _kept(event), self._digest), self._file, protocol=5)
+        parts = []
+        for event, now, effects, view in records:
+            if view is not None:
+                self._digest = fold(self._digest, effects, view)
+            parts.append(pickle.dumps((now, self._kept(event), self._digest), protocol=5))
+        self._file.write(b"".join(parts))
         self._written = self._raw.tell()
 
     def flush(self) -> None:
@@ -121,6 +130,19 @@ class FlightRecorder:
         if self._file is not None and self._raw is not None:
             self._file.flush()
             self._raw.flush()
+
+    def _kept(self, event: Input) -> Input | Again | PackedReport:
+        match event:
+            case Reported():
+                return self._packer.packed(event)
+            case Solved():
+                return SolvedAgain(event.answer.generation)
+            case Surveyed():
+                return SurveyedAgain(event.survey.number)
+            case ClientsFitted():
+                return FittedAgain(event.model.number)
+            case _:
+                return event
 
     def close(self) -> None:
         """Close the segment."""
@@ -145,7 +167,7 @@ class FlightRecorder:
         path = self._folder / f"flight-{self._number:08d}.rec"
         self._raw = path.open("wb", buffering=1 << 16)
         self._file = gzip.GzipFile(fileobj=self._raw, mode="wb", compresslevel=1)  # reports repeat themselves
-        self._digest = b""
+        self._digest, self._packer = b"", Packer()
         pickle.dump({"format": FORMAT, "plane": plane}, self._file, protocol=5)
         self._written = self._state_bytes = self._raw.tell()
         self._forget()
@@ -169,10 +191,11 @@ def replay(path: Path) -> Replay:
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise ValueError(f"{path} is not a flight recorder segment of format {FORMAT}")
     plane: ControlPlane = head["plane"]
+    unpacker = Unpacker()
     digest, recorded, count, diverged = b"", b"", 0, None
     for now, kept, recorded in records:
         try:
-            event = _event(kept, plane)
+            event = _event(kept, plane, unpacker)
         except LookupError as error:
             raise ValueError(f"{path}: record {count} answers {error}, which nobody asked for") from error
         effects = plane.handle(event, now)
@@ -183,21 +206,11 @@ def replay(path: Path) -> Replay:
     return Replay(count, digest.hex(), recorded.hex(), diverged, plane.view.generation)
 
 
-def _kept(event: Input) -> Input | Again:
-    match event:
-        case Solved():
-            return SolvedAgain(event.answer.generation)
-        case Surveyed():
-            return SurveyedAgain(event.survey.number)
-        case ClientsFitted():
-            return FittedAgain(event.model.number)
-        case _:
-            return event
-
-
-def _event(kept: Input | Again, plane: ControlPlane) -> Input:
+def _event(kept: Input | Again | PackedReport, plane: ControlPlane, unpacker: Unpacker) -> Input:
     """The recorded input, computed again where it is a result. Raises ``LookupError`` if nobody waits for it."""
     match kept:
+        case PackedReport():
+            return unpacker.unpacked(kept)
         case SolvedAgain():
             question = plane.pending_question
             if question is None or question.generation != kept.generation:

@@ -3,7 +3,7 @@
 What a record is made of is immutable and handed over by reference. A segment begins with the core's whole state: of
 that the loop makes a copy (milliseconds), and the thread writes it (a second for hundreds of data centers). If the disk
 fails, the segment is given up and recording rests; if it is too slow, the segment is given up too: a recording with a
-hole in it is none.
+hole in it is none. Inputs are handed over by the batch, since waking a thread costs more than writing one down.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import structlog
 from router.core.messages import Effect, Input
 from router.core.model import Micros
 from router.core.plane import ControlPlane
+from router.core.tables import View
 from router.runtime.recorder import FlightRecorder
 
 log = structlog.get_logger("tendril.recording")
 REST_US = 60_000_000
 MOST_WAITING = 20_000  # records of a minute
+BATCH = 64  # inputs; what waits for more of them is handed over with the table that is saved every few seconds
 
 
 class Recording:
@@ -34,6 +36,7 @@ class Recording:
         self._handed_over = self._written = 0  # the first is counted by the loop, the second by the thread
         self._is_begun = self._is_beginning = False
         self._rests_until: Micros = 0
+        self._waiting: list[tuple[Input, Micros, list[Effect], View | None]] = []
 
     def note(self, plane: ControlPlane, event: Input, now: Micros, effects: list[Effect]) -> None:
         """Record one handled input; a full disk costs the recording and nothing else."""
@@ -41,14 +44,17 @@ class Recording:
             return
         if not self._is_begun or (self.recorder.is_full and not self._is_beginning):
             self._is_begun = self._is_beginning = True
+            self._hand_over_waiting(now)
             state = plane.checkpoint()
             self._hand_over(lambda: self._begin(state), now)
-        elif self._handed_over - self._written >= MOST_WAITING:
+        elif self._handed_over - self._written >= MOST_WAITING // BATCH:
+            self._waiting.clear()
             self._hand_over(self.recorder.abandon, now)
             self._rest(now)
         else:
-            view = plane.view if effects else None
-            self._hand_over(lambda: self.recorder.append(event, now, effects, view), now)
+            self._waiting.append((event, now, effects, plane.view if effects else None))
+            if len(self._waiting) >= BATCH:
+                self._hand_over_waiting(now)
 
     def _begin(self, state: ControlPlane) -> None:
         try:
@@ -58,12 +64,19 @@ class Recording:
 
     def flush(self, now: Micros) -> None:
         """Hand what was recorded to the operating system soon."""
+        self._hand_over_waiting(now)
         self._hand_over(self.recorder.flush, now)
 
     def close(self) -> None:
         """Write what waits, and close the segment."""
+        self._hand_over_waiting(0)
         self._thread.submit(self.recorder.close)
         self._thread.shutdown(wait=True)
+
+    def _hand_over_waiting(self, now: Micros) -> None:
+        if self._waiting:
+            records, self._waiting = self._waiting, []
+            self._hand_over(lambda: self.recorder.append_all(records), now)
 
     def _hand_over(self, work: Callable[[], None], now: Micros) -> None:
         self._handed_over += 1
