@@ -22,7 +22,7 @@ from router.runtime.recorder import FlightRecorder
 log = structlog.get_logger("tendril.recording")
 REST_US = 60_000_000
 MOST_WAITING = 20_000  # records of a minute
-BATCH = 64  # inputs; what waits for more of them is handed over with the table that is saved every few seconds
+BATCH, BATCH_US = 64, 100_000  # inputs at most, and how long the first of them waits for more
 
 
 class Recording:
@@ -53,7 +53,7 @@ class Recording:
             self._rest(now)
         else:
             self._waiting.append((event, now, effects, plane.view if effects else None))
-            if len(self._waiting) >= BATCH:
+            if len(self._waiting) >= BATCH or now - self._waiting[0][1] >= BATCH_US:
                 self._hand_over_waiting(now)
 
     def _begin(self, state: ControlPlane) -> None:

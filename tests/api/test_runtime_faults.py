@@ -139,7 +139,7 @@ async def test_a_full_disk_under_the_flight_recorder_does_not_stop_routing(
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(FlightRecorder, "append", full)
+        monkeypatch.setattr(FlightRecorder, "append_all", full)
         for sequence in range(2, 5):
             generation = runtime.view.generation
             measure(runtime, sequence)
