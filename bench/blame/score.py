@@ -89,7 +89,7 @@ class Score:
     def calibration(self) -> dict[str, dict[str, float]]:
         """Per tenth of confidence: how many verdicts, once a second each, and which share of them was right."""
         found = {}
-        for tenth in range(5, 10):
+        for tenth in range(10):
             yes, no = self.bins[tenth, True], self.bins[tenth, False]
             if yes + no:
                 found[f"{tenth / 10:.1f}"] = {"verdicts": yes + no, "right_pct": round(100 * yes / (yes + no), 1)}
