@@ -63,13 +63,18 @@ def run_spills(seed: int, count: int = ORDERS) -> bool:
     times = np.array([one.seconds for one in found])
     one_hop = np.array([one.seconds for one in found if one.refusals == 1])
     progress(f"spills: {sum(one.refusals for one in found)} refusals of {count} orders")
-    return line(
-        "capacity", "refused launches: until another provider accepted, 99th percentile",
+    met = line(
+        "capacity", "refused once: until another provider accepted, 99th percentile",
         float(np.percentile(one_hop, 99)), MAY_TAKE_S, "goal U6: quota failure spills", "s", "U6", 1.0,
-        seed=seed, orders=count, one_refusal=len(one_hop),
+        seed=seed, orders=len(one_hop),
+    )  # fmt: skip
+    return met & line(
+        "capacity", "refused any number of times: until another provider accepted, 99th percentile",
+        float(np.percentile(times, 99)), MAY_TAKE_S, "goal U6: quota failure spills", "s", "U6", 1.0,
+        seed=seed, orders=count,
         refusals=sum(one.refusals for one in found), unmet=sum(one.unmet for one in found),
-        asked_again=sum(one.asked_again for one in found), median_s=round(float(np.median(times)), 3),
-        any_number_of_refusals_p99_s=round(float(np.percentile(times, 99)), 3),
+        asked_again=sum(one.asked_again for one in found), beside=sum(one.beside for one in found),
+        median_s=round(float(np.median(times)), 3),
     )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def _climbed(page: Page, plane: Plane, shell: Shell) -> None:
     shares = [_ramp(plane)["share_pct"]]
     assert _ramp(plane)["state"] == "canary"
     page.says("A rung takes 200 sessions and ten minutes.")
-    assert "10 min on this rung" in shell.run(show)
+    wait_for("what it waits for", lambda: "10 min on this rung" in shell.run(show))
     while _ramp(plane)["state"] == "canary":
         shell.run(advance)
         shares.append(_ramp(plane)["share_pct"])

@@ -4,7 +4,7 @@ from router.core.capacity.board import CapacityBoard, PlaceBoard
 from router.core.capacity.buffer import RULES, BufferRule, Quiet, Stock, Want, to_release
 from router.core.capacity.forecast import ArrivalBook, Forecast
 from router.core.capacity.greedy import Cart, next_best
-from router.core.capacity.launches import WAITS, Backoff, Refusal, spill
+from router.core.capacity.launches import WAITS, Backoff, Refusal
 from router.core.capacity.linear import Linear, Solution
 from router.core.capacity.links import Agreed, Question, Split, Way, judged, read_split, shortest, split_programme
 from router.core.capacity.machines import Buying, Launch, LaunchId, LaunchState, NodeStock
@@ -49,7 +49,6 @@ __all__ = [
     "read",
     "read_split",
     "shortest",
-    "spill",
     "split_programme",
     "to_release",
 ]

@@ -23,6 +23,7 @@ from router.core.capacity.launches import Backoff, Refusal
 from router.core.capacity.machines import Buying, Launch, LaunchId, LaunchState
 from router.core.capacity.offers import Market, Plan
 from router.core.capacity.programme import Programme, programme, read
+from router.core.capacity.races import WRITTEN_WITHIN_US, Races, in_a_row, spill
 from router.core.messages import (
     AnnounceLaunches,
     Effect,
@@ -31,12 +32,12 @@ from router.core.messages import (
     OptimiseFailed,
     Priced,
     Record,
+    StepLaunch,
     StockTaken,
 )
 from router.core.model import DataCenterId, Event, Inventory, Micros, PoolId, RegionId
 from router.core.tables import I64, LinkTable
 
-WRITTEN_WITHIN_US = 30_000_000  # what was announced and is not written by then could not be
 KEPT_US = 86_400_000_000  # how long an ended launch is shown, and what of it comes late is reaped
 PLAN_GAP_US = 30_000_000  # between two plans in a dry run: it buys nothing, and the next would be the same
 
@@ -63,6 +64,7 @@ class CapacityDesk:
         self._began: dict[tuple[PoolId, DataCenterId], int] = {}
         self._backoff = Backoff()
         self._errands = Errands()
+        self._races = Races()
         self._count = 0
         self._inventory = Inventory()
         self._delays: Delays = {}
@@ -118,6 +120,8 @@ class CapacityDesk:
             if offer is not None:
                 self._backoff.refused(offer, Refusal(launch.refusal), now)
             return self._spill(launch, now)
+        if self._races.put(launch):
+            return [StepLaunch(launch.id, launch.revision, "surplus", "it was asked beside another, which was faster")]
         return list(self._errands.at_once(launch, now))
 
     def taken(self, event: StockTaken, inventory: Inventory, links: LinkTable, now: Micros) -> list[Effect]:
@@ -252,11 +256,17 @@ class CapacityDesk:
 
     def _spill(self, launch: Launch, now: Micros) -> list[Effect]:
         """Ask others for the agents that a provider refused, without a programme: each second counts."""
-        if self._buying.dry_run:
+        agents = self._races.refused(launch)
+        if self._buying.dry_run or not agents:
             return []
-        plan = next_best(self._market(launch.pool, {launch.need: launch.agents}, now))
-        why = f"instead of {launch.id} at {'/'.join(launch.offer)}: {launch.refusal}"
-        drafts = markets.drafts(plan, launch.pool, now, why)
+        row = in_a_row(self.launches, launch, now)
+        plans = spill(self._market(launch.pool, {launch.need: agents}, now), row)
+        plan, why = plans[0], f"instead of {launch.id} at {'/'.join(launch.offer)}: {launch.refusal}"
+        if len(plans) > 1:
+            why += f"; {row} refusals in a row, so two are asked at once and one is kept"
+        drafts = tuple(draft for one in plans for draft in markets.drafts(one, launch.pool, now, why))
+        if len(plans) > 1:
+            self._races.expect(drafts, agents, now)
         self.board = replace(
             self.board, plans={**self.board.plans, launch.pool: plan},
             planned_at={**self.board.planned_at, launch.pool: now},

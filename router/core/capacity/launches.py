@@ -1,14 +1,13 @@
-"""Launches that fail: whom not to ask for a while, and who is asked instead in the same second."""
+"""Launches that fail: whom not to ask for a while. Who is asked instead: see ``races``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
-from router.core.capacity.greedy import next_best
-from router.core.capacity.offers import Block, Market, Offer, Plan
-from router.core.model import DataCenterId, Micros, RegionId
+from router.core.capacity.offers import Block, Offer
+from router.core.model import DataCenterId, Micros
 
 
 class Refusal(StrEnum):
@@ -81,11 +80,6 @@ class Backoff:
                 left_s = -(-(worst.until - now) // 1_000_000)
                 found[offer.key] = f"{worst.kind}: refused {worst.failures} times, not asked for {left_s} s more"
         return found
-
-
-def spill(market: Market, need: RegionId, agents: int, backoff: Backoff, now: Micros) -> Plan:
-    """Who is asked at once for agents that a provider refused; nobody who is in back-off."""
-    return next_best(replace(market, needs={need: agents}, blocked=backoff.blocked(market.offers, now)))
 
 
 def _where(offer: Offer, scope: str) -> _Where:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.capacity import Backoff, Market, Offer, Plan, Refusal, Terms, next_best, programme, read, spill
+from router.core.capacity import Backoff, Market, Offer, Plan, Refusal, Terms, next_best, programme, read
+from router.core.capacity.races import spill
 from router.core.model import DataCenterId, RegionId
 from router.solver import optimum
 
@@ -145,9 +146,20 @@ def test_a_refusal_is_answered_by_another_provider_in_the_same_instant(kind: Ref
     first, other = offer("linode", "ams", 500_000), offer("azure", "ams", 1_500_000)
     asked, backoff = market({"ams": 4}, first, other), Backoff()
     backoff.refused(first, kind, 7 * S)
-    plan = spill(asked, RegionId("ams"), 4, backoff, 7 * S)
+    (plan,) = spill(replace(asked, blocked=backoff.blocked(asked.offers, 7 * S)), row=1)
     assert plan.machines == {other.key: 4}
     assert plan.purchases[0].rejected[0].rule == "back_off" and kind.value in plan.purchases[0].rejected[0].text
+
+
+def test_from_the_second_refusal_on_another_provider_is_asked_beside_under_what_is_left_of_the_caps() -> None:
+    one, same = offer("azure", "ams", 1_000_000), replace(offer("azure", "ams", 1_100_000), size="other")
+    other = offer("gcp", "ams", 1_500_000)
+    asked = market({"ams": 2}, one, same, other, diversity_ppm=1_000_000)
+    assert [plan.machines for plan in spill(asked, row=2)] == [{one.key: 2}, {other.key: 2}]
+    for terms in ({"budget_uusd_h": 4_999_999}, {"machines": 3}):
+        (alone,) = spill(replace(asked, terms=replace(asked.terms, **terms)), row=2)  # type: ignore[arg-type]
+        assert alone.machines == {one.key: 2}
+    assert len(spill(market({"ams": 2}, one, same, diversity_ppm=1_000_000), row=9)) == 1  # nobody else is there
 
 
 def test_back_off_doubles_ends_and_is_void_after_a_success() -> None:

@@ -156,6 +156,73 @@ def test_a_refusal_is_answered_in_the_same_instant_by_another_provider() -> None
     assert floor.launches[-1].provider == "cheap"  # its back-off is over
 
 
+PROVIDERS = ("cheap", "dear", "third", "last")
+
+
+def in_short_supply() -> tuple[Floor, Launch, Launch]:
+    """A floor on which two refused in a row, so that two others are asked at once."""
+    offers = tuple(offer(name, 100_000 * (k + 1)) for k, name in enumerate(PROVIDERS))
+    floor = Floor(replace(BUYING, offers=offers))
+    centers = {o.data_center: DataCenter(o.data_center, ProviderId(o.provider), FRA) for o in offers}
+    providers = {ProviderId(name): Provider(ProviderId(name)) for name in PROVIDERS}
+    floor.world = replace(floor.world, providers=providers, data_centers=centers)
+    floor.count()
+    for k in range(2):
+        floor.step(floor.launches[k], "asked")
+        floor.now += SECOND
+        floor.step(floor.launches[k], "refused", refusal="out_of_capacity")
+    assert [one.provider for one in floor.launches] == list(PROVIDERS)
+    third, last = floor.launches[2:]
+    assert third.why[-1] == last.why[-1]
+    assert last.why[-1].endswith("; 2 refusals in a row, so two are asked at once and one is kept")
+    for one in (third, last):
+        floor.step(one, "asked")
+    return floor, third, last
+
+
+def test_of_two_that_are_asked_at_once_the_first_that_accepts_is_kept() -> None:
+    floor, third, last = in_short_supply()
+    floor.step(floor.desk.launches[last.id], "accepted")
+    floor.effects.clear()
+    floor.step(floor.desk.launches[third.id], "accepted")
+    (back,) = floor.effects
+    assert isinstance(back, StepLaunch) and (back.launch, back.step) == (third.id, "surplus")
+    floor.step(floor.desk.launches[third.id], "runs")  # it was told meanwhile: asked again at the newer revision
+    again = floor.effects[-1]
+    assert isinstance(again, StepLaunch) and again.revision == back.revision + 1
+    floor.step(floor.desk.launches[third.id], again.step)
+    floor.step(floor.desk.launches[last.id], "runs")
+    states = [floor.desk.launches[one.id].state for one in (third, last)]
+    assert states == [LaunchState.TERMINATING, LaunchState.RUNNING]
+
+
+def test_who_refuses_beside_another_is_followed_by_nobody_until_that_one_refuses_as_well() -> None:
+    floor, third, last = in_short_supply()
+    floor.step(floor.desk.launches[third.id], "refused", refusal="quota_exceeded")
+    assert len(floor.launches) == 4  # the other one may accept yet
+    floor.step(floor.desk.launches[last.id], "refused", refusal="quota_exceeded")
+    short = floor.effects[-1]
+    assert isinstance(short, Record) and short.event.kind == "capacity.short"
+
+    floor, third, last = in_short_supply()
+    floor.step(floor.desk.launches[third.id], "accepted")
+    floor.effects.clear()
+    floor.step(floor.desk.launches[last.id], "refused", refusal="quota_exceeded")
+    assert floor.effects == [] and len(floor.launches) == 4
+
+
+def test_refusals_that_are_long_ago_are_no_row() -> None:
+    offers = tuple(offer(name, 100_000 * (k + 1)) for k, name in enumerate(("cheap", "dear")))
+    floor = Floor(replace(BUYING, offers=(*offers, offer("cheap", 900_000, size="big"))))
+    floor.count()
+    floor.step(floor.launches[0], "asked")
+    floor.step(floor.launches[0], "refused", refusal="out_of_capacity")
+    floor.now += 20 * SECOND
+    floor.step(floor.launches[1], "asked")
+    floor.step(floor.launches[1], "refused", refusal="out_of_capacity")
+    assert len(floor.launches) == 3 and "in a row" not in floor.launches[2].why[-1]
+
+
 def test_a_late_answer_is_dropped_and_a_failed_programme_is_answered_by_the_next_best() -> None:
     floor = Floor()
     floor.solve = False
