@@ -25,7 +25,10 @@ from router.core.model import DataCenterId, Micros, NodeId
 from router.core.tables import F64
 from router.core.verdicts import LIKELY_PPM, Component, ComponentKind, Evidence
 
-LIVES_US = (8_000_000, 30_000_000)  # a set-up weighs 1/e after so long: to be quick where many call, and sure where few
+# A set-up weighs 1/e after so long: to be quick where many call, and to see it at all where few do. With 30 % failing
+# a place is named after some thirty set-ups: at 120, 30, 12, 6, 3 a minute after 14, 62, 172, 328, 506 s (medians).
+LIVES_US = (8_000_000, 30_000_000, 300_000_000)
+LATELY, OVER = 10.0, 0.06  # where so many came within a shorter span, and fewer than this share failed, it is over
 USUAL, TRUST_USUAL = 0.02, 30.0  # share of set-ups that fail on any day, and what it takes to outweigh that
 TRUST_GROUP = 10.0  # of one client network elsewhere
 LEAST_GROUPS = 3  # client networks that must agree
@@ -76,16 +79,23 @@ class Setups:
             count.ok, count.failed = count.ok + one.setup_ok, count.failed + failed
             count.failed_at = now if failed else count.failed_at
 
-    def gray(self, atlas: Atlas, now: Micros) -> tuple[Gray, ...]:
-        """The places that stand out, surest first; none while too many do."""
+    def gray(self, atlas: Atlas, now: Micros, shorter: Setups | None = None) -> tuple[Gray, ...]:
+        """The places that stand out, surest first; none while too many do. ``shorter``: a span that may contradict."""
         for count in self._counts.values():
             count.fade(self._life_us, now)
         self._counts = {key: one for key, one in self._counts.items() if one.ok + one.failed > GONE}
-        found = [self._judged(atlas, dc) for dc in sorted({dc for dc, _, _ in self._counts}) if dc in atlas.places]
+        places = [dc for dc in sorted({dc for dc, _, _ in self._counts}) if dc in atlas.places]
+        found = [self._judged(atlas, dc) for dc in places if shorter is None or not shorter.is_well(dc)]
         likely = [one for one in found if one is not None and one.confidence >= LIKELY_PPM / 1e6]
         if len(likely) > max(1, MOST_PLACES * len(atlas.places)):
             return ()
         return tuple(sorted(likely, key=lambda one: (-one.confidence, one.component)))
+
+    def is_well(self, dc: DataCenterId) -> bool:
+        """Whether enough set-ups of this span say so."""
+        mine = [one for (place, _, _), one in self._counts.items() if place == dc]
+        seen, failed = sum(one.ok + one.failed for one in mine), sum(one.failed for one in mine)
+        return seen >= LATELY and failed < OVER * seen
 
     def _judged(self, atlas: Atlas, dc: DataCenterId) -> Gray | None:
         """A data center, or that machine of it to which its failures go back."""
