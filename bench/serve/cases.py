@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench._case import line, progress
+from bench.freshness.load import prepared
 from bench.freshness.served import ADMIN_KEY, Served, serving
 from bench.freshness.wire import GET, POST, request
 from bench.freshness.world import World
@@ -140,7 +141,7 @@ def _reports(served: Served, key: str | None = None) -> tuple[bytes, ...]:
     from bench.freshness.served import report_request
 
     world = served.world
-    made: Callable[[int], bytes] = lambda source: report_request(  # noqa: E731
-        world.report(source, world.peers(source, REPORT_ROWS), faster_us=0), key or served.keys[source]
+    made: Callable[[int], bytes] = lambda source: prepared(  # noqa: E731
+        report_request(world.report(source, world.peers(source, REPORT_ROWS), faster_us=0), key or served.keys[source])
     )
     return tuple(made(source) for source in range(world.n))

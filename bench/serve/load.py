@@ -1,4 +1,7 @@
-"""Load by wrk: prepared requests in a fixed random order over kept connections, from the second core."""
+"""Load by wrk: prepared requests in a fixed random order over kept connections, from the second core.
+
+Reports get rising numbers, since one with an old number is recognised as such and not looked at.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.freshness.load import PLACE
 from bench.serve.servers import LOAD_CORE, Listening
 
 CONNECTIONS = 32
 SECONDS = 3
 _SCRIPT = """
-local requests, n, i = {}, 0, 0
+local requests, n, i, place = {}, 0, 0, '%s'
+local number = os.time() * 100000 -- a report with a number that is not new would be left out
 local file = io.open("%s", "rb")
 while true do
   local size = file:read("*l")
   if not size then break end
   n = n + 1
-  requests[n] = file:read(tonumber(size))
+  local request = file:read(tonumber(size))
+  local at = string.find(request, place, 1, true)
+  requests[n] = at and {string.sub(request, 1, at - 1), string.sub(request, at + #place)} or request
   file:read(1)
 end
 request = function()
   i = i %% n + 1
-  return requests[i]
+  local request = requests[i]
+  if type(request) == "string" then return request end
+  number = number + 1
+  return request[1] .. string.format('"sequence":%%-16d', number) .. request[2]
 end
 """
 
@@ -57,7 +67,7 @@ def asked(server: Listening, requests: Sequence[bytes], folder: Path, seconds: i
     data = folder / "requests"
     data.write_bytes(b"".join(b"%d\n%s\n" % (len(one), one) for one in requests))
     script = folder / "load.lua"
-    script.write_text(_SCRIPT % data)
+    script.write_text(_SCRIPT % (PLACE.decode(), data))
     command = [
         "taskset",
         "-c",

@@ -18,11 +18,11 @@ def report(asked: Asked, body: bytes) -> Answered | None:
     runtime = asked.runtime
     if decoded is None or asked.key.scope != AGENT_PREFIX + decoded.node:
         return None
-    if decoded.node not in runtime.view.inventory.nodes:
+    if decoded.node not in runtime.inventory.nodes:
         return None
     runtime.post(Reported(decoded))
     asked.tallies.reported(len(decoded.reflexes))
-    return Answered(b'{"plan_version":%d}' % runtime.view.plan_version)
+    return Answered(b'{"plan_version":%d}' % runtime.plan_version)
 
 
 def _decoded(body: bytes) -> ProbeReport | None:

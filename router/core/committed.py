@@ -1,4 +1,4 @@
-"""What commits did to the inventory: several of them as one change, the inventory after it, and how soon routes follow.
+"""What commits did to inventory and counters: several as one change, the inventory after it, how soon routes follow.
 
 Every change of the inventory costs the core the same whether it is of one resource or of a hundred, so commits that
 become durable close together (Terraform writes ten at a time) are one change for it.
@@ -6,13 +6,15 @@ become durable close together (Terraform writes ten at a time) are one change fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import groupby
+from typing import TypeVar
 
-from router.core.messages import Change, ResourcesChanged
-from router.core.model import KINDS, DataCenter, Inventory, Link, Node, Policy, Resource, kind_of
+from router.core.messages import Change, ResourcesChanged, SessionsChanged
+from router.core.model import KINDS, Counters, DataCenter, Inventory, Link, Node, Policy, Resource, kind_of
 
 Ref = tuple[str, str]
+K = TypeVar("K", bound=Hashable)
 
 
 def merged(changes: Sequence[Change]) -> tuple[Change, ...]:
@@ -92,3 +94,22 @@ def hurries(before: Inventory, change: ResourcesChanged) -> bool:
 
 def _of_intent(old: Resource | None, new: Resource | None) -> bool:
     return isinstance(old, Node) and isinstance(new, Node) and old.intent is not new.intent
+
+
+def counted(held: Counters, change: SessionsChanged) -> Counters:
+    """The counters after a commit."""
+    return Counters(
+        sessions=_added(held.sessions, change.sessions),
+        idle=_added(held.idle, change.idle),
+        busy=_added(held.busy, change.busy),
+        idle_on=_added(held.idle_on, change.idle_on),
+        held_on=_added(held.held_on, change.held_on),
+    )
+
+
+def _added(held: Mapping[K, int], difference: Mapping[K, int]) -> Mapping[K, int]:
+    """Sum of two counters without zeros."""
+    total = dict(held)
+    for key, count in difference.items():
+        total[key] = total.get(key, 0) + count
+    return {key: count for key, count in total.items() if count}

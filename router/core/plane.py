@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeVar, assert_never
+from typing import Any, assert_never
 
 from probes.wire import PlanVantage, ProbePlan
 from router.core.attention import Attention, Pairs, attention, differs, is_due
@@ -25,7 +25,7 @@ from router.core.capacity.desk import CapacityDesk, Shopping
 from router.core.checkpoint import copied
 from router.core.clients import Census
 from router.core.clients.desk import ClientDesk
-from router.core.committed import changes_plans, followed, hurries, same_graph
+from router.core.committed import changes_plans, counted, followed, hurries, same_graph
 from router.core.demand import DemandBook
 from router.core.doubts import doubted
 from router.core.drain import Calendar, DrainBook, Outcome, dials, on_tick
@@ -96,8 +96,6 @@ FRESH_KEPT = 16  # reports of a data center between two link tables: one or two 
 SOLVE_GAP_US = 50_000  # events close together share one solve
 PATIENT_GAP_US = 500_000  # so do changes that nobody waits for: a fleet that is being written is solved twice a second
 
-K = TypeVar("K")
-
 
 class ControlPlane:
     """All mutable state of the core; private to it."""
@@ -143,6 +141,7 @@ class ControlPlane:
         self._vantages = vantages or Vantages()
         self._asked: Mapping[NodeId, tuple[PlanVantage, ...]] = {}
         self._view: View | None = None
+        self._base: View | None = None  # the last one, while nothing but reports came in since
         self._bucket_at: Micros = 0
         self._rolled = RollUp()
         self._route_log = RouteLog()
@@ -163,6 +162,7 @@ class ControlPlane:
     def handle(self, event: Input, now: Micros) -> list[Effect]:
         """Take one input; returns effects in the order in which they are to be carried out."""
         self._now = max(self._now, now)
+        self._base = (self._view or self._base) if type(event) is Reported and not self._ramps.tried else None
         self._view = None
         match event:
             case Reported():
@@ -213,7 +213,9 @@ class ControlPlane:
     @property
     def view(self) -> View:
         """Everything readers may see, immutable."""
-        if self._view is None:
+        if self._view is None and self._base is not None:
+            self._view = replace(self._base, now=self._now, **self._heard())
+        elif self._view is None:
             self._view = View(
                 now=self._now,
                 epoch=self._epoch,
@@ -223,14 +225,12 @@ class ControlPlane:
                 health=self._health.current,
                 inventory_count=self._inventory_count,
                 plan_version=self.plan_version,
-                nodes=dict(self._nodes),
                 counters=self._counters,
                 drains=dict(self._drains),
                 ramps=dict(self._ramps.ramps),
                 climbs=self._ramps.climbs(),
                 dials=self._ramps.turned(self._drain_dials, self._inventory),
                 lanes=self._ramps.lanes(),
-                fresh=dict(self._fresh),
                 clients=self._clients.book.table,
                 capacity=self._capacity.board,
                 launches=self._capacity.launches,
@@ -242,9 +242,19 @@ class ControlPlane:
                 demand=self._demand.current,
                 progress=self._drain_book.progress,
                 bad_at=dict(self._drain_book.bad_at),
-                refused={**self._estimator.refused, **self._clients.book.refused, **self._refused},
+                **self._heard(),
             )
         return self._view
+
+    def _heard(self) -> dict[str, Any]:
+        """The parts of a View that a report changes; with reports alone between two Views nothing else differs."""
+        refused = {**self._estimator.refused, **self._clients.book.refused, **self._refused}
+        return {"nodes": dict(self._nodes), "fresh": dict(self._fresh), "refused": refused}
+
+    @property
+    def inventory(self) -> Inventory:
+        """That of the View, without making one."""
+        return self._inventory
 
     def checkpoint(self) -> ControlPlane:
         """The state as it is now, for somebody to write down while this one goes on."""
@@ -329,13 +339,7 @@ class ControlPlane:
                 case SessionsChanged():
                     self._demand.count(change.sessions)
                     self._capacity.count(change.began)
-                    self._counters = Counters(
-                        sessions=_added(self._counters.sessions, change.sessions),
-                        idle=_added(self._counters.idle, change.idle),
-                        busy=_added(self._counters.busy, change.busy),
-                        idle_on=_added(self._counters.idle_on, change.idle_on),
-                        held_on=_added(self._counters.held_on, change.held_on),
-                    )
+                    self._counters = counted(self._counters, change)
                 case DrainChanged():
                     self._drains[change.drain.id] = change.drain
                     self._drain_dials = tuple(dials(self._drains.values()))
@@ -586,11 +590,3 @@ class ControlPlane:
 
     def _record(self, kind: str, subject: str, reason: str) -> Record:
         return Record(Event(self._now, kind, subject, reason=reason))
-
-
-def _added(held: Mapping[K, int], difference: Mapping[K, int]) -> Mapping[K, int]:
-    """Sum of two counters without zeros."""
-    total = dict(held)
-    for key, count in difference.items():
-        total[key] = total.get(key, 0) + count
-    return {key: count for key, count in total.items() if count}

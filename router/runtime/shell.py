@@ -59,7 +59,7 @@ from router.core.messages import (
     StepLaunch,
     Tick,
 )
-from router.core.model import Micros, NodeId
+from router.core.model import Inventory, Micros, NodeId
 from router.core.plane import ControlPlane
 from router.core.tables import View
 from router.core.vantage import Vantages
@@ -244,6 +244,16 @@ class Runtime:
     def view(self) -> View:
         """Everything readers may see, immutable."""
         return self._plane.view
+
+    @property
+    def inventory(self) -> Inventory:
+        """That of the View, without making one."""
+        return self._plane.inventory
+
+    @property
+    def plan_version(self) -> int:
+        """That of the View, without making one."""
+        return self._plane.plan_version
 
     @property
     def inbox_depth(self) -> int:

@@ -201,6 +201,22 @@ def test_differences_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(differences(*planes)) == 2
 
 
+def test_a_view_made_of_the_last_one_says_what_one_made_anew_says() -> None:
+    plane, story, now, made = ControlPlane(), Story(5, world()), START, 0
+    plane.handle(Booted(1, story.places, Counters(), (), None), now)
+    for step in range(120):
+        now += story.misbehave()
+        plane.handle(Reported(story.report()), now)
+        if step % 9 == 0:
+            plane.handle(Tick("health"), now)
+        if step % 4:
+            continue  # some reports are not looked at one by one
+        made += plane._base is not None
+        quick, plane._view, plane._base = plane.view, None, None
+        assert differences(quick, plane.view) == []
+    assert made > 15
+
+
 @pytest.mark.parametrize("value", [1 << 60, -(1 << 60), 1 << 70, 1.5, True])
 def test_what_decoding_would_not_let_in_is_left_to_numpy(value: Any) -> None:
     plane = ControlPlane()
