@@ -81,11 +81,11 @@ static int integer(struct text *text, long long low, long long high, int64_t *va
     int negative = text->at < text->end && *text->at == '-';
     const char *first = text->at + negative, *at = first;
     int64_t found = 0;
-    while (at < text->end && *at >= '0' && *at <= '9' && at - first < 19)
+    while (at < text->end && *at >= '0' && *at <= '9' && at - first < 18)
         found = found * 10 + (*at++ - '0');
-    if (at == first || at - first > 18 || (*first == '0' && at - first > 1))
+    if (at == first || (*first == '0' && at - first > 1))
         return 0;
-    if (at < text->end && (*at == '.' || *at == 'e' || *at == 'E'))
+    if (at < text->end && ((*at >= '0' && *at <= '9') || *at == '.' || *at == 'e' || *at == 'E'))
         return 0;
     text->at = at;
     *value = negative ? -found : found;
