@@ -20,7 +20,7 @@ static PyObject *minus_one;
 
 #define NAMES(X) X(row) X(key) X(wrap) X(envelope) X(follow_up) X(ssid) X(raw) X(last_port) X(next_sequence) \
     X(_opened) X(_open) X(_summary) X(_sent) X(_received) X(_t3_us) X(last_rtt_us) X(_unfolded) X(_fold) X(fits) \
-    X(timeout_us) X(append)
+    X(timeout_us) X(append) X(hops)
 #define DECLARE(name) static PyObject *n_##name;
 NAMES(DECLARE)
 
@@ -250,6 +250,7 @@ static PyObject *launch(PyObject *Py_UNUSED(self), PyObject *arguments)
 
 struct reply { /* what a reply says, its T4, and its numbers as Python has them */
     uint32_t number, sequence;
+    long hops;
     unsigned estimate, ssid;
     int64_t t1_us, t2_us, t3_us, t4_us;
     int is_signed;
@@ -274,6 +275,12 @@ static int read_reply(PyObject *arrival, int64_t offset_us, struct reply *to)
     to->ssid = (unsigned)big(times + 10, 2);
     if (!(to->estimate & 0xFF) || !sent[9] || to->estimate & PTP_FLAG) return 0;
     if (!((t1 & t2 & t3) >> 63)) return 0; /* before 1968, or after 2036 */
+    long ttl = PyLong_AsLong(PyTuple_GET_ITEM(arrival, 2));
+    if (ttl == -1 && PyErr_Occurred()) {
+        PyErr_Clear();
+        return 0;
+    }
+    to->hops = (long)at[to->is_signed ? 80 : 40] << 8 | (ttl & 0xFF);
     to->number = (uint32_t)big(at, 4);
     to->sequence = (uint32_t)big(echo, 4);
     to->t1_us = micros(t1);
@@ -355,6 +362,15 @@ out:
     return found;
 }
 
+/* Whether the hops there and back are as many as last time; -1: an exception. */
+static int same_hops(PyObject *target, const struct reply *reply)
+{
+    PyObject *hops = PyObject_GetAttr(target, n_hops);
+    long known = hops == NULL ? -1 : PyLong_AsLong(hops);
+    Py_XDECREF(hops);
+    return PyErr_Occurred() ? -1 : known == reply->hops;
+}
+
 struct hearing { /* the arguments of take */
     PyObject *targets, *relays, *followed, *heard, *now;
     long long offset_us, now_us;
@@ -376,6 +392,7 @@ static int take_one(const struct hearing *to, PyObject *arrival)
     int64_t rtt_us = 0;
     int relayed = PySet_Contains(to->relays, source);
     int result = relayed ? (relayed < 0 ? -1 : 0) : is_proved(target, PyTuple_GET_ITEM(arrival, 0), &reply);
+    if (result > 0) result = same_hops(target, &reply);
     if (result <= 0) goto out;
     result = -1;
     if ((row = PyObject_GetAttr(target, n_row)) == NULL || (summary = PyObject_GetAttr(row, n__summary)) == NULL) goto out;

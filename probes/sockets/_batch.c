@@ -88,7 +88,13 @@ static PyObject *arrival(const struct mmsghdr *from)
                                            || (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_HOPLIMIT))) {
             int told;
             memcpy(&told, CMSG_DATA(c), sizeof told);
-            ttl = told & 0xFF;
+            ttl = (ttl & ~0xFF) | (told & 0xFF);
+        } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS && size == 1) {
+            ttl = (ttl & 0xFF) | (*CMSG_DATA(c) + 1) << 8;
+        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS && size == sizeof(int)) {
+            int told;
+            memcpy(&told, CMSG_DATA(c), sizeof told);
+            ttl = (ttl & 0xFF) | ((told & 0xFF) + 1) << 8;
         }
     }
     Py_ssize_t address = header.msg_namelen < ADDRESS ? header.msg_namelen : ADDRESS;

@@ -10,6 +10,7 @@ Options that a kernel does not know are left out; what really works is told by :
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -51,6 +52,9 @@ STAMP_THIS = (SOL_SOCKET, SO_TIMESTAMPING, struct.pack("@I", SOF_TX_SOFTWARE))  
 EXTENDED_ERROR = struct.Struct("@IBBBBII")  # errno, origin, type, code, padding, info, data
 _INT = struct.Struct("@i")
 _TTLS = ((SOL_IP, IP_TTL), (SOL_IPV6, _IPV6_HOPLIMIT))
+_IP_TOS, _IP_RECVTOS = 1, 13
+_IPV6_RECVTCLASS, _IPV6_TCLASS = 66, 67
+_CLASSES = ((SOL_IP, _IP_TOS, 1), (SOL_IPV6, _IPV6_TCLASS, 4))
 
 
 def monotonic_us() -> int:
@@ -92,6 +96,13 @@ def _options(family: int) -> tuple[tuple[int, int, int], ...]:
     return stamps + hops
 
 
+def tell_classes(sock: socket.socket) -> None:
+    """Ask for the traffic class of what arrives; a kernel that cannot tell it says nothing."""
+    ipv6 = sock.family == socket.AF_INET6
+    with contextlib.suppress(OSError):
+        sock.setsockopt(SOL_IPV6 if ipv6 else SOL_IP, _IPV6_RECVTCLASS if ipv6 else _IP_RECVTOS, 1)
+
+
 def stamp_transmits(sock: socket.socket, *, each: bool = True) -> bool:
     """Ask for stamps of both kinds, numbering departures from 0 on; False where the kernel cannot.
 
@@ -112,15 +123,21 @@ def stamp_transmits(sock: socket.socket, *, each: bool = True) -> bool:
 
 
 def read_ancillary(ancillary: Iterable[tuple[int, int, bytes]]) -> tuple[int, int]:
-    """Kernel receive stamp (wall-clock ns, 0 if there is none) and TTL as received (255 if unreadable)."""
-    stamp_ns, ttl = 0, UNREADABLE_TTL
+    """Kernel receive stamp (wall-clock ns, 0 if there is none) and TTL as received (255 if unreadable).
+
+    From a socket that :func:`tell_classes` was called for, the traffic class plus one lies above the TTL's eight bits.
+    """
+    stamp_ns, ttl, traffic = 0, UNREADABLE_TTL, 0
     for level, kind, data in ancillary:
         if level == SOL_SOCKET and kind in (SO_TIMESTAMPNS, SO_TIMESTAMPING) and len(data) in (16, 48):
             seconds, nanoseconds = TIMESPEC.unpack_from(data)
             stamp_ns = seconds * 1_000_000_000 + nanoseconds
         elif len(data) == 4 and (level, kind) in _TTLS:
             ttl = _INT.unpack(data)[0] & 0xFF
-    return stamp_ns, ttl
+        elif (level, kind, len(data)) in _CLASSES:
+            traffic = int.from_bytes(data, sys.byteorder) & 0xFF
+            traffic = (traffic + 1) << 8
+    return stamp_ns, traffic | ttl
 
 
 def read_departure(ancillary: Iterable[tuple[int, int, bytes]]) -> tuple[int, int]:

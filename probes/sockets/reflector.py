@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 
 from probes.clock import Clock
 from probes.sockets.batch import Arrival, Departure
-from probes.sockets.kernel import STAMP_THIS, Address, address_of, monotonic_us, stamp_transmits, wall_ns
+from probes.sockets.kernel import STAMP_THIS, Address, address_of, monotonic_us, stamp_transmits, tell_classes, wall_ns
 from probes.sockets.limits import SourceLimit, TokenBucket
 from probes.sockets.port import Port
 from probes.sockets.selftest import error_estimate
@@ -46,6 +46,7 @@ class Reflector:
         self.counters: Counter[str] = Counter()
         self._port = Port(sock, self.counters, self._take, self._departed, quiet=True)
         self._sock = sock
+        tell_classes(sock)
         self._clock = clock
         self._on_reflected = on_reflected
         self._bucket = TokenBucket(per_s)
@@ -91,7 +92,8 @@ class Reflector:
             address = self._addresses.get(source) or self._address(source)
             before_ns = wall_ns()
             try:
-                reply = answer(packet, address, read((stamp_ns or before_ns) // 1_000), read(before_ns // 1_000), ttl)
+                reply = answer(packet, address, read((stamp_ns or before_ns) // 1_000), read(before_ns // 1_000),
+                               ttl & 0xFF, (ttl >> 8) - 1)  # fmt: skip
             except PacketError as error:
                 counters[error.counter] += 1
                 continue

@@ -89,6 +89,7 @@ class Target:
     key: Key | None = None  # with one, requests are authenticated and replies have to be
     former: Key | None = None  # the key before: replies to what was asked under it are still on their way
     follow_up: bool = False  # whether replies are asked when the one before really left
+    hops: int = -1  # TTLs of the newest answer: there (upper byte), as the reflector saw it, and back
     last_port: int = 0  # index of the source port that the newest probe left by
     wrap: Callable[[bytes], bytes] | None = None  # makes the datagram of each packet, where an ``envelope`` cannot
     raw: bytes = field(init=False)
@@ -333,9 +334,9 @@ class ProbeSender:
 
     def _take_one(self, arrival: Arrival, now_us: int) -> None:
         """File one reply, whatever it is."""
-        packet, stamp_ns, _, source = arrival
+        packet, stamp_ns, ttl, source = arrival
         try:
-            target, (number, t3, estimate, _, t2, sequence, t1, _, _) = self._read(packet, source)
+            target, (number, t3, estimate, _, t2, sequence, t1, _, ttl_there) = self._read(packet, source)
         except PacketError as error:
             self.counters[error.counter] += 1
             return
@@ -346,6 +347,10 @@ class ProbeSender:
         t2_us, t3_us = stamps_to_micros(t2, t3, estimate)
         if row.answer(sequence, ntp_to_micros(t1), t2_us, t3_us, t4_us, now_us) is not ANSWERED:
             return
+        hops = ttl_there << 8 | ttl & 0xFF
+        if hops != target.hops:
+            self.counters["hops_changed"] += target.hops >= 0
+            target.hops = hops
         if target.follow_up and packet is not None:
             self._followed(target, packet, number, estimate)
         if self._keep_samples:

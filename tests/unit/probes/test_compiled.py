@@ -106,16 +106,17 @@ def _reply(rng: random.Random, packet: bytes, address: bytes, wall_us: int) -> A
     t2_us = wall_us + rng.randrange(5_000)
     t3_us = t2_us + rng.randrange(300) - (5 if odd == "before" else 0)
     t2, t3 = micros_to_ntp(t2_us), micros_to_ntp(t3_us)
+    ttls = rng.choices((250, 249), (9, 1), k=2)
     if odd == "old":
         t2 = t3 = 5
     answer = ReflectorPacket(rng.randrange(1 << 32), t3, 0x4001 if odd == "ptp" else 0 if odd == "multiplier" else 1,
-                             ssid, t2, sequence, t1 ^ (odd == "t1"), estimate, 255)  # fmt: skip
+                             ssid, t2, sequence, t1 ^ (odd == "t1"), estimate, ttls[0])  # fmt: skip
     raw = (answer.sign(Key(bytes(32)) if odd == "key" else KEY) if signed else answer.encode()) + (
         packet[112 if signed else 44 :] if rng.random() < 0.7 else b""
     )
     t4_us = wall_us + 12_000 + (2_000_000 if odd == "late" else rng.randrange(3_000))
     stamp_ns = 0 if odd == "no stamp" else t4_us * 1_000 + 999
-    return None if odd == "none" else raw[:40] if odd == "cut" else raw, stamp_ns, 255, address
+    return None if odd == "none" else raw[:40] if odd == "cut" else raw, stamp_ns, ttls[1], address
 
 
 @pytest.mark.parametrize("clock", [Clock(), Clock(offset_us=-250_000), Clock(offset_us=9, skew_ppm=40)])
@@ -127,6 +128,7 @@ async def test_sending_and_taking_is_the_same(clock: Clock, seed: int, monkeypat
     monkeypatch.setattr(summary, "fold", fold_each)
     assert Run(monkeypatch, clock).play(seed, monkeypatch) == compiled
     *_, told, _, counters = compiled
+    assert counters["hops_changed"] > 5
     assert len(told) > 80
     assert sum(counters.values()) > 20
 

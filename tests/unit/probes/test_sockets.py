@@ -17,14 +17,16 @@ from probes.sockets import (
     Reflector,
     Target,
     TokenBucket,
+    batch,
     kernel,
     limits,
     monotonic_us,
     open_udp,
     read_ancillary,
 )
+from probes.sockets import port as port_module
 from probes.sockets import reflector as reflector_module
-from probes.stamp import ReflectorPacket, SenderPacket, micros_to_ntp, ntp_to_micros, pack_request
+from probes.stamp import ReflectorPacket, SenderPacket, micros_to_ntp, ntp_to_micros, pack_request, tlv
 from probes.summary import DEPARTED, T1, Summary
 
 HOST = "127.0.0.1"
@@ -84,6 +86,54 @@ async def test_ttl_of_the_request_is_in_the_reply() -> None:
             reply = ReflectorPacket.decode(await ask(sock, pack_request(0, 1, 1, 1), reflector.address))
             assert reply.sender_ttl == 61
     finally:
+        reflector.close()
+
+
+@pytest.mark.parametrize("batched", [True, False])
+async def test_the_class_of_service_that_arrived_is_reported(batched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expedited forwarding was wanted; what a router on the way made of it is what the sender learns."""
+    if not batched:
+        monkeypatch.setattr(port_module, "receive_batch", batch.receive_each)
+    wanted = tlv.ClassOfService(46)
+    for host in (HOST, "::1"):
+        try:
+            reflector = Reflector(open_udp(host, 0), Clock())
+        except OSError:
+            pytest.skip("no IPv6 on this machine")
+        try:
+            with client(host=host) as sock:
+                for arriving in (46 << 2, 10 << 2 | 1, 0):
+                    if ":" in host:
+                        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, arriving)
+                    else:
+                        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, arriving)
+                    asked = pack_request(0, 1, 1, 1) + tlv.encode([wanted])
+                    reply = await ask(sock, asked, reflector.address)
+                    found = tlv.read(reply[44:], None, 0, signed=False).class_of_service
+                    assert found is not None
+                    assert (found.dscp_wanted, found.dscp_seen, found.ecn_seen) == (46, arriving >> 2, arriving & 3)
+        finally:
+            reflector.close()
+
+
+async def test_a_path_with_another_number_of_hops_is_noticed() -> None:
+    """Either way: by the TTL that the reflector saw, and by that of its reply."""
+    summary = Summary()
+    reflector = Reflector(open_udp(HOST, 0), Clock())
+    sock = open_udp(HOST, 0)
+    sender = ProbeSender(sock, Clock(), keep_samples=True)
+    target = Target(summary.row("b", "internet"), reflector.address, 1)
+    sender.replace([target])
+    try:
+        for number, (there, back) in enumerate(((255, 255), (255, 255), (253, 255), (253, 250)), 1):
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, there)
+            reflector._sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, back)
+            sender.send(target)
+            await until(lambda number=number: len(target.samples) == number)
+            assert target.hops == there << 8 | back
+        assert sender.counters["hops_changed"] == 2
+    finally:
+        sender.close()
         reflector.close()
 
 
