@@ -34,9 +34,7 @@ __all__ = [
 ]
 
 BATCH = 64  # datagrams of one call
-Arrival = tuple[
-    bytes | None, int, int, bytes
-]  # packet (None: too long), kernel stamp (ns, 0: none), TTL (and class), raw address
+Arrival = tuple[bytes | None, int, int, bytes]  # packet (None: too long), kernel stamp (ns, 0: none), TTL, address
 Departure = tuple[int, int]  # number of the packet (-1: news of something else), kernel stamp in ns
 
 

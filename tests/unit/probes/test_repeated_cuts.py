@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+from collections import deque
+
 import pytest
-from cut_world import MS, SECOND, World
+from cut_world import MS, SECOND, Media, World
 
 from probes.detect import Verdict
 
@@ -62,3 +65,28 @@ def test_all_paths_cut_and_one_healed() -> None:
     healed_us = world.now_us
     world.run(2 * SECOND)
     assert world.media.gap_us(healed_us, world.now_us) <= 148 * MS + BOUND_US
+
+
+def held() -> int:
+    """Everything that lists, dictionaries, sets and queues hold."""
+    gc.collect()
+    return sum(len(one) for one in gc.get_objects() if isinstance(one, dict | list | set | deque))
+
+
+@pytest.mark.slow
+def test_an_hour_leaves_nothing_behind() -> None:
+    """Detectors, paths in use, reflex and verdicts of an hour with loss, cuts, stalls and plans: nothing grows."""
+    world, after = World(1, others=1), []
+    assert world.way.primary is not None
+    world.run(10 * SECOND)
+    for turn in range(30):
+        for _ in world.cuts(2):
+            pass
+        world.stall(600 * MS)
+        world.evidence.follow([watch.peer for watch in world.evidence.peers().values() if watch.peer], SECOND)
+        world.run((turn + 1) * 120 * SECOND - world.now_us + 20 * SECOND)
+        world.media = Media()
+        world.evidence.take()
+        after.append(held())
+    assert world.now_us >= 3_600 * SECOND
+    assert max(after[15:]) <= max(after[:15]) + 500, after
