@@ -349,7 +349,8 @@ class ProbeSender:
             return
         hops = ttl_there << 8 | ttl & 0xFF
         if hops != target.hops:
-            self.counters["hops_changed"] += target.hops >= 0
+            if target.hops >= 0:
+                self.counters["hops_changed"] += 1
             target.hops = hops
         if target.follow_up and packet is not None:
             self._followed(target, packet, number, estimate)
