@@ -141,6 +141,15 @@ def _schema(body: Mapping[str, Any]) -> Any:
     return None
 
 
+def meant_label(node: Any) -> Any:
+    """Return a document with the label's look-ahead as it is meant."""
+    if isinstance(node, list):
+        return [meant_label(n) for n in node]
+    if isinstance(node, dict):
+        return {k: meant_label(v) for k, v in node.items()}
+    return node.replace(_LINODE_LABEL, _LINODE_LABEL_MEANT) if isinstance(node, str) else node
+
+
 def _meant(node: Any) -> Any:
     """Return a document in JSON Schema's words, known faults patched, references made absolute."""
     if isinstance(node, list):
