@@ -190,3 +190,19 @@ async def test_who_follows_sees_ramps_go_on(world: World) -> None:
             pass
         assert (item.data["id"], item.data["state"], item.data["share_pct"]) == (ramp["id"], "canary", 10.0)
         assert item.data["climb"]["canary"]["begun"] == 0
+
+
+async def test_who_follows_sees_how_far_a_drain_is_and_what_holds_it_up(world: World) -> None:
+    await world.agent()
+    session = await world.session()
+    edge = session["edge"]["data_center"]
+    async with listening(world.app) as url, reading(url, "/v1/stream") as reader:
+        made = await world.post("/v1/drains", {"selector": {"data_center": edge}})
+        while (item := await reader.next()).kind != "drain" or not item.data["blocked_by"]:
+            pass
+        shown = await world.get(f"/v1/drains/{made['id']}")
+    for told in (item.data, shown):
+        assert (told["id"], told["sessions_left"], told["eta_s"]) == (made["id"], 1, None), "nobody leaves: no time"
+        assert told["blocked_by"] == ["1 sessions must end by themselves: there is no deadline"]
+    kinds = [one["kind"] for one in (await world.get("/v1/events"))["items"] if one["subject"] == made["id"]]
+    assert any(kind.startswith("drain.") for kind in kinds)
