@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.terraform.conftest import ROOT
 
-COMMANDS = ("terraform ", "tendril ", "make ", "export ", "TENDRIL_", "POST ", "PUT ")
+COMMANDS = ("terraform ", "tendril ", "make ", "python ", "export ", "TENDRIL_", "POST ", "PUT ")
 
 
 class Page:

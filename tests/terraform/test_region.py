@@ -70,6 +70,7 @@ def test_the_guide_word_by_word(plane: Plane, alone: Work) -> None:
     finally:
         shell.stop()
     page.take("terraform import")  # tests/terraform/test_life.py
+    page.take("python deploy/terraform/tools/make_mirror.py FOLDER --packed")  # tests/terraform/test_packed.py
     page.nothing_left()
 
 
