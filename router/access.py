@@ -20,6 +20,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from router.core.errors import InputRejected
 from router.core.model import ID_PATTERN, ID_REGEX, DataCenterId, KeyId, Micros, NodeId, SessionId
@@ -30,6 +31,7 @@ AGENT_PREFIX = "agent:"
 _KEY_TEXT = re.compile(r"tk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _ID = ID_PATTERN[1:-1]
 _TOKEN_TEXT = re.compile(rf"({_ID}(?:/{_ID})?)\.([0-9]{{1,15}})\.([0-9]{{1,18}})\.([A-Za-z0-9_-]{{43}})")
+MOST_PROVEN = 10_000  # proofs that are remembered
 _NOBODY = bytes(32)  # compared when the id is unknown, so that guessing ids cannot be timed
 
 
@@ -121,6 +123,7 @@ class KeyRing:
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._keys: dict[str, Key] = {key.id: key for key in keys}
+        self._proven: tuple[object, dict[bytes, Key]] = (self._keys, {})
 
     @property
     def edition(self) -> object:
@@ -135,6 +138,18 @@ class KeyRing:
         key = self._keys.get(found[1])
         right = hmac.compare_digest(_hash(found[2]), _NOBODY if key is None else key.hash)
         return key if right and key is not None and key.revoked_at is None else None
+
+    def proven(self, proof: bytes) -> Key | None:
+        """The key that these very bytes proved before, unless the ring has changed since."""
+        edition, proven = self._proven
+        return proven.get(proof) if edition is self._keys else None
+
+    def remember(self, proof: bytes, key: Key) -> None:
+        """Take these bytes for proof of a key that was verified just now, until the ring changes."""
+        edition, proven = self._proven
+        if edition is not self._keys or len(proven) >= MOST_PROVEN:
+            self._proven = self._keys, {}
+        self._proven[1][proof] = key
 
     def get(self, id: str) -> Key | None:
         """Return the live key of this id, whose bearer was proven otherwise; None if there is none any more."""
@@ -183,5 +198,11 @@ def _hash(secret: str) -> bytes:
 
 
 def _mac(secret: bytes, body: str) -> str:
-    digest = hmac.digest(secret, body.encode(), "sha256")
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    signer = _signer(secret).copy()  # hmac.digest would let go of the interpreter, and wait to get it back
+    signer.update(body.encode())
+    return base64.urlsafe_b64encode(signer.digest()).rstrip(b"=").decode()
+
+
+@lru_cache(maxsize=8)
+def _signer(secret: bytes) -> hmac.HMAC:
+    return hmac.new(secret, digestmod="sha256")

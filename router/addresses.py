@@ -81,6 +81,8 @@ class AddressBook:
 
     def located(self, client: Client) -> Client:
         """The client with what its prefix tells, where it says nothing itself; a country puts it at its centre."""
+        if client.prefix is None and (client.latitude is not None or client.country is None):
+            return client
         asn, where = (None, Where()) if client.prefix is None else self._looked_up(client.prefix)
         country = where.country if client.country is None else client.country
         latitude, longitude = client.latitude, client.longitude

@@ -32,7 +32,7 @@ SECRET_NAMES = frozenset({"key", "admin_key", "token", "secret", "authorization"
 _SECRETS = (
     (re.compile(r"\b(tk_[0-9a-f]{12})_[A-Za-z0-9_-]{20,}"), r"\1_***"),
     (re.compile(r"\b(tj_[a-z0-9-]{1,63})_[A-Za-z0-9_-]{20,}"), r"\1_***"),
-    (re.compile(r"\b(s-[0-9a-f]{12}(?:/[a-z0-9-]+)?\.\d+\.\d+)\.[A-Za-z0-9_-]{43}"), r"\1.***"),
+    (re.compile(r"\b(s-[0-9a-f]{12,}(?:/[a-z0-9-]+)?\.\d+\.\d+)\.[A-Za-z0-9_-]{43}"), r"\1.***"),
     (re.compile(r"(?i)\b(bearer)\s+[^\s'\"]+"), r"\1 ***"),
     (re.compile(r"(://[^:/@\s]*:)[^@\s]*@"), r"\1***@"),
 )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from router.api.gate import MEDIA, Endpoint, runtime_of
 from router.api.reply import PathId, reply
-from router.api.sessions import Desk, refusal, unknown_session
+from router.api.sessions import Desk, new_name, refusal, unknown_session
 from router.core import ramp as ramps
 from router.core.errors import InputRejected
 from router.core.messages import Climbed, Robot
@@ -50,7 +49,7 @@ async def call(request: Request, id: PathId, body: CallBody) -> Response:
     pool = runtime.view.inventory.pools.get(PoolId(body.pool))
     if pool is None:
         raise InputRejected("unknown_pool", f"there is no pool {body.pool}", field="pool")
-    name = SessionId(f"s-{secrets.token_hex(6)}")
+    name = new_name(desk.now)
     wanted = ramps.next_call(runtime.view, ramp, pool.id, name)
     bound = None
     if wanted is not None:

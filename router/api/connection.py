@@ -101,7 +101,6 @@ class Connection(HttpToolsProtocol):
 
     def _begin(self, path: HotPath, request: Whole, data: bytes) -> None:
         self._busy = True
-        self._unset_keepalive_if_required()
         task = self.loop.create_task(self._hot(path, request, data))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)

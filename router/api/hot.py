@@ -96,11 +96,15 @@ class Asked:
         A node's own key passes where ``need.as_node``; whether it is the node in question is for the path to ask.
         """
         given = self.headers.get(b"authorization")
-        if given is None or given[:7] != b"Bearer ":
+        if given is None or given[:7] != b"Bearer " or not self.runtime.ready:
             return False
-        key = self.runtime.keys.verify(key_text(given[7:].decode("latin-1").strip()))
-        if key is None or not self.runtime.ready:
-            return False
+        ring = self.runtime.keys
+        key = ring.proven(given)
+        if key is None:
+            key = ring.verify(key_text(given[7:].decode("latin-1").strip()))
+            if key is None:
+                return False
+            ring.remember(given, key)
         as_node = need.as_node and key.scope.startswith(AGENT_PREFIX)
         if not as_node and (need.scope is None or not scope_allows(key.scope, need.scope)):
             return False

@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from json import JSONDecodeError
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -185,8 +184,8 @@ def _body(text: bytes | None, form: type[Form]) -> Form | None:
     if text is None:
         return None
     try:
-        return form.model_validate(json.loads(text))
-    except (JSONDecodeError, UnicodeDecodeError, ValidationError, RecursionError):
+        return form.model_validate_json(text)
+    except ValidationError:
         return None
 
 

@@ -7,9 +7,8 @@ moment of reading. A session without agent and without ``to`` has only edges.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import secrets
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -63,6 +62,7 @@ from router.store import Store
 from router.store.takes import Start
 
 endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["sessions"])
+_DICE = random.Random()  # noqa: S311 - seeded by the system; names need be different, not secret
 PLACINGS = 3  # of one request, when its agents are taken by others while it is being placed
 
 
@@ -179,14 +179,12 @@ class Desk:
 
 def request_hash(body: BaseModel) -> bytes:
     """Fingerprint of a request, for its idempotency key; the order of fields does not matter."""
-    canonical = json.dumps(body.model_dump(mode="json", by_alias=True), sort_keys=True)
-    return hashlib.blake2b(canonical.encode(), digest_size=32).digest()
+    return hashlib.blake2b(body.model_dump_json(by_alias=True).encode(), digest_size=32).digest()
 
 
 def wish_of(runtime: Runtime, body: PlaceBody, seed: str) -> PlaceRequest:
     """What is to be placed, its client with all that is known of its address."""
-    wanted = body.core(runtime.view.inventory, seed)
-    return replace(wanted, client=runtime.addresses.located(wanted.client))
+    return body.core(runtime.view.inventory, seed, runtime.addresses.located)
 
 
 @endpoints.post("/steer", response_model=SteerAnswer, dependencies=[Depends(MEDIA)])
@@ -196,6 +194,11 @@ async def steer(request: Request, body: PlaceBody) -> Response:
     check_names(runtime.view, body)
     decision = place(runtime.view, wish_of(runtime, body, request_hash(body).hex()), runtime.now())
     return refusal(decision) if isinstance(decision, Refused) else reply(steer_json(decision))
+
+
+def new_name(now: Micros) -> SessionId:
+    """A name for a session; those made close together stand close together in the database's indexes."""
+    return SessionId(f"s-{now // 1000:011x}{_DICE.getrandbits(40):010x}")
 
 
 def new_session(id: str, body: PlaceBody, wanted: PlaceRequest, decision: Placement, desk: Desk) -> Session:
@@ -263,7 +266,7 @@ async def _queue(
 
 async def started(desk: Desk, caller: Key, body: PlaceBody, idempotency_key: str | None) -> Started | Refused:
     """Place a session, take an agent, and write both."""
-    runtime, id = desk.runtime, SessionId(f"s-{secrets.token_hex(6)}")
+    runtime, id = desk.runtime, new_name(desk.now)
     # A caller's idempotency keys are its own: two callers may use the same text.
     key = None if idempotency_key is None else f"{caller.id}:{idempotency_key}"
     fingerprint = b"" if key is None else request_hash(body)

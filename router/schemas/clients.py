@@ -14,6 +14,9 @@ from router.schemas.fields import Answer, Asn, Body, Country, DelayMs, Ids, Lati
 from router.schemas.units import known_ms, us
 
 
+_NO_WISHES = Constraints()
+
+
 def truncated(text: str) -> str:
     """Return the /24 (IPv4) or /48 (IPv6) that an address lies in; IPv4-mapped IPv6 is IPv4. Raises ``ValueError``."""
     address = ip_address(text)
@@ -80,6 +83,8 @@ class ConstraintsBody(Body):
 
     def core(self) -> Constraints:
         """Map to the core type."""
+        if not self.model_fields_set:
+            return _NO_WISHES
         return Constraints(
             None if self.allow_providers is None else tuple(map(ProviderId, self.allow_providers)),
             tuple(map(ProviderId, self.deny_providers)),

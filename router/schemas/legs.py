@@ -10,9 +10,9 @@ from pydantic_core import PydanticCustomError
 
 from router.core.model import Leg, SessionState
 from router.schemas.clients import ClientAnswer, ClientBody, client_json
-from router.schemas.fields import Answer, Body, Id, Text
+from router.schemas.fields import Answer, Body, Id
 from router.schemas.routes import Backups, Path
-from router.schemas.sessions import BoundAgent, Edge, MetadataKey, RankedEdgeAnswer
+from router.schemas.sessions import BoundAgent, Edge, Labels, RankedEdgeAnswer
 from router.schemas.units import known_rfc3339, rfc3339
 
 
@@ -21,7 +21,7 @@ class LegBody(Body):
 
     client: ClientBody | None = None
     pool: Id | None = None
-    metadata: Annotated[dict[MetadataKey, Text], Field(max_length=32)] = Field(default_factory=dict)
+    metadata: Annotated[Labels, Field(max_length=32)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:

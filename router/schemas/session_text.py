@@ -120,9 +120,10 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _ranked(edge: RankedEdge) -> str:
+    id, node, url, hub, access_us, provenance, forward_us, return_us, total_us, reason = edge
     return (
-        f'{{"data_center":{quoted(edge.data_center)},"node":{quoted(edge.node)},"url":{quoted(edge.url)},'
-        f'"hub":{quoted(edge.hub)},"access_ms":{_ms(edge.access_us)},'
-        f'"access_provenance":{quoted(edge.access_provenance)},"forward_ms":{_ms(edge.forward_us)},'
-        f'"return_ms":{_ms(edge.return_us)},"total_ms":{_ms(edge.total_us)},"reason":{quoted(edge.reason)}}}'
+        f'{{"data_center":{encode_basestring(id)},"node":{quoted(node)},"url":{encode_basestring(url)},'
+        f'"hub":{quoted(hub)},"access_ms":{_ms(access_us)},'
+        f'"access_provenance":{encode_basestring(provenance)},"forward_ms":{_ms(forward_us)},'
+        f'"return_ms":{_ms(return_us)},"total_ms":{_ms(total_us)},"reason":{encode_basestring(reason)}}}'
     )

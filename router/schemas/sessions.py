@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
 from router.core.model import (
+    Client,
     DataCenterId,
     Inventory,
     Leg,
@@ -42,7 +43,12 @@ def _nobody_elses(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
-Metadata = Annotated[dict[MetadataKey, Text], AfterValidator(_nobody_elses)]
+def _in_order(labels: dict[str, str]) -> dict[str, str]:
+    return dict(sorted(labels.items()))  # so that the fingerprint of a request does not depend on it
+
+
+Labels = Annotated[dict[MetadataKey, Text], AfterValidator(_in_order)]
+Metadata = Annotated[Labels, AfterValidator(_nobody_elses)]
 Token = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=512)]
 HeldId = Annotated[
     str,
@@ -66,12 +72,12 @@ class PlaceBody(Body):
     )
     metadata: Annotated[Metadata, Field(max_length=32)] = Field(default_factory=dict)
 
-    def core(self, inventory: Inventory, seed: str) -> PlaceRequest:
-        """Map to the core type."""
+    def core(self, inventory: Inventory, seed: str, located: Callable[[Client], Client]) -> PlaceRequest:
+        """Map to the core type; ``located`` adds what is known of the client's address."""
         pool = None if self.pool is None else inventory.pools.get(PoolId(self.pool))
         default = TrafficClass.VOICE if pool is None else pool.traffic_class
         return PlaceRequest(
-            client=self.client.core(),
+            client=located(self.client.core()),
             traffic_class=self.traffic_class or default,
             pool=None if self.pool is None else PoolId(self.pool),
             to=None if self.to is None else DataCenterId(self.to),

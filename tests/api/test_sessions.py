@@ -15,7 +15,7 @@ async def test_a_session_gets_an_edge_an_agent_and_both_paths_with_reasons(world
     session = await world.session(
         metadata={"tenant": "x"}, client={"ip": "203.0.113.77", "latitude": 50.0, "longitude": 8.0}
     )
-    assert re.fullmatch(r"s-[0-9a-f]{12}", session["id"])
+    assert re.fullmatch(r"s-[0-9a-f]{21}", session["id"])
     assert session["state"] == "attaching" and session["class"] == "agent" and session["epoch"] == 1
     assert session["agent"] == {"id": "ai-1", "data_center": "oracle-iad", "address": "127.0.0.1:7424"}
     edge = session["edge"]["data_center"]

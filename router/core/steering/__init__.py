@@ -12,8 +12,8 @@ operator cordoned, drained or retired, what a policy or the caller forbids, what
 chosen, whatever the shortage.
 """
 
-from router.core.steering.board import RULES
-from router.core.steering.place import DEGRADED_PENALTY_US, NEAR_EQUAL_US, RANKED, hubs_from, place
+from router.core.steering.board import DEGRADED_PENALTY_US, RULES
+from router.core.steering.place import NEAR_EQUAL_US, RANKED, hubs_from, place
 from router.core.steering.request import Placement, PlaceRequest, RankedEdge, Refused, Rejected
 
 __all__ = [

@@ -27,6 +27,7 @@ ROLE, INTENT, EXCLUDE, POLICY, DOWN, CAPACITY, UNMEASURED, SHUT, DIAL = range(1,
 RULES = ("", "role", "intent", "exclude", "policy", "health", "capacity", "health", "dial", "dial")
 _STATES = {Health.UP: 0, Health.DEGRADED: 1, Health.UNKNOWN: 2, Health.DOWN: 3}
 DEGRADED_STATE, UNKNOWN_STATE, DOWN_STATE = 1, 2, 3
+DEGRADED_PENALTY_US = 50_000  # a degraded edge is a choice only where nothing healthy is within 50 ms
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +65,12 @@ class Known:
     routes: RouteTable | None
     places: Places
     state: U8
+    penalty_us: I64  # [vertex] of ailing edges
     ways: dict[tuple[Context, tuple[int, ...]], Ways] = field(default_factory=dict)
     orders: dict[tuple[Context, int, tuple[int, ...]], tuple[DataCenterId, ...]] = field(default_factory=dict)
     there: dict[Context, I64] = field(default_factory=dict)
     far: dict[PolicyId | None, Bool] = field(default_factory=dict)
+    trips: dict[tuple[Context, tuple[int, ...]], I64] = field(default_factory=dict)
 
     def may_hold(self, policy: Policy | None) -> Bool:
         """Whether agents of each vertex may be taken under a policy, whoever asks."""
@@ -90,6 +93,14 @@ class Known:
         found = self.ways.get((context, hubs))
         if found is None:
             found = self.ways[context, hubs] = _ways(self.cost(context), hubs)
+        return found
+
+    def trip_us(self, context: Context, hubs: tuple[int, ...]) -> I64:
+        """The way of each edge to its best hub and back, with what an ailing edge costs; no less than ``UNREACHABLE``
+        where there is none."""
+        found = self.trips.get((context, hubs))
+        if found is None:
+            found = self.trips[context, hubs] = self.ways_to(context, hubs).round_trip_us + self.penalty_us
         return found
 
     def order(self, context: Context, edge: int, hubs: tuple[int, ...]) -> tuple[DataCenterId, ...]:
@@ -123,6 +134,17 @@ class Full:
     sessions: I64
     full: Bool
     idle: dict[PoolId, I64] = field(default_factory=dict)  # pool -> vertices with free places, rising
+    plain: dict[PolicyId | None, Plain] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Plain:
+    """What holds for all who ask for nothing in particular; arrays ``[vertex]``, not to be written."""
+
+    known: Known
+    verdict: U8
+    fit: I64  # vertices to choose from, by the ladder
+    hubs: dict[PoolId, tuple[int, ...]] = field(default_factory=dict)  # where agents of a pool may be taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +185,8 @@ def known_of(view: View) -> Known:
     places, last = places_of(view.inventory), _KNOWN.value
     if last is None or last.health is not view.health or last.routes is not view.routes or last.places is not places:
         state = np.array([_STATES[health.state] for health in view.health], np.uint8)
-        last = _KNOWN.value = Known(view.health, view.routes, places, state)
+        penalty_us = np.where(state == DEGRADED_STATE, DEGRADED_PENALTY_US, 0)
+        last = _KNOWN.value = Known(view.health, view.routes, places, state, penalty_us)
     return last
 
 

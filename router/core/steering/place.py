@@ -12,10 +12,9 @@ from router.core import policy as rules
 from router.core.clients import Access, access_legs
 from router.core.dial import CONTROL_SPAN_PPM, identity, positions_ppm
 from router.core.kernel import UNREACHABLE
-from router.core.model import Constraints, DataCenter, DataCenterId, Micros, Policy
+from router.core.model import Constraints, DataCenter, DataCenterId, Micros, Policy, PoolId
 from router.core.steering.board import (
     CAPACITY,
-    DEGRADED_STATE,
     DIAL,
     DOWN,
     DOWN_STATE,
@@ -29,6 +28,7 @@ from router.core.steering.board import (
     UNMEASURED,
     Known,
     Places,
+    Plain,
     dialled_of,
     full_of,
     idle_of,
@@ -39,7 +39,6 @@ from router.core.tables import I64, U8, UNKNOWN, Context, View
 
 NEAR_EQUAL_US = 2_000  # edges whose whole way differs by less are equally good; load decides
 RANKED = 5  # edges handed to the client to race
-DEGRADED_PENALTY_US = 50_000  # a degraded edge is a choice only where nothing healthy is within 50 ms
 NO_IDEA_US = 10_000_000  # an access leg nobody knows, beside others that are known
 PANIC_SHARE = 0.5  # more edges than this down at once: rather our eyes than the world
 _NONE = np.empty(0, np.int64)
@@ -57,7 +56,7 @@ def _dialled() -> U8:
 _DIALLED = _dialled()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Scene:
     """One request before the arrays of its moment."""
 
@@ -69,6 +68,7 @@ class _Scene:
     access: Access
     verdict: U8  # rule number per vertex, 0 where none objects
     out: I64  # vertices in whose share this user is not
+    plain: Plain | None  # of a user who asks for nothing in particular
 
     @property
     def places(self) -> Places:
@@ -110,7 +110,7 @@ class _Scene:
 def place(view: View, request: PlaceRequest, now: Micros) -> Placement | Refused:
     """Choose edges and hubs for a new or moving session."""
     scene = _scene(view, request)
-    fit = _fit(scene.verdict)
+    fit = _fit(scene.verdict) if scene.plain is None else scene.plain.fit
     if not fit.size:
         return Refused("no_edge", "no data center may take this session; see rejected for each rule", scene.rejected())
     hubs = _hubs(scene)
@@ -130,15 +130,30 @@ def _scene(view: View, request: PlaceRequest) -> _Scene:
     policy_id = rules.matching(view.inventory, request.traffic_class, request.pool, request.labels)
     policy = view.inventory.policies[policy_id] if policy_id is not None else None
     known = known_of(view)
+    context = Context(request.traffic_class, policy_id)
+    access = access_legs(view, request.client)
+    if not (view.dials or request.exclude or _has_wish(request.constraints)):
+        plain = _plain(view, request, policy, known)
+        return _Scene(view, request, policy, context, known, access, plain.verdict, _NONE, plain)
     out = _out(view, request)
     verdict = _verdicts(view, request, policy, known, out)
-    context = Context(request.traffic_class, policy_id)
-    return _Scene(view, request, policy, context, known, access_legs(view, request.client), verdict, out)
+    return _Scene(view, request, policy, context, known, access, verdict, out, None)
+
+
+def _plain(view: View, request: PlaceRequest, policy: Policy | None, known: Known) -> Plain:
+    """The verdicts on somebody who asks for nothing in particular: the same for all until a session begins or ends."""
+    kept, key = full_of(view).plain, None if policy is None else policy.id
+    found = kept.get(key)
+    if found is None or found.known is not known:
+        verdict = _verdicts(view, request, policy, known, _NONE)
+        verdict.setflags(write=False)
+        found = kept[key] = Plain(known, verdict, _fit(verdict))
+    return found
 
 
 def _choose(scene: _Scene, fit: I64, hubs: tuple[int, ...] | None) -> Placement | Refused:
     total, hub = _scores(scene, hubs)
-    order = fit[np.argsort(total[fit], kind="stable")]  # vertices are in id order: ties go to the smaller id
+    order = fit[total[fit].argsort(kind="stable")]  # vertices are in id order: ties go to the smaller id
     order = order[total[order] < UNREACHABLE]
     if not order.size:
         return Refused("no_path", "no allowed edge has a path to the agent both ways", scene.rejected())
@@ -253,7 +268,18 @@ def _hubs(scene: _Scene) -> tuple[int, ...] | None:
         return () if i is None else (i,)
     if request.pool is None or request.edge_only:
         return None
-    free = idle_of(view, request.pool)
+    if scene.plain is None:
+        return _free_hubs(scene, request.pool)
+    found = scene.plain.hubs.get(request.pool)
+    if found is None:
+        found = scene.plain.hubs[request.pool] = _free_hubs(scene, request.pool)
+    return found
+
+
+def _free_hubs(scene: _Scene, pool: PoolId) -> tuple[int, ...]:
+    """Vertices where agents of a pool are free that this session may have."""
+    view, request = scene.view, scene.request
+    free = idle_of(view, pool)
     free = free[scene.known.may_hold(scene.policy)[free]]
     if scene.out.size:
         inside = np.ones(len(scene.verdict), np.bool_)
@@ -267,15 +293,14 @@ def _hubs(scene: _Scene) -> tuple[int, ...] | None:
 
 
 def _scores(scene: _Scene, hubs: tuple[int, ...] | None) -> tuple[I64, I64]:
-    """Whole way there and back int64 ``[vertex]``, ``UNREACHABLE`` without a path, and the hub it leads to."""
+    """Whole way there and back int64 ``[vertex]``, ``UNREACHABLE`` or more without a path, and the hub it leads to."""
     leg = scene.access.one_way_us
-    unknown = leg == UNKNOWN
-    far = np.where(unknown, 0 if unknown.all() else NO_IDEA_US, leg)
-    total = 2 * far + np.where(scene.known.state == DEGRADED_STATE, DEGRADED_PENALTY_US, 0)
+    if leg.size and leg.min() == UNKNOWN:
+        unknown = leg == UNKNOWN
+        leg = np.where(unknown, 0 if unknown.all() else NO_IDEA_US, leg)
     if hubs is None:
-        return total, np.full(len(leg), -1, np.int64)
-    ways = scene.known.ways_to(scene.context, hubs)
-    return np.where(ways.round_trip_us < UNREACHABLE, total + ways.round_trip_us, UNREACHABLE), ways.hub
+        return 2 * leg + scene.known.penalty_us, np.full(len(leg), -1, np.int64)
+    return 2 * leg + scene.known.trip_us(scene.context, hubs), scene.known.ways_to(scene.context, hubs).hub
 
 
 def _cap_us(view: View, request: PlaceRequest) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from router.core.model import (
     Client,
@@ -33,8 +34,7 @@ class PlaceRequest:
     cap_factor: float = 1.0  # of the pool's limit on the whole way; a session that has waited gets more; inf: no limit
 
 
-@dataclass(frozen=True, slots=True)
-class RankedEdge:
+class RankedEdge(NamedTuple):
     """An edge with its predicted one-way legs and the round trip of the whole way; -1 or None where unknown."""
 
     data_center: DataCenterId
