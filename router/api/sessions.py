@@ -62,7 +62,7 @@ from router.store import Store
 from router.store.takes import Start
 
 endpoints = APIRouter(prefix="/v1", route_class=Endpoint, tags=["sessions"])
-_DICE = random.Random()  # noqa: S311 - seeded by the system; names need be different, not secret
+_DICE = random.Random()  # seeded by the system; names need be different, not secret
 PLACINGS = 3  # of one request, when its agents are taken by others while it is being placed
 
 

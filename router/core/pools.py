@@ -13,8 +13,9 @@ for: finish up (``wrap_s``), then forget (``reset``: another instance must say t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from router.core.altered import altered
 from router.core.errors import InputRejected
 from router.core.model import Agent, AgentState, DataCenterId, Micros, Pool, PoolId, SessionState
 
@@ -169,7 +170,7 @@ def step(agent: Agent, event: str, pool: Pool, now: Micros) -> Agent:
     state = next_agent_state(agent.state, event)
     if state is agent.state:
         return agent
-    return replace(agent, state=state, since=now, deadline_at=deadline(state, pool, now))
+    return altered(agent, state=state, since=now, deadline_at=deadline(state, pool, now))
 
 
 def spent(agent: Agent, pool: Pool) -> bool:
@@ -179,7 +180,7 @@ def spent(agent: Agent, pool: Pool) -> bool:
 
 def freed(agent: Agent, held: int, pool: Pool, now: Micros) -> Agent:
     """The agent after sessions of its ended and ``held`` are left."""
-    after = replace(agent, held=held, session=None)
+    after = altered(agent, held=held, session=None)
     if not STANDINGS[agent.state].holds and agent.state is not AgentState.LOST:
         return after  # it has come up anew since; what it held then is not its own
     if held or agent.state is AgentState.LOST:

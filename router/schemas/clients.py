@@ -13,7 +13,6 @@ from router.core.model import Client, Constraints, ProviderId, RegionId
 from router.schemas.fields import Answer, Asn, Body, Country, DelayMs, Ids, Latitude, Longitude
 from router.schemas.units import known_ms, us
 
-
 _NO_WISHES = Constraints()
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, String, bindparam, delete, select, text
 
+from router.core.altered import altered
 from router.core.errors import InputRejected
 from router.core.model import (
     Agent,
@@ -364,12 +365,12 @@ def _free(connection: Connection, wanted: Mapping[Place, int]) -> Iterator[tuple
 def bound_to(agent: Agent, session: str, now: Micros) -> Agent:
     """An agent after it was taken."""
     full = agent.held + 1 >= agent.capacity
-    return replace(
+    return altered(
         agent,
         epoch=agent.epoch + 1,
         held=agent.held + 1,
         served=agent.served + 1,
-        session=session if agent.capacity == 1 else None,  # type: ignore[arg-type]
+        session=session if agent.capacity == 1 else None,
         state=AgentState.RESERVED if full else AgentState.READY,
         since=now,
     )
@@ -379,7 +380,7 @@ def bound(session: Session, agent: Agent | None) -> Session:
     """A session with the agent that was taken for it."""
     if agent is None:
         return session
-    return replace(session, agent=agent.id, agent_data_center=agent.data_center, agent_epoch=agent.epoch)
+    return altered(session, agent=agent.id, agent_data_center=agent.data_center, agent_epoch=agent.epoch)
 
 
 def _explain_missing(

@@ -13,7 +13,19 @@ import pytest
 
 from router.core.errors import InputRejected
 from router.core.messages import SessionsChanged
-from router.core.model import Agent, AgentId, AgentState, DataCenterId, NodeId, Pool, PoolId, Session, SessionId
+from router.core.model import (
+    Agent,
+    AgentId,
+    AgentState,
+    Client,
+    DataCenterId,
+    NodeId,
+    Pool,
+    PoolId,
+    Session,
+    SessionId,
+    SessionState,
+)
 from router.runtime.turnstile import Turnstile
 from router.store import Store
 from router.store.commit import Commit
@@ -231,3 +243,19 @@ def test_an_agent_that_must_finish_up_is_not_taken_by_the_batch_that_frees_it(wo
     assert codes(found.ended) == ["w-0"] and codes(found.started) == ["none"]
     agent = world.store.agent(AgentId("w-0"))
     assert agent is not None and agent.state is AgentState.WRAPPING and agent.held == 0 and agent.session is None
+
+
+@pytest.mark.parametrize("n", [1, 7, 200])
+def test_whatever_the_size_of_a_batch_its_sessions_come_back_as_they_were(world: World, n: int) -> None:
+    world.seed(agents=1)
+    with_room(world, "b-large", n)
+    places = [Client(None, 64_512, "DE", 50.1 + i / 3, -i / 7) for i in range(n)]
+    drafts = [asked(world, f"s-{i:03}", client=places[i], metadata={"a": '"', "b": "é"}) for i in range(n)]
+    begun = exchange(world, drafts).started
+    ended = exchange(world, [], tuple(one.session.id for one in drafts)).ended
+    for one, first, last in zip(drafts, begun, ended, strict=True):
+        assert isinstance(first, Session) and isinstance(last, Session)
+        assert first.client == last.client == one.session.client
+        assert last == world.store.session(first.id)
+        over = {"state": SessionState.ENDED, "ended_at": last.ended_at, "end_reason": "test"}
+        assert last == replace(first, **over)  # type: ignore[arg-type]

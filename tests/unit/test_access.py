@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -137,3 +138,21 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     with pytest.raises(InputRejected):
         read_session_token(SECRET, text, NOW)
     assert KeyRing().verify(text) is None
+
+
+def test_what_proved_a_key_is_worthless_once_the_ring_has_changed() -> None:
+    key, text = mint_key("media", "one", NOW)
+    other, _ = mint_key("media", "two", NOW)
+    changes: tuple[Callable[[KeyRing], None], ...] = (
+        lambda ring: ring.revoke(key.id),
+        lambda ring: ring.add(revoked(key, NOW)),
+        lambda ring: ring.replace(other),
+    )
+    for change in changes:
+        ring = KeyRing([key])
+        ring.remember(text.encode(), key)
+        assert ring.proven(text.encode()) is key and ring.proven(b"another") is None
+        change(ring)
+        assert ring.proven(text.encode()) is None
+        ring.remember(b"another", other)
+        assert ring.proven(text.encode()) is None and ring.proven(b"another") is other
