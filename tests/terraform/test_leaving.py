@@ -40,7 +40,8 @@ def test_destroy_refuses_while_sessions_live_and_drains_until_they_are_gone(plan
     state = json.loads((work.folder / "terraform.tfstate").read_text())
     kept = [one["attributes"]["id"] for r in state["resources"] for one in r["instances"]]
     assert "gcp-one" in kept and "gcp-one" in plane.ids("data-centers")
-    assert plane.call("GET", f"/v1/sessions/{session['id']}")["state"] not in ("ended", "lost")
+    talks = plane.call("GET", f"/v1/sessions/{session['id']}")
+    assert talks["state"] not in ("ended", "lost") and talks["edge"]["data_center"] == "gcp-one"  # soft moves nobody
     (drain,) = [one for one in plane.call("GET", "/v1/drains")["items"] if one["state"] != "undone"]
     assert (drain["selector"], drain["reason"]) == ("data_center=gcp-one", "terraform destroy")
 

@@ -80,10 +80,9 @@ def _drain(client: Client, kind: str, id: str, how: dict[str, Any]) -> dict[str,
     there = _open_on(client, f"{kind}={id}")
     if there is not None:
         return there
-    timeout_s = int(how.get("timeout_s", 600))
     body = {"selector": selector, "mode": how.get("mode", "hard"), "reason": REASON, "force": bool(how.get("force"))}
     try:
-        plan = client.call("POST", "/v1/drains", body | {"deadline_s": max(1, timeout_s)}, repeat=False)
+        plan = client.call("POST", "/v1/drains", body, repeat=False)  # without a deadline: soft moves nobody, ever
     except Refused as refusal:
         if refusal.code == "drain_overlaps":  # somebody drains more than this; their drain does our work
             return {"id": "", "state": ""}
