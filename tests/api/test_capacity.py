@@ -246,6 +246,31 @@ async def test_a_provider_without_machines_is_answered_by_another_at_once(
             assert 'tendril_launch_refusals_total{kind="out_of_capacity",provider="gcp"} 1.0' in metrics
 
 
+async def test_after_two_refusals_two_are_asked_at_once_and_one_machine_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENDRIL_OWN_TOKEN", TOKEN)
+    racks = [OwnCloud(machines, TOKEN) for machines in (0, 0, 3, 3)]
+    with FakeCloud(racks[0]) as a, FakeCloud(racks[1]) as b, FakeCloud(racks[2]) as c, FakeCloud(racks[3]) as d:
+        file = purchasing(a, b)
+        names = ("gcp", "linode", "third", "last")
+        for k, (name, fake) in enumerate(zip(names, (a, b, c, d), strict=True)):
+            file["providers"][name] = file["providers"]["gcp"] | {"settings": {"base_url": fake.url, "timeout_s": 5.0}}
+            more = {"provider": name, "data_center": f"{name}-ams", "price_usd_per_hour": 0.1 * (k + 1)}
+            file["offers"][k:] = [file["offers"][0] | more]
+        async with buying(tmp_path, file) as world:
+            for name in names[1:]:
+                await world.put(f"/v1/providers/{name}", {})
+                await world.put(f"/v1/data-centers/{name}-ams", {"provider": name, "region": "amsterdam"})
+            found = await counted(world, lambda one: states(one) == ["failed", "failed", "gone", "running"])
+            of = {one["provider"]: one for one in found["launches"]}
+            assert {of[name]["refusal"] for name in ("gcp", "linode")} == {"out_of_capacity"}
+            assert "2 refusals in a row, so two are asked at once" in of["last"]["why"][-1]
+            assert sum(len(rack.machines()) for rack in racks) == 1
+            events = (await world.get("/v1/events", params={"kind": "launch.terminating"}))["items"]
+            assert [event["reason"] for event in events] == ["it was asked beside another, which was faster"]
+
+
 @pytest.mark.parametrize("fault", [Fault.LOST_ANSWER, Fault.ERROR_AFTER_EFFECT])
 async def test_a_lost_answer_makes_one_machine_and_is_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
