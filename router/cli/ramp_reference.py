@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from router.core.ramp import RUNGS_PPM, TRANSITIONS
+from router.core.ramp import KINDS, RUNGS_PPM, TRANSITIONS
 from router.core.ramp.evidence import DROP_FLOOR, MARGINS, SETUP_FLOOR, WORSE
 
 HEAD = """# Ramps
@@ -26,6 +26,9 @@ This table is generated from the code.
 REST = """
 The rungs of `canary` are {rungs} %.
 
+| kind | begins | with | goes back to, at the next attempt |
+|---|---|---|---|
+{kinds}
 ## How it is judged
 
 Two arms. *Canary*: who was steered there. *Control*: who would have been, but stands outside the share (the quarter of all users
@@ -94,7 +97,12 @@ def page() -> str:
         if name != "loss"
     }
     least, share = MARGINS["loss"]
+    kinds = "".join(
+        f"| `{kind.value}` | `{how.start.value}` | {how.share_ppm / 10_000:g} % | `{how.start.value}` |\n"
+        for kind, how in KINDS.items()
+    )
     rest = REST.format(
+        kinds=kinds,
         rungs=", ".join(f"{rung / 10_000:g}" for rung in RUNGS_PPM),
         loss=f"{least / 10_000:g} % or {share:.0%} of it, the larger",
         setup=f"{100 * SETUP_FLOOR:g}",

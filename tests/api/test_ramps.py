@@ -258,3 +258,26 @@ async def test_a_ramp_of_a_version_is_begun_by_hand_and_only_as_it_should(world:
         ({"data_center": NEW, "version": "3.0"}, 422, "invalid_field"),
     ):
         assert (await world.call("POST", "/v1/ramps", status=status, json=wrong))["code"] == code
+
+
+async def test_an_agent_that_is_lost_under_a_session_counts_against_its_version(world: World) -> None:
+    await versions(world)
+    (ramp,) = (await world.get("/v1/ramps"))["items"]
+    path = f"/v1/ramps/{ramp['id']}"
+    while (await world.call("POST", f"{path}/advance", status=200))["share_pct"] < 100:
+        pass
+    (mine,) = await users(world, "u", 1)
+    agent = mine["agent"]["id"]
+    assert agent.startswith("new-"), "everybody is in the share by now"
+    beat = {"node": mine["edge"]["node"], "epoch": 1, "changed": [{"id": mine["id"], "event": "attached"}]}
+    headers = world.node_headers(mine["edge"]["node"])
+    await world.call("POST", "/v1/sessions/heartbeat", json=beat, headers=headers)
+    again = {"id": agent, "data_center": "oracle-iad", "address": "127.0.0.1:7424", "version": "2.0", "sessions": []}
+    await world.post("/v1/pools/tutors/agents", again)  # its process came back without the session
+
+    async def counted() -> Json | None:
+        climb: Json = (await world.get(path))["climb"]
+        return climb["canary"] if climb["canary"]["dropped"] else None
+
+    arm = await until(counted)
+    assert (arm["begun"], arm["set_up"], arm["ended"], arm["dropped"]) == (1, 1, 1, 1)
