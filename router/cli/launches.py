@@ -32,7 +32,7 @@ def launch(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Show a bought machine; vouch for a canary, or give it back.
+    """Show a bought machine, vouch for it, or return it.
 
     ``return`` lets its agents take nobody from now on; it is deleted when their last session has ended.
     """

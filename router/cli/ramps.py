@@ -30,7 +30,7 @@ def attach(app: typer.Typer, panel: str) -> None:
 
 
 def ramps(output: Output = Format.TABLE, url: Url = None, key: Key = None) -> None:
-    """Print how far each new data center, or version of agents, has come."""
+    """Print how far each newcomer or version has come."""
     with connect(url, key) as client:
         found = client.ramps()
     show.rows(output, {"items": found}, _COLUMNS, (_line(one) for one in found))
