@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import socket
 from typing import Any
 
 import pytest
 
 from probes import summary
 from probes.clock import Clock
-from probes.sockets import ProbeSender, Target, monotonic_us, open_udp, sender
+from probes.keys import derive
+from probes.sockets import ProbeSender, Reflector, Target, limits, monotonic_us, open_udp, reflector, sender
 from probes.sockets.kernel import raw_address, wall_ns
 from probes.stamp import Key, ReflectorPacket, micros_to_ntp
-from probes.stamp.packet import REQUEST, SIGNED_REQUEST
+from probes.stamp.packet import REQUEST, SIGNED_REQUEST, sign_request
 from probes.summary import Summary, fold_each
 
 pytest.importorskip("probes._hot", reason="not compiled here")
@@ -157,3 +160,93 @@ def test_odd_arguments_are_refused() -> None:
         batch.set_timer(-1, 5)
     with pytest.raises(TypeError):
         batch.set_timer(1)
+
+
+OWN_KEY = bytes(range(32))
+
+
+class Mirror:
+    """A reflector whose requests are handed to it; what it sends arrives at real sockets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, sinks: list[socket.socket], now_us: int) -> None:
+        self.sinks, self.ports = sinks, [sink.getsockname()[1] for sink in sinks]
+        self.heard: list[str] = []
+        self.reflector = Reflector(open_udp(HOST, 0), Clock(offset_us=77), self.heard.append, per_s=2_000)
+        self.reflector.trust(OWN_KEY)
+        self.now_us = self.reflector._bucket._at_us = now_us
+        monkeypatch.setattr(reflector, "wall_ns", lambda: 1_790_000_000_000_000_000)
+        for module in (reflector, limits):
+            monkeypatch.setattr(module, "monotonic_us", lambda: self.now_us)
+
+    def play(self, seed: int) -> tuple[Any, ...]:
+        rng, made = random.Random(seed), self.reflector
+        sequences = dict.fromkeys(range(8), (1 << 32) - 40)
+        replies: list[tuple[int, bytes]] = []
+        for turn in range(80):
+            self.now_us += rng.choice((0, 2_000, 100_000))
+            arrivals = [_request(rng, sequences, self.ports, 1_790_000_000_000_000 + turn) for _ in range(40)]
+            if turn == 40:
+                made.refuse([(HOST, self.ports[1])])
+            made._take(arrivals)
+            for place, sink in enumerate(self.sinks):
+                replies += [(place, packet) for packet in _received(sink)]
+        sessions = {
+            name: (one.sequence, one.newest, one.stamp_sequence) for name, one in made._reflection._sessions.items()
+        }
+        levels = [made._bucket._level_us, *(bucket._level_us for bucket in made._sources._buckets.values())]
+        return [_without_t3(one) for one in replies], list(sessions.items()), levels, self.heard, made.counters
+
+
+def _received(sink: socket.socket) -> list[bytes]:
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            found.append(sink.recv(2_048))
+    return found
+
+
+def _without_t3(reply: tuple[int, bytes]) -> tuple[int, bytes]:
+    """The compiled form looks at the clock itself."""
+    place, packet = reply
+    return place, packet[:4] + bytes(8) + packet[12:] if len(packet) == 44 and packet[13] else packet
+
+
+def _request(rng: random.Random, sequences: dict[int, int], ports: list[int], wall_us: int) -> Any:
+    which = rng.randrange(8)
+    odd = rng.choices(("", "old", "restart", "twice", "none", "cut", "padded", "signed", "no stamp", "multiplier"),
+                      (60, *[2] * 9))[0]  # fmt: skip
+    sequences[which] = (sequences[which] + (odd != "twice") - (900 if odd == "restart" else 0)) % (1 << 32)
+    number = (sequences[which] - (5 if odd == "old" else 2_000 if odd == "restart" else 0)) % (1 << 32)
+    packet = REQUEST.pack(number, micros_to_ntp(wall_us), 0 if odd == "multiplier" else 0x8001, which + 1) + bytes(28)
+    if odd == "signed":
+        packet = sign_request(Key(derive(OWN_KEY, 3)), number, micros_to_ntp(wall_us), 0x8001, 3 << 4 | which)
+    packet = packet[: rng.randrange(44)] if odd == "cut" else packet + bytes(7) if odd == "padded" else packet
+    source = raw_address((HOST, ports[which % len(ports)]))
+    stamp_ns = 0 if odd == "no stamp" else wall_us * 1_000 + 321
+    return None if odd == "none" else packet, stamp_ns, rng.choice((255, 250, (1 << 8) + 7)), source
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_reflecting_is_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, start_us, compiled, by_itself = [], monotonic_us(), reflector.mirror, 0
+
+    def counted(*arguments: Any) -> tuple[int, int]:
+        nonlocal by_itself
+        sent, refused = compiled(*arguments)
+        by_itself += sent
+        return sent, refused
+
+    with contextlib.ExitStack() as opened:
+        sinks = [opened.enter_context(contextlib.closing(open_udp(HOST, 0))) for _ in range(3)]
+        for form in (counted, reflector.mirror_each):
+            monkeypatch.setattr(reflector, "mirror", form)
+            made = Mirror(monkeypatch, sinks, start_us)
+            try:
+                told.append(made.play(seed))
+            finally:
+                made.reflector.close()
+    assert told[0] == told[1]
+    replies, sessions, _, heard, counters = told[0]
+    assert len(replies) == len(heard) == counters["reflected"] > 500
+    assert by_itself > counters["reflected"] // 2
+    assert len(sessions) > 3 and counters["rate_limited"] and counters["from_reflector"] and counters["malformed"]
