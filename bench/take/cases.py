@@ -152,9 +152,8 @@ def _harsh(case: str, scene: Scene, takes: int) -> bool:
         seen = _load(scene, case, "harsh", 24 * 3600.0 if takes else HARSH_S, takes, 200)
     finally:
         killer.stop()
-    more = _judged(scene, seen) | {
-        name: seen[name] for name in ("lost_on_purpose", "lost", "refused", "unavailable", "gave_up", "unexpected")
-    }
+    told = ("lost_on_purpose", "lost", "nobody", "refused", "unavailable", "gave_up", "unexpected")
+    more = _judged(scene, seen) | {name: seen[name] for name in told}
     wrong = (
         more["doubles"]
         + more["leaked"]

@@ -53,7 +53,8 @@ class Seen:
     took_ms: list[float] = field(default_factory=list)  # takes whose first request was answered
     returned_ms: list[float] = field(default_factory=list)
     lost_on_purpose: int = 0
-    lost: int = 0
+    lost: int = 0  # connections that ended before the answer
+    nobody: int = 0  # attempts to connect while the control plane was down
     refused: int = 0
     unavailable: int = 0
     gave_up: int = 0  # requests that were never answered as they should be
@@ -149,11 +150,13 @@ class Caller:
                     await self._send_and_go(request)
                     lose = False
                 return await asyncio.wait_for(self._call(request), WAIT_S)
+            except ConnectionRefusedError:
+                self._seen.nobody += 1
             except (OSError, Lost, asyncio.IncompleteReadError, TimeoutError):
                 self._seen.lost += 1
-                self._close()
-                self._next += 1
-                await asyncio.sleep(PAUSE_S)
+            self._close()
+            self._next += 1
+            await asyncio.sleep(PAUSE_S)
 
     async def _send_and_go(self, request: bytes) -> None:
         await self._connect()

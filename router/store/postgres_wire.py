@@ -37,7 +37,7 @@ class Statement:
         return Statement(name.encode(), numbered.replace("%%", "%").encode(), parameters)
 
 
-BEGIN, COMMIT = Statement(b"", b"BEGIN", ()), Statement(b"", b"COMMIT", ())
+BEGIN, COMMIT = Statement.of("tendril_begin", "BEGIN"), Statement.of("tendril_commit", "COMMIT")
 
 
 def together(
@@ -55,13 +55,10 @@ def together(
         expected: list[tuple[Statement, bool]] = []  # and whether it is only being prepared
         for statement, values in asked:
             given = [values[name].encode() for name in statement.parameters]
-            if not statement.name:
-                pg.send_query_params(statement.text, None)
-            else:
-                if statement.name not in prepared:
-                    pg.send_prepare(statement.name, statement.text)
-                    expected.append((statement, True))
-                pg.send_query_prepared(statement.name, given)
+            if statement.name not in prepared:
+                pg.send_prepare(statement.name, statement.text)
+                expected.append((statement, True))
+            pg.send_query_prepared(statement.name, given)
             expected.append((statement, False))
         pg.pipeline_sync()
         results = _results(pg, len(expected))
