@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from router.core.blame.facts import Target, TargetKind, on_component
+from router.core.blame.selves import selves
 from router.core.tables import Health, View
 from router.core.verdicts import Action, Blame, ComponentKind, Verdict
 from router.schemas.fields import Answer
@@ -30,6 +31,7 @@ class VerdictEvidence(Answer):
     probes: int
     outcomes: int
     sources: list[str] = Field(description="kinds of evidence that agree, most trusted first")
+    self_report: str = Field(description="what its machines say of themselves; shown, and given no weight")
     age_ms: float | None = Field(description="of the newest bad observation by an independent vantage")
 
 
@@ -90,7 +92,7 @@ class TargetList(Answer):
 
 def verdict_json(view: View, verdict: Verdict, now: int) -> dict[str, object]:
     """Return the JSON form of a verdict."""
-    found = verdict.evidence
+    found, own = verdict.evidence, selves(view, verdict.component)
     sessions = _sessions(view, verdict)
     return {
         "kind": verdict.component.kind,
@@ -109,7 +111,8 @@ def verdict_json(view: View, verdict: Verdict, now: int) -> dict[str, object]:
             "failed_pct": round(found.failed_ppm / 1e4, 2),
             "probes": found.probes,
             "outcomes": found.outcomes,
-            "sources": list(found.sources),
+            "sources": [*found.sources, *(["self_report"] if own.agrees else [])],
+            "self_report": own.text,
             "age_ms": ms(max(0, now - found.newest_at)) if found.newest_at else None,
         },
         "alternatives": [

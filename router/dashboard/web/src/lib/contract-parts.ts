@@ -349,7 +349,7 @@ export type TargetKind = "node" | "data_center" | "provider_region" | "provider"
 /** What speaks for a verdict, counted. */
 export type VerdictEvidence = {
   vantages_bad: number; vantages: number; providers: number; loss_pct: number; failed_pct: number; probes: number; outcomes: number
-  sources: string[]; age_ms: number | null
+  sources: string[]; self_report: string; age_ms: number | null
 }
 
 /** What is believed about the way to one edge. */
