@@ -41,6 +41,7 @@ from router.vantages import read_vantages
 log = structlog.get_logger("tendril.bootstrap")
 ADMIN_KEY_FILE = "admin.key"
 GRACEFUL_S = 3  # answers under way take milliseconds; streams and long-polls end at once
+GC_THRESHOLDS = 10_000, 20, 50  # what a few dozen reports allocate is freed without a search; whole searches are rare
 SWITCH_S = 0.0005  # how long a worker that computes in Python may keep the loop waiting
 
 
@@ -210,6 +211,7 @@ async def serve(settings: Settings, started: Callable[[str], None] | None = None
         try:
             await app.start()
             gc.freeze()  # modules and the inventory stay; searching them for garbage would hold up the loop
+            gc.set_threshold(*GC_THRESHOLDS)
             await Server(app, tell).serve([taken])
         finally:
             await app.stop()

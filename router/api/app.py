@@ -47,6 +47,7 @@ from router.api import (
 )
 from router.api.browsers import SignedOut
 from router.api.closing import Closing
+from router.api.heads import Heads
 from router.api.hot import HotApp, HotTable
 from router.api.limits import BodyLimit
 from router.api.pulses import Pulses
@@ -99,7 +100,7 @@ Refusals are `application/problem+json` (RFC 9457) with a stable `code`, the off
 
 def create_app(runtime: Runtime, settings: Settings, simulate: Simulate) -> FastAPI:
     """Build the app around a runtime, and a worker of what-if questions, that somebody else starts and stops."""
-    hot = HotTable()
+    hot = HotTable(heads=Heads())
     for add_paths in HOT:
         add_paths(hot)
     app = HotApp(

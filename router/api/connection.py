@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from router.api.heads import Head
 from router.api.hot import Asked, HotApp, HotPath, PlainPath, failed
 from router.api.repeats import END, LEAD, MAX_REQUEST_BYTES
 from router.api.whole import Whole, read
@@ -34,6 +35,7 @@ class Connection(HttpToolsProtocol):
         assert isinstance(app, HotApp)
         self._hot_app = app
         self._repeats = app.hot.repeats
+        self._heads = app.hot.heads if self.limit_concurrency is None else None
         self._runtime: Runtime = app.state.runtime
         self._between = True  # no part of a request is in the parser
         self._asked_at = 0.0  # when a request was answered the short way last
@@ -69,13 +71,20 @@ class Connection(HttpToolsProtocol):
             self._repeats.learn(data, self.scope)
 
     def _given(self, data: bytes) -> None:
+        known = None if self._heads is None else self._heads.find(data)
+        if known is not None:
+            head, body = known
+            self._at_once(head.plain, head.asked, body, data)
+            return
         request = None if self.limit_concurrency is not None else read(data)
         if request is None:
             super().data_received(data)
             return
         plain = self._hot_app.hot.plain.get((request.method, request.path))
         if plain is not None:
-            self._at_once(plain, request, data)
+            asked = self._asked(request._replace(body=b""))
+            if self._at_once(plain, asked, request.body, data) and self._heads is not None:
+                self._heads.learn(data, Head(plain, asked, len(request.body)))
             return
         path = self._hot_app.hot.find(request.method, request.path)
         if path is None:
@@ -83,21 +92,25 @@ class Connection(HttpToolsProtocol):
         else:
             self._begin(path, request, data)
 
-    def _at_once(self, plain: PlainPath, request: Whole, data: bytes) -> None:
-        """Answer what waits for nothing without a task."""
-        asked = self._asked(request)
+    def _at_once(self, plain: PlainPath, asked: Asked, body: bytes, data: bytes) -> bool:
+        """Answer what waits for nothing without a task; False if the framework had to."""
         try:
-            answer = plain(asked, request.body) if asked.announces_json else None
+            answer = plain(asked, body) if asked.announces_json else None
         except Exception as error:  # noqa: BLE001 - it is told where those of all hot paths are
+            request = read(data)
+            assert request is not None  # it was read before
             self._begin(failed(error), request, data)
-            return
+            return False
         if answer is None:
             super().data_received(data)
-            return
+            return False
         self._unset_keepalive_if_required()
-        head = b"".join(b"%s: %s\r\n" % header for header in answer.head())
-        self.transport.write(_STATUS[answer.status] + self._defaults() + head + b"\r\n" + answer.body)
+        own = b"content-length: %d\r\ncontent-type: application/json\r\n\r\n" % len(answer.body)
+        if answer.status != 200 or answer.headers:
+            own = b"".join(b"%s: %s\r\n" % header for header in answer.head()) + b"\r\n"
+        self.transport.write(_STATUS[answer.status] + self._defaults() + own + answer.body)
         self._answered()
+        return True
 
     def _begin(self, path: HotPath, request: Whole, data: bytes) -> None:
         self._busy = True

@@ -28,6 +28,7 @@ from router.api.gate import Require, key_text
 from router.core.errors import TendrilError
 
 if TYPE_CHECKING:
+    from router.api.heads import Heads
     from router.api.pulses import Pulses
     from router.api.repeats import Repeats
     from router.runtime import Runtime
@@ -55,7 +56,20 @@ class Answered:
 class Asked:
     """One request as a hot path sees it, and what it has read of the body so far."""
 
-    __slots__ = ("_headers", "_receive", "_taken", "app", "key", "path", "query", "runtime", "scope")
+    __slots__ = (
+        "_good_for",
+        "_good_in",
+        "_headers",
+        "_is_json",
+        "_receive",
+        "_taken",
+        "app",
+        "key",
+        "path",
+        "query",
+        "runtime",
+        "scope",
+    )
 
     def __init__(self, app: FastAPI, scope: Scope, receive: Receive) -> None:
         self.app = app
@@ -67,6 +81,9 @@ class Asked:
         self._receive = receive
         self._taken: list[Message] = []
         self._headers: dict[bytes, bytes] | None = None
+        self._is_json: bool | None = None
+        self._good_in: object = None  # edition of the keys in which it was admitted last,
+        self._good_for: Require | None = None  # and to what
 
     @property
     def settings(self) -> Settings:
@@ -95,10 +112,12 @@ class Asked:
 
         A node's own key passes where ``need.as_node``; whether it is the node in question is for the path to ask.
         """
-        given = self.headers.get(b"authorization")
+        ring = self.runtime.keys
+        if self._good_in is ring.edition and self._good_for is need:
+            return self.runtime.ready
+        given, edition = self.headers.get(b"authorization"), ring.edition
         if given is None or given[:7] != b"Bearer " or not self.runtime.ready:
             return False
-        ring = self.runtime.keys
         key = ring.proven(given)
         if key is None:
             key = ring.verify(key_text(given[7:].decode("latin-1").strip()))
@@ -108,16 +127,19 @@ class Asked:
         as_node = need.as_node and key.scope.startswith(AGENT_PREFIX)
         if not as_node and (need.scope is None or not scope_allows(key.scope, need.scope)):
             return False
-        self.key = key
+        self.key, self._good_in, self._good_for = key, edition, need
         return True
 
     @property
     def announces_json(self) -> bool:
         """Whether a JSON body of a length that we take is announced."""
-        declared = self.headers.get(b"content-length", b"")
-        if self.headers.get(b"content-type") != b"application/json" or not declared.isdigit() or len(declared) > 18:
-            return False
-        return 0 < int(declared) <= self.settings.max_body_bytes
+        if self._is_json is None:
+            kind, declared = self.headers.get(b"content-type"), self.headers.get(b"content-length", b"")
+            is_number = declared.isdigit() and len(declared) <= 18
+            self._is_json = (
+                kind == b"application/json" and is_number and 0 < int(declared) <= self.settings.max_body_bytes
+            )
+        return self._is_json
 
     async def body(self) -> bytes | None:
         """The whole JSON body; ``None`` if it is not announced as such, is too long, or its sender went away."""
@@ -154,6 +176,7 @@ class HotTable:
     under: dict[tuple[str, str], HotPath] = field(default_factory=dict)
     plain: dict[tuple[str, str], PlainPath] = field(default_factory=dict)
     repeats: Repeats | None = None  # what a connection may answer by itself
+    heads: Heads | None = None  # and what it need not read again
 
     def find(self, method: str, path: str) -> HotPath | None:
         """The hot path of a request, if it has one; an exact path wins."""

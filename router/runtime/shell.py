@@ -161,6 +161,7 @@ class Runtime:
         self.draining: set[str] = set()  # drains, data centers and nodes that something is being done about
         self._saved_generation = 0
         self._wake: asyncio.TimerHandle | None = None
+        self._wake_at: Micros = 0
         self._recording: Recording | None = None
         self._recount = Recount(self)
         self._recounting: asyncio.Future[None] | None = None
@@ -311,13 +312,19 @@ class Runtime:
         self.counts.failures += 1
 
     def _arm_wakeup(self) -> None:
+        at = self._plane.next_wakeup()
         if self._wake is not None:
+            if at == self._wake_at:
+                return
             self._wake.cancel()
             self._wake = None
-        at = self._plane.next_wakeup()
         if at is not None:
             delay_s = max(0, at - self.now()) / 1e6
-            self._wake = asyncio.get_running_loop().call_later(delay_s, self.post, Tick("wake"))
+            self._wake, self._wake_at = asyncio.get_running_loop().call_later(delay_s, self._awake), at
+
+    def _awake(self) -> None:
+        self._wake = None
+        self.post(Tick("wake"))
 
     def plan(self, node: NodeId) -> ProbePlan:
         """The probe plan of a node. Raises ``unknown_node``."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from router.api import heads as module
+from router.api.heads import Head, Heads
 from router.core.messages import Reported
 from router.core.model import NodeId
 from router.runtime import Runtime
@@ -93,3 +95,43 @@ async def test_a_defect_of_a_plain_path_is_told_as_of_any_other(world: World, mo
     async with listening(world.app) as url, wired(url) as wire:
         answer = await wire.ask(raw(world, body))
         assert answer[0].startswith(b"HTTP/1.1 500") and json.loads(answer[1])["code"] == "internal_error", answer
+
+
+async def test_a_head_that_came_before_is_not_read_again_and_its_key_still_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[bool] = []
+    find = Heads.find
+
+    def noting(self: Heads, data: bytes) -> Any:
+        found = find(self, data)
+        heads.append(found is not None)
+        return found
+
+    monkeypatch.setattr(Heads, "find", noting)
+    async with listening(world.app) as url, wired(url) as wire:
+        bodies = [json.dumps(plain(world)).encode().ljust(3_000) for _ in range(6)]
+        answers = [undated(await wire.ask(raw(world, body))) for body in bodies[:3]]
+        assert heads == [False, True, True] and answers[0] == answers[1] == answers[2]
+        broken = undated(await wire.ask(raw(world, b"{".ljust(3_000))))  # the head is known, the body is no report
+        assert broken == undated(await wire.ask(raw(world, b"{".ljust(3_000), "Connection: keep-alive\r\n")))
+        assert broken[0].startswith(b"HTTP/1.1 400")
+        wire.writer.write(raw(world, bodies[3]) + raw(world, bodies[4]))  # two in one piece: for the parser
+        assert undated(await wire.answer()) == undated(await wire.answer()) == answers[0]
+        assert world.app.runtime.view.nodes[NodeId(NODE)].sequence == world.sequence - 1
+        (key,) = [key for key in world.app.runtime.keys._keys.values() if key.scope == f"agent:{NODE}"]
+        await world.call("DELETE", f"/v1/keys/{key.id}")
+        refused = await wire.ask(raw(world, bodies[5]))
+        assert refused[0].startswith(b"HTTP/1.1 401") and heads[-1]
+
+
+def test_heads_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_HEADS", 2)
+    heads = Heads()
+    for i in range(3):
+        heads.learn(b"%d\r\n\r\nbody" % i, Head(None, None, 4))  # type: ignore[arg-type]
+    assert heads.find(b"0\r\n\r\nbody") is None
+    found = heads.find(b"2\r\n\r\nbody")
+    assert found is not None and found[1] == b"body"
+    for odd in (b"2\r\n\r\nbod", b"2\r\n\r\nbody ", b"", b"2"):
+        assert heads.find(odd) is None
