@@ -2,7 +2,8 @@
 
 Whoever comes first is served at once; whoever comes while the database is busy with that waits, and goes with all the
 others that came meanwhile. As in the turnstile nobody waits for a timer: alone, a request costs what it did before; a
-thousand of them ask as often as the database can answer.
+thousand of them ask as often as the database can answer. Who goes along is settled when the database turns to it: the
+writer may have had other work before.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from router.store.rebinds import Rebind, Rebound, Sighted
 
 Asked = TypeVar("Asked")
 Got = TypeVar("Got")
-Trip = Callable[[Sequence[Asked]], Awaitable[Sequence[Got | InputRejected]]]
+Board = Callable[[], Sequence[Asked]]  # who goes along; asked for by the thread that does the work, again if it must
+Trip = Callable[[Board[Asked]], Awaitable[Sequence[Got | InputRejected]]]
 
 
 class Gathered(Generic[Asked, Got]):
@@ -45,20 +47,22 @@ class Gathered(Generic[Asked, Got]):
     async def _travel(self) -> None:
         try:
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(LARGEST_BATCH, len(self._waiting)))]
-                await self._serve(batch)
+                await self._serve([self._waiting.popleft()])
         finally:
             self._travelling = None
 
-    async def _serve(self, batch: list[tuple[Asked, asyncio.Future[Got]]]) -> None:
-        self.trips += 1
-        self.carried += len(batch)
+    async def _serve(self, batch: list[tuple[Asked, asyncio.Future[Got]]], alone: bool = False) -> None:
+        def board() -> Sequence[Asked]:
+            while not alone and self._waiting and len(batch) < LARGEST_BATCH:
+                batch.append(self._waiting.popleft())
+            return [what for what, _ in batch]
+
         try:
-            outcomes: Sequence[Got | InputRejected] = await self._trip([what for what, _ in batch])
+            outcomes: Sequence[Got | InputRejected] = await self._trip(board)
         except TendrilError as error:
             if len(batch) > 1 and isinstance(error, InputRejected):  # one of them spoils it for all: each alone
                 for one in batch:
-                    await self._serve([one])
+                    await self._serve([one], alone=True)
                 return
             outcomes = [error] * len(batch)  # type: ignore[list-item]
         except BaseException as error:
@@ -67,6 +71,9 @@ class Gathered(Generic[Asked, Got]):
             if not isinstance(error, Exception):  # being cancelled is our own end
                 raise
             return
+        finally:
+            self.trips += 1
+            self.carried += len(batch)
         for (_, answer), outcome in zip(batch, outcomes, strict=True):
             _give(answer, outcome)
 
@@ -84,7 +91,7 @@ def sightings(
     read: Callable[[Callable[[Store], Sequence[Sighted | None]]], Awaitable[Sequence[Sighted | None]]],
 ) -> Gathered[SessionId, Sighted | None]:
     """Sessions looked up together."""
-    return Gathered(lambda ids: read(lambda store: store.sighted(ids)))
+    return Gathered(lambda board: read(lambda store: store.sighted(board())))
 
 
 def rebindings(
@@ -92,8 +99,8 @@ def rebindings(
 ) -> Gathered[Rebind, Bound]:
     """Sessions placed anew together."""
 
-    async def trip(asked: Sequence[Rebind]) -> list[Bound | InputRejected]:
-        done = await commit(lambda store: store.rebind_sessions(asked, now()))
+    async def trip(board: Board[Rebind]) -> list[Bound | InputRejected]:
+        done = await commit(lambda store: store.rebind_sessions(board(), now()))
         return [
             outcome
             if isinstance(outcome, InputRejected)
