@@ -29,6 +29,10 @@ taken from. Agents register natively (`POST /v1/pools/{pool}/agents`), send hear
 - **Coming back.** An agent that registers may list the sessions it holds (`sessions`). Its own are adopted; what is not
   its own is named in the answer (`drop`); what it does not list gets another agent.
 - **Cordoned** is a flag beside the state: `POST …/cordon` and `…/uncordon`. A cordoned agent keeps what it holds.
+- **A new version.** In a pool with `ramp_versions` the first agent of a `version` that the pool does not have begins a
+  [ramp](ramps.md#versions-of-agents): a share of users gets such agents, everybody else those that are proven.
+- **A drained machine.** Agents that name a `node` which is drained take nobody, and finish what they hold until the
+  drain's deadline, as those of a drained data center do.
 - **Waiting.** With `queue_s` (of the request, else of the pool) a session that finds no agent is `queued`: 202 with its
   `position`. The oldest is served first; one that may not wait takes what is free. The pool's `max_rtt_ms` holds for
   2 s, twice that until 5 s, then any distance; the request's own limit always. When the time is over, the session ends
