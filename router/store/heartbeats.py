@@ -190,15 +190,23 @@ def touch_many(connection: Connection, beats: Sequence[Beat], now: Micros) -> Co
     ids = sorted({beat.node for beat in beats})
     homes = {row.id: DataCenterId(row.data_center) for row in connection.execute(_HOMES, {"ids": ids})}
     held = leases.of_nodes(connection, ids)
-    answers: list[Heard | InputRejected] = []
+    stored, refused = dict(held), list[InputRejected | None]()
     tally = Tally()
     known = _locked(connection, [id for beat in beats for id, _ in beat.changed])
     for beat in beats:
         wrong = _refusal(beat, homes, held.get(beat.node))
-        if wrong is not None:
-            answers.append(wrong)
-            continue
-        answers.append(_hear(connection, beat, homes[beat.node], held, known, tally, now))
+        refused.append(wrong)
+        if wrong is None:
+            before = held.get(beat.node)
+            held[beat.node] = _hear(connection, beat, homes[beat.node], before, known, tally, now)
+            if before is None:
+                stored[beat.node] = held[beat.node]
+    leases.write(connection, [held[node] for node in sorted(held) if held[node] != stored[node]])
+    gone = {node: leaving(connection, node) for node in sorted(departures.busy_nodes(connection, ids))}
+    answers = [
+        Heard(gone.get(beat.node, ()), held[beat.node]) if wrong is None else wrong
+        for beat, wrong in zip(beats, refused, strict=True)
+    ]
     return Commit(tuple(answers), tally.changes())
 
 
@@ -219,12 +227,11 @@ def _hear(
     connection: Connection,
     beat: Beat,
     data_center: DataCenterId,
-    held: dict[NodeId, NodeLease],
+    lease: NodeLease | None,
     known: dict[SessionId, Session],
     tally: Tally,
     now: Micros,
-) -> Heard:
-    lease = held.get(beat.node)
+) -> NodeLease:
     restarted = lease is not None and 0 < lease.epoch < beat.epoch
     carried = departures.carried(connection, beat.node) if beat.changed or restarted else frozenset()
     hearing = _Hearing(connection, beat, data_center, now, known, carried, tally)
@@ -233,8 +240,7 @@ def _hear(
     for id, event in beat.changed:
         hearing.hear(id, event)
     hearing.write()
-    held[beat.node] = leases.renew(connection, lease, beat.node, beat.epoch, beat.lease_expires_at)
-    return Heard(leaving(connection, beat.node), held[beat.node])
+    return leases.renewed(connection, lease, beat.node, beat.epoch, beat.lease_expires_at)
 
 
 def _let_go_of_the_unlisted(hearing: _Hearing) -> None:

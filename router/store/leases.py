@@ -12,22 +12,19 @@ that sessions from before the table existed, and those of a node that came back 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, case, delete, insert, literal, select, update
 
 from router.core.model import Micros, NodeId, SessionState
+from router.store import bulk
 from router.store.tables import LIVE, LIVE_LEG, legs, node_leases, sessions
 
 AT_ONCE = 16  # nodes whose leases end in one transaction; the others follow in the next
 
 # Built once: every heartbeat needs them.
 _OF = select(node_leases).where(node_leases.c.node.in_(bindparam("nodes", expanding=True))).order_by(node_leases.c.node)
-_RENEW = (
-    update(node_leases)
-    .where(node_leases.c.node == bindparam("of_node"))
-    .values(epoch=bindparam("to_epoch"), expires_at=bindparam("until"))
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +42,24 @@ def of_nodes(connection: Connection, nodes: list[NodeId]) -> dict[NodeId, NodeLe
     return {row.node: NodeLease(row.node, row.epoch, row.expires_at) for row in rows}
 
 
-def renew(connection: Connection, before: NodeLease | None, node: NodeId, epoch: int, until: Micros) -> NodeLease:
-    """Hold what the node has until a later time; never an earlier one."""
+def renewed(connection: Connection, before: NodeLease | None, node: NodeId, epoch: int, until: Micros) -> NodeLease:
+    """The lease of a node that holds what it has until a later time, never an earlier one.
+
+    The first one is written at once; the others are for :func:`write`.
+    """
     if before is None:
         connection.execute(insert(node_leases).values(node=node, epoch=epoch, expires_at=until))
         for table, live in ((sessions, LIVE), (legs, LIVE_LEG)):
             alone = (live, table.c.edge_node == node, table.c.state == SessionState.ACTIVE, table.c.held_by.is_(None))
             connection.execute(update(table).where(*alone).values(held_by=node))
         return NodeLease(node, epoch, until)
-    after = NodeLease(node, max(epoch, before.epoch), max(until, before.expires_at))
-    if after != before:
-        connection.execute(_RENEW, {"of_node": node, "to_epoch": after.epoch, "until": after.expires_at})
-    return after
+    return NodeLease(node, max(epoch, before.epoch), max(until, before.expires_at))
+
+
+def write(connection: Connection, leases: Iterable[NodeLease]) -> None:
+    """Write leases of nodes that have one, all in one statement."""
+    rows = [{"node": lease.node, "epoch": lease.epoch, "expires_at": lease.expires_at} for lease in leases]
+    bulk.update(connection, node_leases, rows)
 
 
 def release(connection: Connection, node: NodeId, expires_at: Micros) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from router.core.model import SessionState
+from router.core.model import NodeId, SessionState
+from router.store.heartbeats import Beat
 
 PER_EDGE = "SELECT edge, count(*) FROM sessions WHERE state <> 'ended' GROUP BY edge"
 PER_FLOW = (
@@ -72,3 +73,26 @@ def test_a_heartbeat_takes_as_many_statements_for_twelve_users_as_for_two(world:
         if said == "attached":
             assert {world.store.agent(world.store.session(name).agent).state.value for name in names} == {"busy"}
     assert taken[1] <= taken[0]  # the first one writes the node's lease, too
+
+
+def test_heartbeats_without_news_take_as_many_statements_for_twelve_as_for_two(world: Any) -> None:
+    """A thousand quiet nodes speak every few seconds, and starts and resumes wait for the same writer."""
+    world.seed(agents=1)
+    world.beat("linode-fra-1")
+    statements: list[str] = []
+    engine = world.store._database.engine
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    taken = []
+    for many in (2, 12):
+        until = world.lease + many
+        beats = [Beat(NodeId("linode-fra-1"), 0, (), until - 1 + i % 2, until) for i in range(many)]
+        statements.clear()
+        event.listen(engine, "before_cursor_execute", count)
+        found = world.do(lambda beats=beats: world.store.heartbeats(beats, world.now))
+        event.remove(engine, "before_cursor_execute", count)
+        taken.append(len([one for one in statements if not one.startswith(("BEGIN", "SELECT 1"))]))
+        assert {heard.lease.expires_at for heard in found} == {until}
+    assert taken[0] == taken[1]
