@@ -27,7 +27,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel"), pytest.mark.timeout(240)]
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("router", "probes", "providers")
-COMPILED = r"(router/core/_kernel|probes/_hot|probes/sockets/_batch)\.[\w.-]+\.so"
+COMPILED = r"(router/core/_kernel|router/core/_evidence|probes/_hot|probes/_report|probes/sockets/_batch)\.[\w.-]+\.so"
 DEADLINE_S = 90.0
 VENV_BIN = "bin"
 UV = Path(sys.executable).with_name("uv")
