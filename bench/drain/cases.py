@@ -6,6 +6,7 @@ import asyncio
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,11 @@ SETTLE_S, RETURN_S = 3.0, 10.0
 KILL_AT = 0.25  # of the sessions moved when the controller is killed
 
 
-def run() -> bool:
-    """All cases; whether every bound was met. Without root they are skipped, with the reason."""
+def run(only: str = "", keep: Path | None = None) -> bool:
+    """All cases, or those with ``only`` in their name; whether every bound was met. Skipped without root.
+
+    What the world writes (its database, its log) stays in ``keep`` when that is given.
+    """
     reason = why_not()
     if reason is not None:
         progress(f"{NAME} is skipped: {reason}")
@@ -36,9 +40,9 @@ def run() -> bool:
     with tempfile.TemporaryDirectory(prefix="tendril-bench-") as folder:
         world = drain_world(SEED)
         progress(f"{len(world.data_centers)} data centers with an agent each; {sessions_wanted()} sessions")
-        with Testbed.running(world, Path(folder) / "var") as testbed:
+        with Testbed.running(world, (keep or Path(folder)) / "var") as testbed:
             testbed.until(lambda: measured(testbed), "every pair is measured")
-            return asyncio.run(_cases(testbed))
+            return asyncio.run(_cases(testbed, only))
 
 
 def measured(testbed: Testbed) -> bool:
@@ -48,17 +52,19 @@ def measured(testbed: Testbed) -> bool:
     return bool(rows) and all(ms is not None for i, row in enumerate(rows) for j, ms in enumerate(row) if i != j)
 
 
-async def _cases(testbed: Testbed) -> bool:
+async def _cases(testbed: Testbed, only: str) -> bool:
+    met: list[bool] = []
     async with staged(testbed, sessions_wanted()) as stage:
         await asyncio.sleep(SETTLE_S)
-        met = [await plan_case(stage), *await drain_case(stage, kill=False), *await drain_case(stage, kill=True)]
-        met += await provider_case(stage)
+        for name, case in CASES.items():
+            if only in name:
+                met += await case(stage)
         _keep(stage)
         progress(f"accounts of the voices: {stage.voices.accounts}")
         return all(met)
 
 
-async def plan_case(stage: Stage) -> bool:
+async def plan_case(stage: Stage) -> list[bool]:
     """The dry run of a drain of a hub says how many sessions' agents would have to bleed."""
     homes = hubs(stage.testbed.world)
     hub = stage.testbed.world.data_centers[homes[0]].id
@@ -66,7 +72,7 @@ async def plan_case(stage: Stage) -> bool:
     plan = await stage.must("POST", "/v1/drains", body)
     held = sum(int(user.agent.rsplit("-", 1)[1]) % len(homes) == 0 for user in stage.users.all)
     told = plan["agents"].get(hub, {}).get("held", 0)
-    return none("plan of a hub: agents that bleed, not told", abs(held - told), "R1", held=held, told=plan["agents"])
+    return [none("plan of a hub: agents that bleed, not told", abs(held - told), "R1", held=held, told=plan["agents"])]
 
 
 async def drain_case(stage: Stage, kill: bool) -> list[bool]:
@@ -166,6 +172,14 @@ async def provider_case(stage: Stage) -> list[bool]:
 def none(case: str, count: int, goal: str, **more: object) -> bool:
     """A line for what must not happen at all; one is added on both sides, for a ratio needs something."""
     return line(NAME, case, 1 + count, 1, "none", "1 + count", goal, 1.0, **more)
+
+
+CASES = {
+    "plan of a hub": plan_case,
+    "hard drain": partial(drain_case, kill=False),
+    "drain with its controller killed": partial(drain_case, kill=True),
+    "provider cut": provider_case,
+}
 
 
 def _keep(stage: Stage) -> None:

@@ -28,6 +28,9 @@ class Wire:
         connection = await self._free.get()
         try:
             async with asyncio.timeout(TIMEOUT_S):
+                if connection is not None and _is_over(connection):
+                    _close(connection)
+                    connection = None
                 connection = connection or await self._open()
                 return await self._exchange(connection, method, path, body, headers)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
@@ -81,6 +84,12 @@ class Wire:
         if fields.get("connection", "").lower() == "close":
             writer.close()
         return Reply(status, _parsed(text))
+
+
+def _is_over(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bool:
+    """Whether the other end has hung up meanwhile: after a restart none of the kept connections leads anywhere."""
+    reader, writer = connection
+    return writer.is_closing() or reader.at_eof() or reader.exception() is not None
 
 
 def _close(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None) -> None:

@@ -58,24 +58,29 @@ async def _move(runtime: Runtime, effect: MoveSessions) -> None:
 
 
 async def move_sessions(runtime: Runtime, effect: MoveSessions) -> Moved:
-    """Move up to ``limit`` sessions off an edge; a session that changed meanwhile is left for the next round."""
-    place = effect.data_center if effect.node is None else effect.node
+    """Move up to ``limit`` sessions off an edge; a session that changed meanwhile is left for the next round.
+
+    As few are under way at once as the pace has it: a node that passes no moves on, silent or cut off by our own
+    restart, must not send everybody to the receivers in one moment when it speaks again.
+    """
+    place, from_, on = effect.node or effect.data_center, effect.data_center, effect.node
     stuck = runtime.unmovable.setdefault(place, set())
-    limit = effect.limit + len(stuck)
-    found = await runtime.read(lambda store: store.movable(effect.data_center, limit, effect.node))
+    limit = effect.limit + len(stuck) + runtime.upkeep.backing_off  # these are the oldest, and would be all we find
+    under_way = await runtime.read(lambda store: store.count_leaving(from_, on))
+    found = await runtime.read(lambda store: store.movable(from_, limit, on))
     found = tuple(session for session in found if not runtime.upkeep.backs_off(session.id))
     fresh = [session for session in found if session.id not in stuck]
     if not fresh:
         stuck.clear()  # everybody was tried; begin again
         fresh = list(found)
     moved = failed = 0
-    for session in fresh[: effect.limit]:
+    for session in fresh[: drains.moves_now(effect.limit, under_way)]:
         if await _move_one(runtime, session, effect.data_center, effect.reason, effect.node):
             moved += 1
         else:
             stuck.add(session.id)
             failed += 1
-    remaining = await runtime.read(lambda store: store.count_on(effect.data_center, effect.node))
+    remaining = await runtime.read(lambda store: store.count_on(from_, on))
     return Moved(effect.data_center, moved, failed, remaining, effect.node)
 
 

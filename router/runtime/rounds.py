@@ -52,6 +52,7 @@ class Rounds:
         self._leases: dict[NodeId, NodeLease] = {}
         self._loud: list[Ask] = []
         self._quiet: list[Ask] = []
+        self.first_heard: dict[NodeId, Micros] = {}  # since this process listens
         self._writing: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
         self.counts = RoundCounts()
@@ -60,6 +61,7 @@ class Rounds:
         """Renew a node's lease and apply what it says. Raises ``unknown_node``, ``unknown_event``, ``fenced``."""
         answer: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
         self.counts.heartbeats += 1
+        self.first_heard.setdefault(beat.node, self._now())
         if self._is_quiet(beat):
             self._quiet.append((beat, answer))
             if self._reading is None:
@@ -73,6 +75,7 @@ class Rounds:
     def forget(self, node: NodeId) -> None:
         """The node is no longer in the inventory."""
         self._leases.pop(node, None)
+        self.first_heard.pop(node, None)
 
     def _is_quiet(self, beat: Beat) -> bool:
         known = self._leases.get(beat.node)

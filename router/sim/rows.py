@@ -96,6 +96,11 @@ class Rows:
         leaving = sum(self.sessions[id].moved_from == data_center for id in self._live)
         return len(self._at.get(data_center, {})) + leaving
 
+    def count_leaving(self, data_center: DataCenterId, node: NodeId | None = None) -> int:
+        """Live sessions on their way from an edge, or from one machine of it, to another place."""
+        moving = (self.sessions[id] for id in self._live if self.sessions[id].moved_from == data_center)
+        return sum(s.state is SessionState.MOVING and (node is None or s.held_by == node) for s in moving)
+
     def left_on(self, drain: Drain) -> int:
         """Live sessions on what a drain is about."""
         machines = [self.inventory.nodes[id] for id in drain.nodes if id in self.inventory.nodes]

@@ -50,6 +50,11 @@ class Upkeep:
         """Whether leases that are over have been ended for some time already."""
         return self._sim.answers and now - self._listening_since >= PATIENCE_US + DEAF_US
 
+    @property
+    def backing_off(self) -> int:
+        """How many sessions were sent back to their old edge a moment ago."""
+        return len(self._back_off)
+
     def backs_off(self, id: SessionId) -> bool:
         """Whether a session was sent back to its old edge a moment ago, and should not be moved again yet."""
         return self._back_off.get(id, 0) > self._sim.engine.now

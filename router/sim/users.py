@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from router.core import drain as drains
 from router.core import steering
 from router.core.errors import InputRejected, TendrilError, Unavailable
 from router.core.geography import distance_km
@@ -342,9 +343,10 @@ class Users:
     def move(self, effect: MoveSessions) -> Moved:
         """Carry out a ``MoveSessions`` effect as ``runtime.moves`` does."""
         now, moved, failed = self.engine.now, 0, 0
-        for row in self.rows.movable(effect.data_center, effect.limit, effect.node):
-            if self.upkeep.backs_off(row.id):
-                continue
+        found = self.rows.movable(effect.data_center, effect.limit + self.upkeep.backing_off, effect.node)
+        fresh = [row for row in found if not self.upkeep.backs_off(row.id)]
+        under_way = self.rows.count_leaving(effect.data_center, effect.node)
+        for row in fresh[: drains.moves_now(effect.limit, under_way)]:
             away = (effect.data_center,) if effect.node is None else ()
             request = steering.PlaceRequest(
                 row.client, row.traffic_class, row.pool, seed=row.id, exclude=away,

@@ -101,6 +101,18 @@ def count_on(connection: Connection, data_center: DataCenterId, node: NodeId | N
     return placed + connection.execute(count.select_from(legs.table).where(LIVE_LEG, there(legs.table))).scalar_one()
 
 
+def count_leaving(connection: Connection, data_center: DataCenterId, node: NodeId | None = None) -> int:
+    """How many live sessions and legs are on their way from an edge, or from one machine of it, to another place."""
+
+    def leaving(table: Table) -> list[ColumnElement[bool]]:
+        there = [table.c.moved_from == data_center, table.c.state == SessionState.MOVING]
+        return there if node is None else [*there, table.c.held_by == node]
+
+    count = select(func.count())
+    users = connection.execute(count.select_from(sessions).where(LIVE, *leaving(sessions))).scalar_one()
+    return users + connection.execute(count.select_from(legs.table).where(LIVE_LEG, *leaving(legs.table))).scalar_one()
+
+
 def flows(connection: Connection) -> Mapping[Flow, int]:
     """Count live sessions with an agent per edge, agent's data center and class, in their order."""
     place = (sessions.c.edge, sessions.c.agent_data_center, sessions.c.traffic_class)

@@ -145,14 +145,19 @@ def forget_ended(connection: Connection, before: Micros) -> int:
     return max(gone, events.forget(connection, "session", before, FORGOTTEN_AT_ONCE))
 
 
-def roll_back(connection: Connection, now: Micros) -> Commit[tuple[Session, ...]]:
-    """Take back moves that nobody followed in time, where the old node still has the user."""
+def roll_back(connection: Connection, now: Micros, unheard: Sequence[NodeId] = ()) -> Commit[tuple[Session, ...]]:
+    """Take back moves that nobody followed in time, where the old node still has the user.
+
+    Moves from or to the nodes ``unheard`` stay: they may know better, and could not say so yet.
+    """
     changes: tuple[Change, ...] = ()
     back = []
     for table, find in ((sessions, of_ids), (legs.table, _legs_of_ids)):
         # Those that move are few, those that are held all: SQLite must not look for the former among the latter.
         held = func.coalesce(table.c.held_by, "") != ""
-        late = (table.c.moved_from.is_not(None), held, table.c.lease_expires_at <= now)
+        late = [table.c.moved_from.is_not(None), held, table.c.lease_expires_at <= now]
+        if unheard:
+            late += [func.coalesce(side, "").not_in(unheard) for side in (table.c.held_by, table.c.edge_node)]
         which = select(*([table.c.id] if table is sessions else [table.c.session, table.c.id]))
         which = which.where(*late, table.c.state == SessionState.MOVING).limit(ROLLED_BACK_AT_ONCE)
         ids = ["/".join(row) for row in connection.execute(which)]

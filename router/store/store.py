@@ -303,9 +303,9 @@ class Store:
         """Delete some of what is known of sessions that ended before a moment; 0 when nothing is left."""
         return self._write(lambda c: Commit(sessions.forget_ended(c, before)))
 
-    def roll_back_moves(self, now: Micros) -> Commit[tuple[Session, ...]]:
-        """Take back moves whose users did not arrive in time."""
-        return self._write(lambda c: sessions.roll_back(c, now))
+    def roll_back_moves(self, now: Micros, unheard: Sequence[NodeId] = ()) -> Commit[tuple[Session, ...]]:
+        """Take back moves whose users did not arrive in time, but for those from or to the nodes ``unheard``."""
+        return self._write(lambda c: sessions.roll_back(c, now, unheard))
 
     # --- further legs of a session -----------------------------------------------------------------------------------
 
@@ -345,6 +345,10 @@ class Store:
     def count_on(self, data_center: DataCenterId, node: NodeId | None = None) -> int:
         """Return how many live sessions are placed on an edge, or a machine of it, or have not left it yet."""
         return self._read(lambda c: session_queries.count_on(c, data_center, node))
+
+    def count_leaving(self, data_center: DataCenterId, node: NodeId | None = None) -> int:
+        """Return how many live sessions are being moved off an edge, or a machine of it, and have not arrived."""
+        return self._read(lambda c: session_queries.count_leaving(c, data_center, node))
 
     @property
     def shared(self) -> bool:

@@ -128,6 +128,29 @@ async def test_sessions_that_cannot_move_do_not_keep_others_from_moving(tmp_path
         assert last is not None and last.edge != A1
 
 
+async def test_moves_that_were_taken_back_do_not_keep_others_from_moving(tmp_path: Path) -> None:
+    async with running(tmp_path) as runtime:
+        await route_up(runtime)
+        for number in range(3):
+            await seat(runtime, f"s-{number}")
+        await open_drain(runtime)
+        runtime.upkeep._back_off = {SessionId(f"s-{number}"): runtime.now() + HOUR for number in range(2)}
+        assert (await moves.move_sessions(runtime, MoveSessions(A1, 2, "drain"))).moved == 1
+        last = await runtime.read(lambda store: store.session(SessionId("s-2")))
+        assert last is not None and last.state is SessionState.MOVING
+
+
+async def test_a_drain_waits_for_users_who_do_not_arrive(tmp_path: Path) -> None:
+    """The node that carries them does not pass its moves on: they must not all set off when it speaks again."""
+    async with running(tmp_path) as runtime:
+        await route_up(runtime)
+        for number in range(7):
+            await seat(runtime, f"s-{number}")
+        await open_drain(runtime)
+        done = [(await moves.move_sessions(runtime, MoveSessions(A1, 1, "drain"))).moved for _ in range(7)]
+        assert done == [1, 1, 1, 1, 1, 0, 0]
+
+
 async def test_a_full_disk_under_the_flight_recorder_does_not_stop_routing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

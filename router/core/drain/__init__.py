@@ -14,6 +14,7 @@ from router.core.drain.calendar import in_words, next_at, read_calendar
 from router.core.drain.comeback import comeback
 from router.core.drain.drive import drive
 from router.core.drain.opening import open_drain, taken_over
+from router.core.drain.pace import moves_now
 from router.core.drain.plan import AgentsBehind, DrainPlan, DrainRequest, Forecast, Headroom, Refusal, Shift, Stage
 from router.core.drain.practice import Calendar, Practice, Window
 from router.core.drain.preflight import preflight
@@ -45,6 +46,7 @@ __all__ = [
     "drive",
     "in_force",
     "in_words",
+    "moves_now",
     "next_at",
     "node_intents",
     "on_tick",

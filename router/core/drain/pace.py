@@ -17,6 +17,14 @@ MOVE_LIMIT = 20  # sessions per data center and second; a receiver's set-up rate
 HEADROOM_PCT_PER_S = 5  # of the free places of all receivers
 
 
+IN_FLIGHT_S = 5  # of the pace: a move is told with the next heartbeat, followed, and reported: three seconds at most
+
+
+def moves_now(limit: int, under_way: int) -> int:
+    """How many of the ``limit`` sessions of this second may be sent off while others have not arrived yet."""
+    return max(0, min(limit, IN_FLIGHT_S * limit - under_way))
+
+
 def moves_per_s(view: View, receivers: Sequence[DataCenterId]) -> int:
     """Sessions that one data center may lose per second."""
     limits = [(dc, view.inventory.data_centers[dc].capacity_sessions) for dc in receivers]

@@ -82,6 +82,7 @@ def test_a_move_that_nobody_follows_goes_back() -> None:
         moved_from=EDGE,
     )  # fmt: skip
     assert (moving.state, moving.moved_from, found.count_on(EDGE)) == (SessionState.MOVING, EDGE, 1)
+    assert (found.count_leaving(EDGE), found.count_leaving(EDGE, NODE), found.count_leaving(OTHER)) == (1, 1, 0)
     back, _ = found.roll_back(11)
     assert [(s.state, s.edge, s.edges, s.moved_from) for s in back] == [
         (SessionState.ACTIVE, EDGE, (EDGE, OTHER), None)
