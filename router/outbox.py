@@ -21,6 +21,7 @@ import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
@@ -173,6 +174,11 @@ def _permitted(found: Sequence[Address], scheme: str, allowed: Sequence[Network]
     raise Forbidden("the address is private, local or reserved, and no network that the operator allowed")
 
 
+@cache
+def _trust() -> ssl.SSLContext:
+    return ssl.create_default_context()  # reads all certificates of the system, which takes 40 ms
+
+
 class Outbox:
     """Delivers what waits; ``commit`` and ``read`` are the runtime's."""
 
@@ -190,7 +196,7 @@ class Outbox:
         self._now = now
         self._holder = secrets.token_hex(8)
         self._lease_us = int(2 * options.timeout_s * 1_000_000)
-        self._trust = ssl.create_default_context()
+        self._trust = _trust()
         self._under_way: dict[WebhookId, asyncio.Task[None]] = {}
         self._closed = False
 

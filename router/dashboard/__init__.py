@@ -1,9 +1,9 @@
 """The dashboard: prebuilt static files, served with the headers that make them safe and cheap to cache.
 
 ``web/`` is the Vite source, ``static/`` its build output, kept in git and packed in the wheel, so that nobody needs
-Node to run it. The files are few and small: they are read and compressed once, when mounted, and served from memory
-under exactly their own names, so no request ever becomes a path on disk. Names under ``assets/`` carry a hash of their
-content and are immutable; everything else is revalidated on each use.
+Node to run it. The files are few and small: they are read and compressed once, when first mounted, and served from
+memory under exactly their own names, so no request ever becomes a path on disk. Names under ``assets/`` carry a hash of
+their content and are immutable; everything else is revalidated on each use.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import mimetypes
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
@@ -67,9 +68,14 @@ def load(folder: Path = STATIC) -> dict[str, StaticFile]:
     return {"/": loaded.pop("/index.html"), **loaded}
 
 
+@cache
+def _built() -> dict[str, StaticFile]:
+    return load()  # once per process: compressing it takes longer than all else that puts a control plane together
+
+
 def mount(app: FastAPI) -> None:
     """Serve the dashboard at ``/``, outside the OpenAPI document."""
-    for url, file in load().items():
+    for url, file in _built().items():
         app.add_api_route(url, _endpoint(file), methods=["GET", "HEAD"], include_in_schema=False)
 
 

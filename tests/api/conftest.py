@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from probes.wire import ProbeReport, ReportRows, bucket_of, encode
 from router.bootstrap import App, Server, build
 from router.settings import Settings
+from router.store import Store
 
 ADMIN_KEY = "an-admin-key-for-tests"
 Json = dict[str, Any]
@@ -178,10 +181,23 @@ def settings_for(folder: Path, **more: Any) -> Settings:
     return Settings(state_dir=folder, port=0, admin_key=ADMIN_KEY, **({"flight_recorder_mb": 0} | more))
 
 
+@cache
+def _migrated() -> bytes:
+    """An empty SQLite database with all tables, made once per process: migrating takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(f"sqlite:///{folder}/tendril.db")
+        store.upgrade()
+        store.close()
+        return (Path(folder) / "tendril.db").read_bytes()
+
+
 @asynccontextmanager
 async def running(folder: Path, **more: Any) -> AsyncIterator[World]:
-    """A started control plane whose app is called in process."""
-    app = build(settings_for(folder, **more))
+    """A started control plane whose app is called in process; its database is the folder's, or a new one."""
+    settings = settings_for(folder, **more)
+    if "database_url" not in more and not (folder / "tendril.db").exists():
+        (folder / "tendril.db").write_bytes(_migrated())
+    app = build(settings)
     await app.start()
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
     transport = httpx.ASGITransport(app=app.http, raise_app_exceptions=False)
