@@ -22,19 +22,20 @@ from pathlib import Path
 from typing import IO, Any
 
 from router.core.digest import fold
-from router.core.messages import ClientsFitted, Effect, Input, Reported, Solved, Surveyed
+from router.core.messages import ClientsFitted, Effect, Input, Judged, JudgeFailed, Reported, Solved, Surveyed
 from router.core.model import Micros
 from router.core.plane import ControlPlane
 from router.core.tables import View
 from router.runtime.packed import PackedReport, Packer, Unpacker
 
-FORMAT = 5
+FORMAT = 6
 SEGMENTS = 4
 _ALLOWED_MODULES = ("router.core.", "probes.wire")
 _ALLOWED_NAMES = {
     (__name__, "SolvedAgain"),
     (__name__, "SurveyedAgain"),
     (__name__, "FittedAgain"),
+    (__name__, "JudgedAgain"),
     ("router.runtime.packed", "PackedReport"),
     ("collections", "deque"),
     ("numpy", "ndarray"),
@@ -66,7 +67,14 @@ class FittedAgain:
     number: int
 
 
-Again = SolvedAgain | SurveyedAgain | FittedAgain
+@dataclass(frozen=True, slots=True)
+class JudgedAgain:
+    """Stands for ``Judged``: replay judges the case of this number itself."""
+
+    number: int
+
+
+Again = SolvedAgain | SurveyedAgain | FittedAgain | JudgedAgain
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,8 @@ class FlightRecorder:
                 return SurveyedAgain(event.survey.number)
             case ClientsFitted():
                 return FittedAgain(event.model.number)
+            case Judged():
+                return JudgedAgain(event.judgement.number)
             case _:
                 return event
 
@@ -226,6 +236,11 @@ def _event(kept: Input | Again | PackedReport, plane: ControlPlane, unpacker: Un
             if census is None or census.number != kept.number:
                 raise LookupError(f"fit {kept.number}")
             return ClientsFitted(census.fit())
+        case JudgedAgain():
+            case = plane.pending_case
+            if case is None or case.number != kept.number:  # other data centers since it was asked: an answer too late
+                return JudgeFailed(kept.number, "nobody waits for it any more")
+            return Judged(case.judged())
         case _:
             return kept
 

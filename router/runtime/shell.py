@@ -508,7 +508,8 @@ class Runtime:
         if table is None or table.stale or table.generation == self._saved_generation:
             return
         self._saved_generation = table.generation
-        await self._write(lambda: self.store.save_table(saved.dump(table)))
+        data = await self._in(self._reader, lambda: saved.dump(table))  # not in the writer: commits would wait for it
+        await self._write(lambda: self.store.save_table(data))
         if self._recording is not None:
             self._recording.flush(self.now())
 

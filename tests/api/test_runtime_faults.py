@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import pickle
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from router.core.model import (
     SessionState,
     TrafficClass,
 )
+from router.core.tables import RouteTable
 from router.runtime import Runtime, moves, replay, saved
 from router.runtime.recorder import FlightRecorder, segments
 from router.store.heartbeats import Beat
@@ -201,6 +204,26 @@ async def test_a_damaged_table_is_called_unreadable_and_a_whole_one_is_read(tmp_
             saved.load(damaged)
     with pytest.raises(saved.UnreadableTable, match="shape"):
         saved.load(saved.dump(replace(table, cost=table.cost[:, :2])))
+
+
+async def test_sessions_start_while_a_large_table_is_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packing, done = threading.Event(), threading.Event()
+
+    def slow(table: RouteTable) -> bytes:
+        packing.set()
+        assert done.wait(30)
+        return b"a table"
+
+    async with running(tmp_path) as runtime:
+        await route_up(runtime)
+        monkeypatch.setattr(saved, "dump", slow)
+        saving = asyncio.ensure_future(runtime._save_table())
+        assert await asyncio.to_thread(packing.wait, 30)
+        await seat(runtime, "s-1")
+        assert not done.is_set()
+        done.set()
+        await saving
+        monkeypatch.undo()
 
 
 async def test_a_flight_file_cannot_reach_through_what_a_core_module_imports(tmp_path: Path) -> None:
