@@ -78,7 +78,7 @@ check: $(VENV)/.dev  ## lint, format, types, import contracts, unit tests
 	$(BIN)/python -m pytest tests/unit -n 2 -m 'not slow'
 
 test: check $(TFP)/.venv/.provider  ## everything, on real components
-	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/testbed/test_world.py --ignore tests/testbed/test_tutorial.py -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/testbed/test_world.py --ignore tests/testbed/test_tutorial.py -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest tests/unit -n 2 -m slow
 	$(BIN)/python -m pytest tests/testbed/test_world.py
 

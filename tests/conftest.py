@@ -23,6 +23,11 @@ _skipped: list[str] = []
 _unexpected: list[str] = []
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browsers come last: their worlds live, and compute, until the process that runs the tests ends."""
+    items.sort(key=lambda item: item.nodeid.startswith("tests/browser/"))
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Remember every skip with its reason."""
     if report.skipped and not hasattr(report, "wasxfail"):

@@ -196,6 +196,7 @@ async def running(folder: Path, **more: Any) -> AsyncIterator[World]:
     """A started control plane whose app is called in process; its database is the folder's, or a new one."""
     settings = settings_for(folder, **more)
     if "database_url" not in more and not (folder / "tendril.db").exists():
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "tendril.db").write_bytes(_migrated())
     app = build(settings)
     await app.start()
