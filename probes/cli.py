@@ -29,7 +29,7 @@ from probes.once import (
     nearest_candidates,
 )
 from probes.relay import MAX_HOPS, MEDIA_PORTS, TUNNEL_PORT, RelayError
-from probes.sockets import Address, Reflector, new_loop, open_udp
+from probes.sockets import Address, Reflector, new_loop, open_udp, settle
 from probes.vantage import Network, read_opt_out
 
 PROBE_PORT, REFLECTOR_PORT, RELAY_PORT = 7420, 7421, 7422
@@ -202,6 +202,7 @@ async def _run(options: argparse.Namespace) -> int:
     agent = ProbeAgent(config)
     try:
         await agent.start()
+        settle()
         ended = asyncio.create_task(agent.wait())
         await asyncio.wait([stop, ended], return_when=asyncio.FIRST_COMPLETED)
         if ended.done():

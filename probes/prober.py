@@ -5,7 +5,8 @@ and sets itself again. Replies, probes of others and relayed packets arrive in s
 
 Being woken costs more than what is then done. While no path is in use and nobody is probed more often than every
 :data:`LAZY_FROM_US`, answers are therefore left in their sockets, with the kernel's stamps, until the timer fires; and
-as long as all is well it fires for an overdue answer up to :data:`LAZY_US` later, when a probe may be due anyway.
+as long as all is well it fires for an overdue answer up to :data:`LAZY_US` later, when a probe may be due anyway. Who
+has just answered a probe of somebody else is awake already, and does then what the timer would fire for soon.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ PEER_BYTES = AUTHENTICATED_SIZE + FOLLOW_UP_BYTES + MAC_TLV_BYTES + IP_BYTES
 PATH_BYTES = 110 + IP_BYTES  # the longest envelope with IPv4 addresses
 MAX_TICK_US = 5_000  # slots are served on this grid: agents of one process wake up together, a third less CPU
 LAZY_FROM_US = 500_000
+SOON_US = 20_000  # less than what a peer probed once a second may then be early, half a sixteenth
 LAZY_US = 50_000  # a twentieth of the usual interval between probes, and half of what a detector takes for a stall
 _SSIDS = 1 << 16
 
@@ -75,7 +77,9 @@ class Prober:
         probe_port, reflector_port, relay_port = ports
         self._loop = asyncio.get_running_loop()
         self.reflex = reflex or Reflex("")
-        self.evidence = Evidence(self.reflex, on_alarm, 1 + len(confirm_ports))
+        self._on_alarm = on_alarm
+        self._alarms = 0
+        self.evidence = Evidence(self.reflex, self._alarmed, 1 + len(confirm_ports))
         with ExitStack() as opened:
             self.keyring = Keyring()
             envelopes = Envelopes(self.keyring)
@@ -84,7 +88,9 @@ class Prober:
                 sources, clock, unwrap=envelopes.unwrap, on_answer=self._answered, on_drained=self._drained
             )
             opened.callback(self.sender.close)
-            self.reflector = Reflector(open_udp(bind_host, reflector_port), clock, self._count_reflected)
+            self.reflector = Reflector(
+                open_udp(bind_host, reflector_port), clock, self._count_reflected, on_drained=self._awake
+            )
             opened.callback(self.reflector.close)
             self.relay: Relay | None = None
             if relay_port is not None:
@@ -112,6 +118,7 @@ class Prober:
         self._alarm = Alarm(self._fire)
         self._awaiting = False  # whether the alarm was set for an answer that may come before it
         self._lazy = False  # whether answers wait for the alarm
+        self._rings_us = 0  # when the alarm fires
         self._closed = False
         self._arm()  # routes from disk may be in use before there is anybody to probe
 
@@ -320,19 +327,31 @@ class Prober:
         self._awaiting = overdue_us is not None and overdue_us < next_us
         if overdue_us is not None and overdue_us < next_us:
             next_us = overdue_us
-        self._alarm.set(next_us + -next_us % self._tick_us)
+        self._rings_us = next_us + -next_us % self._tick_us
+        self._alarm.set(self._rings_us)
 
     def _drained(self) -> None:
         """Answers came: what the alarm was set for may not be overdue any more."""
         if self._awaiting and not self._lazy:
             self._arm()
 
-    def _fire(self) -> None:
-        now_us = monotonic_us()
+    def _alarmed(self) -> None:
+        self._alarms += 1
+        self._on_alarm()
+
+    def _awake(self) -> bool:
+        """Somebody's probe was answered: do what the alarm would fire for soon; True: nothing of the loop's."""
+        if not self._lazy or self._rings_us > monotonic_us() + SOON_US:
+            return True
+        return self._fire(awake=True)
+
+    def _fire(self, *, awake: bool = False) -> bool:
+        """Do what is due; whether nothing of the event loop's was touched: nobody had to be told anything."""
+        now_us, told = monotonic_us(), (self._alarms, self.reflex.changes)
         try:
             if self._lazy:
                 self.sender.read()
-            self._probe_peers(now_us)
+            self._probe_peers(now_us, awake=awake)
             self.hot.due(now_us, self.sender, lambda: self.allowance.take(now_us, PATH_BYTES))
             self.checks.due(now_us, self.sender, lambda: self.allowance.take(now_us, PATH_BYTES))
             for watch, count in self.evidence.due(now_us):
@@ -340,6 +359,7 @@ class Prober:
         finally:
             self._look()
             self._arm()  # whatever goes wrong with one probe, the next is sent
+        return told == (self._alarms, self.reflex.changes)
 
     def _look(self) -> None:
         """Decide whether answers may wait."""
@@ -348,8 +368,8 @@ class Prober:
             self._lazy = lazy
             self.sender.attend(not lazy)
 
-    def _probe_peers(self, now_us: int) -> None:
-        due = [(peer.node, peer.transport) for peer in self._schedule.due(now_us)]
+    def _probe_peers(self, now_us: int, *, awake: bool) -> None:
+        due = [(peer.node, peer.transport) for peer in self._schedule.due(now_us, awake=awake)]
         targets = [self._targets[key] for key in due]
         paid = [target for target in targets if self.allowance.take(now_us, _size(target))]
         watches = self.evidence.peers()

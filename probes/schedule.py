@@ -3,9 +3,10 @@
 Every peer owns a regular grid of slots, one per interval, with a random phase, so that the probes of a mesh neither
 burst nor beat in step. A heap keeps the next slot of each peer. Being woken costs more than a probe does, so with a
 slot that has come those are served that come within a :data:`TOGETHER`-th of their own interval, if that is half a
-second or more. A slot that could not be served in time (the process stalled, the machine slept) is skipped, not made up
-for: after a stall of any length each peer gets at most one probe, and only if its slot is still fresh. Replacing the
-plan keeps the slots of peers that stay.
+second or more; and whoever is awake for another reason serves them when the next slot comes in half that time. A slot
+that could not be served in time (the process stalled, the machine slept) is skipped, not made up for: after a stall of
+any length each peer gets at most one probe, and only if its slot is still fresh. Replacing the plan keeps the slots of
+peers that stay.
 
 A peer's interval in the plan is the shortest that is of use. Where not everything fits into
 :attr:`Schedule.per_s`, every peer keeps the floor rate (all are slowed evenly if not even that fits), and what is left
@@ -111,18 +112,21 @@ class Schedule:
         """The interval in force of a peer, ``None`` if it is not probed."""
         return next((i for peer, i in zip(self._peers, self._intervals, strict=True) if _key(peer) == key), None)
 
-    def due(self, now_us: int) -> list[PlanPeer]:
-        """Peers whose slot has come, or nearly so, each at most once, in slot order; moves them to their next slot."""
+    def due(self, now_us: int, *, awake: bool = False) -> list[PlanPeer]:
+        """Peers whose slot has come, or nearly so, each at most once, in slot order; moves them to their next slot.
+
+        ``awake``: the caller did not wake up for a slot.
+        """
         if now_us >= self._balance_us:
             self._rebalance(now_us)
         found: list[PlanPeer] = []
         heap = self._heap
-        if not heap or heap[0][0] > now_us:
+        if not heap or heap[0][0] > now_us + (self._early_us(heap[0][1]) // 2 if awake else 0):
             return found
         while heap:
             slot, place = heap[0]
             interval = self._intervals[place]
-            if slot > now_us + (interval // TOGETHER if interval >= SELDOM_FROM_US else 0):
+            if slot > now_us + self._early_us(place):
                 break
             passed = max(0, now_us - slot) // interval  # whole slots that went by unserved
             last = slot + passed * interval
@@ -135,6 +139,11 @@ class Schedule:
             self.skipped += passed
             heapq.heapreplace(heap, (last + interval, place))
         return found
+
+    def _early_us(self, place: int) -> int:
+        """By how much a peer may be served before its slot."""
+        interval_us = self._intervals[place]
+        return interval_us // TOGETHER if interval_us >= SELDOM_FROM_US else 0
 
     def _needed(self, peer: PlanPeer, now_us: int) -> bool:
         if not self._covered:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import probes.prober
 from bench.probe.ends import FIRST_KEY_ID, REFLECTOR_PORT, cpu_s, descriptors, key, plan, prober, resident_kb
 from probes.clock import Clock
-from probes.sockets import Alarm, ProbeSender, Target, monotonic_us, new_loop, open_udp
+from probes.sockets import Alarm, ProbeSender, Target, monotonic_us, new_loop, open_udp, settle
 from probes.summary import Row, Summary
 
 WARM_UP_S = 0.5
@@ -78,12 +78,15 @@ async def _plan(host: str, peer: str, seconds: float, peers: int, interval_us: i
             told(target, sequence, rtt_us, now_us)
 
     def close() -> tuple[int, ...]:
-        for row in rows:
-            rtts_us.extend(row.waiting())
-        return whole.end_interval().received
+        waiting = [(row, row.waiting()) for row in rows]
+        received = whole.end_interval().received
+        for row, values in waiting:  # what is held over counts in the interval that it is reported in
+            rtts_us.extend(values[: len(values) - len(row.waiting())])
+        return received
 
     whole.sender.on_answer = hear
     await whole.follow(plan(peer, peers, interval_us))
+    settle()
     try:
         return await _measured(seconds, close, rtts_us, close_s=0.5 if interval_us < DENSE_US else 1.0)
     finally:

@@ -30,7 +30,7 @@ from probes.sockets.kernel import (
     read_ancillary,
 )
 from probes.sockets.limits import SourceLimit, TokenBucket
-from probes.sockets.loop import new_loop
+from probes.sockets.loop import new_loop, settle
 from probes.sockets.receiver import MAX_DRAIN, Receiver
 from probes.sockets.reflector import REFLECTED_PER_S, REFLECTED_PER_SOURCE_S, Reflector
 from probes.sockets.selftest import Stamping, stamping
@@ -58,5 +58,6 @@ __all__ = [
     "new_loop",
     "open_udp",
     "read_ancillary",
+    "settle",
     "stamping",
 ]

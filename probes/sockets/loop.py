@@ -9,6 +9,7 @@ on. Any other loop serves the same callbacks as readers.
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import select
 import selectors
@@ -19,6 +20,7 @@ from collections.abc import Callable
 Ready = Callable[[], bool]
 """Called when a descriptor is readable; True: it touched nothing of the loop's."""
 
+GC_THRESHOLDS = 10_000, 20, 50  # what a second of probes allocates is freed without a search; whole ones are rare
 _QUICK = object()  # marks what asyncio must not see
 
 wait: Callable[[int, int, dict[int, Ready]], list[tuple[int, int]]] | None
@@ -97,6 +99,13 @@ if sys.platform == "linux":
 def new_loop() -> asyncio.AbstractEventLoop:
     """A loop for an agent: this module's where there is ``epoll``."""
     return AgentLoop() if sys.platform == "linux" else asyncio.new_event_loop()
+
+
+def settle() -> None:
+    """Look for garbage seldom, and never again among what there is: a search finds all of it out of the caches."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def attend(loop: asyncio.AbstractEventLoop, fd: int, ready: Ready) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from probes.sockets.batch import BATCH, Arrival, Departure, departures, receive_batch
 from probes.sockets.kernel import Address, monotonic_us
-from probes.sockets.loop import attend, disregard
+from probes.sockets.loop import Ready, attend, disregard
 
 FREQUENT_US = 1_000
 PAUSE_S = 0.002  # far below the time after which an answer counts as overdue
@@ -39,16 +39,16 @@ class Port:
         departed: Callable[[list[Departure]], None],
         *,
         patient: bool = False,
-        quiet: bool = False,
+        served: Ready | None = None,
     ) -> None:
-        """``quiet``: what hears of arrivals touches nothing of the event loop's."""
+        """``served`` is called after all that came was taken, and says whether nothing of the loop's was touched."""
         self.sock = sock
         self.address: Address = sock.getsockname()[:2]
         self._counters = counters
         self._take = take
         self._departed = departed
         self._loop = asyncio.get_running_loop()
-        self._quiet = quiet
+        self._served = served
         self._attended = False
         self._patient = patient
         self._drained_us = 0
@@ -109,7 +109,7 @@ class Port:
                 break
         if self._patient and self._attended:
             self._look_away()
-        return self._quiet
+        return self._served is not None and self._served()
 
     def _look_away(self) -> None:
         now_us = monotonic_us()

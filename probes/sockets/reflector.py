@@ -19,6 +19,7 @@ from probes.clock import Clock
 from probes.sockets.batch import Arrival, Departure
 from probes.sockets.kernel import STAMP_THIS, Address, address_of, monotonic_us, stamp_transmits, tell_classes, wall_ns
 from probes.sockets.limits import SourceLimit, TokenBucket
+from probes.sockets.loop import Ready
 from probes.sockets.port import Port
 from probes.sockets.selftest import error_estimate
 from probes.stamp import AUTHENTICATED_SIZE, BASE_SIZE, ErrorEstimate, PacketError, Reflection, micros_to_ntp, tlv
@@ -69,9 +70,11 @@ class Reflector:
         per_s: int = REFLECTED_PER_S,
         per_source_s: int = REFLECTED_PER_SOURCE_S,
         reflection: Reflection | None = None,
+        on_drained: Ready = lambda: True,
     ) -> None:
+        """``on_drained`` is called when all that came is answered: True, if it touched nothing of the loop's."""
         self.counters: Counter[str] = Counter()
-        self._port = Port(sock, self.counters, self._take, self._departed, quiet=True)
+        self._port = Port(sock, self.counters, self._take, self._departed, served=on_drained)
         self._sock = sock
         tell_classes(sock)
         self._clock = clock

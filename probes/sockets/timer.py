@@ -49,9 +49,9 @@ except ImportError:  # no compiler when it was installed, or not Linux
 
 
 class Alarm:
-    """Calls ``ring`` once at the monotonic time it was last set to."""
+    """Calls ``ring`` once at the monotonic time it was last set to; True: it touched nothing of the loop's."""
 
-    def __init__(self, ring: Callable[[], None]) -> None:
+    def __init__(self, ring: Callable[[], bool | None]) -> None:
         self._ring = ring
         self._loop = asyncio.get_running_loop()
         self._handle: asyncio.TimerHandle | None = None
@@ -93,5 +93,4 @@ class Alarm:
             os.read(self._descriptor, 8)
         except BlockingIOError:  # set anew after it had expired
             return True
-        self._ring()
-        return False
+        return self._ring() is True

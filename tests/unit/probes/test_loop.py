@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from probes.clock import Clock
-from probes.sockets import Alarm, Reflector, loop, monotonic_us, new_loop, open_udp
+from probes.sockets import Alarm, Reflector, loop, monotonic_us, new_loop, open_udp, settle
+from probes.sockets.loop import GC_THRESHOLDS
 from probes.stamp import pack_request
 
 FORMS = [pytest.param(form, id="compiled" if form else "in Python") for form in dict.fromkeys((loop.wait, None))]
@@ -177,3 +179,15 @@ def test_a_reflector_answers_on_it(run: Callable[[Awaitable[Any]], Any]) -> None
         reflector.close()
 
     run(play())
+
+
+def test_an_agent_that_has_settled_searches_seldom_and_leaves_alone_what_it_has() -> None:
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    try:
+        settle()
+        assert gc.get_threshold() == GC_THRESHOLDS
+        assert gc.get_freeze_count() > frozen
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)

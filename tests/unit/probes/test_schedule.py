@@ -55,13 +55,30 @@ def test_seldom_probed_peers_share_wake_ups_and_frequent_ones_do_not() -> None:
         assert 300 <= len(sent) <= 330
 
 
+def test_who_is_awake_anyway_serves_a_slot_that_is_near_and_no_other() -> None:
+    early_us = 1_000_000 // TOGETHER
+    for ahead_us, awake, served in ((0, False, True), (1, False, False), (early_us // 2, True, True),
+                                    (early_us // 2 + 1, True, False)):  # fmt: skip
+        schedule = Schedule(Random(4))
+        schedule.replace([peer("a")], 0)
+        slot = schedule.next_at()
+        assert slot is not None
+        assert bool(schedule.due(slot - ahead_us, awake=awake)) is served
+        assert schedule.next_at() == slot + 1_000_000 * served, "who is served early keeps its grid"
+    often = Schedule(Random(4))
+    often.replace([peer("a", SELDOM_FROM_US - 1)], 0)
+    slot = often.next_at()
+    assert slot is not None
+    assert often.due(slot - 1, awake=True) == []
+
+
 def test_phases_are_spread_over_the_interval() -> None:
     schedule = Schedule(Random(5))
     schedule.replace([peer(f"n{i}") for i in range(1_000)], 0)
     times = sorted(at for at, _ in run(schedule, 999_999) if at <= 999_999)
     assert 1_000 <= len(times) <= 1_000 * (TOGETHER + 1) // TOGETHER
-    for tenth in range(10):
-        assert 40 < sum(tenth * 100_000 <= at < (tenth + 1) * 100_000 for at in times) < 180
+    for quarter in range(4):
+        assert 100 < sum(quarter * 250_000 <= at < (quarter + 1) * 250_000 for at in times) < 450
 
 
 @settings(deadline=None)
@@ -86,8 +103,8 @@ def test_only_fresh_slots_are_served_after_a_stall() -> None:
     schedule.replace(peers, 0)
     run(schedule, 4_000_000)
     served = schedule.due(14_000_000)
-    expected = 200 * MAX_LATENESS_US / 4_000_000
-    assert 0 < len(served) < 3 * expected
+    expected = 200 * (MAX_LATENESS_US / 4_000_000 + 1 / TOGETHER)  # a little late, or early
+    assert 0 < len(served) < 2 * expected
     assert schedule.skipped >= 400
 
 
