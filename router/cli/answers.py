@@ -270,7 +270,8 @@ def health(output: Output = Format.TABLE, url: Url = None, key: Key = None) -> N
         if answer["frozen"]:
             typer.echo(f"automation is frozen: {answer['frozen_reason']}")
         for verdict in answer["verdicts"]:
-            typer.echo(f"{verdict['text']} ({verdict['confidence']:.0%} sure, for {_age_of(answer, verdict)})")
+            sure = min(0.99, verdict["confidence"])  # evidence never makes all of it
+            typer.echo(f"{verdict['text']} ({sure:.0%} sure, for {_age_of(answer, verdict)})")
         typer.echo(f"generation {answer['generation']}, routes {show.age(answer['routes_age_ms'])} old{stale}")
 
 

@@ -100,6 +100,11 @@ class Verdict:
         """Whether automation may act on it."""
         return self.confidence_ppm >= SURE_PPM and self.windows >= SURE_WINDOWS
 
+    @property
+    def sure_pct(self) -> int:
+        """What people are told of the confidence: whole percents, and never all of them."""
+        return min(99, self.confidence_ppm // 10_000)
+
 
 @dataclass(frozen=True, slots=True)
 class Blame:

@@ -156,6 +156,7 @@ class Runtime:
         self._ready = False
         self._hub = StreamHub()
         self._published: list[asyncio.Future[None]] = []
+        self._settling: list[asyncio.Future[None]] = []
         self._plans: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self.draining: set[str] = set()  # drains, data centers and nodes that something is being done about
@@ -306,6 +307,8 @@ class Runtime:
             self._recording.note(self._plane, event, now, effects)
         for effect in effects:
             self._execute(effect)
+        if self._settling and not self._solving:
+            _wake_all(self._settling)
         self._arm_wakeup()
 
     def _note_failure(self) -> None:
@@ -325,6 +328,11 @@ class Runtime:
     def _awake(self) -> None:
         self._wake = None
         self.post(Tick("wake"))
+
+    @property
+    def _solving(self) -> bool:
+        """Whether newer routes are being solved, or will be at a time that is set."""
+        return self._plane.pending_question is not None or self._plane.next_wakeup() is not None
 
     def plan(self, node: NodeId) -> ProbePlan:
         """The probe plan of a node. Raises ``unknown_node``."""
@@ -382,14 +390,18 @@ class Runtime:
         return self._plane.plan_version
 
     async def routes_settled(self, timeout_s: float = 2.0) -> None:
-        """Wait until the routes in force were solved from the inventory as it is now."""
+        """Wait until the routes in force were solved from the inventory as it is now, or nothing newer is being solved.
+
+        The latter when no agent has reported since a restart, or all fell silent: the routes that are known stay.
+        """
         wanted = self.view.inventory_count
 
         def settled() -> bool:
             table = self.view.routes
-            return table is not None and not table.stale and table.snapshot.inventory_count >= wanted
+            fresh = table is not None and not table.stale and table.snapshot.inventory_count >= wanted
+            return fresh or not self._solving
 
-        await self._wait(self._published, settled, timeout_s)
+        await self._wait(self._settling, settled, timeout_s)
 
     async def _wait(self, waiters: list[asyncio.Future[None]], done: Callable[[], bool], timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -417,6 +429,7 @@ class Runtime:
                 self._spawn(self._work(effect))
             case RoutesPublished():
                 _wake_all(self._published)
+                _wake_all(self._settling)
                 data: dict[str, object] = {"generation": effect.generation, "changed_pairs": effect.changed_pairs}
                 self._hub.publish(StreamItem("generation", data))
             case PlansChanged():

@@ -19,6 +19,8 @@ from router.core.model import (
     DataCenterId,
     Node,
     NodeId,
+    Policy,
+    PolicyId,
     Provider,
     ProviderId,
     Region,
@@ -94,6 +96,22 @@ async def test_a_restart_answers_at_once_from_the_saved_table_and_generations_go
         measure(again, 2)
         await until(lambda: again.view.routes is not None and not again.view.routes.stale)
         assert again.view.generation > view.generation
+
+
+async def test_a_change_before_any_agent_reports_waits_for_no_routes(tmp_path: Path) -> None:
+    async with running(tmp_path) as runtime:
+        await route_up(runtime)
+    async with running(tmp_path) as again:
+        policy = Policy(PolicyId("near"), max_relays=0)
+        await again.commit(lambda store: store.apply([policy], [], actor="test", now=again.now()))
+        await asyncio.wait_for(again.routes_settled(3_600), 30)
+        assert again.view.routes is not None and again.view.routes.stale, "what is known stays in force"
+        measure(again, 2)
+        await until(lambda: again.view.routes is not None and not again.view.routes.stale)
+        await again.commit(lambda store: store.delete("policies", "near", if_match=None, actor="test", now=again.now()))
+        await again.routes_settled(60)
+        assert again.view.routes is not None
+        assert again.view.routes.snapshot.inventory_count == again.view.inventory_count
 
 
 async def test_a_recorded_run_replays_to_the_same_digest(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_the_verdict_says_who_what_and_that_it_is_done(open_frozen: OpenPage) ->
     fault = page.locator(".faults li")
     expect(fault).to_have_count(1)
     expect(fault).to_contain_text("18 sessions moved; drained by itself, nothing to do.")
-    expect(fault).to_contain_text("100 % sure for")
+    expect(fault).to_contain_text("99 % sure for")
     expect(fault).to_contain_text("117 probes, 2 session outcomes")
     assert fault.inner_text().count("drained by itself") == 1
 
@@ -112,7 +112,7 @@ def test_the_grid_tells_blame_and_evidence(open_frozen: OpenPage) -> None:
     expect(cell).to_have_attribute("data-state", "degraded")
     told = page.locator(".told")
     expect(told).to_have_text(
-        "oracle frankfurt: degraded, at fault: edge region oracle-frankfurt, 100 % sure, "
+        "oracle frankfurt: degraded, at fault: edge region oracle-frankfurt, 99 % sure, "
         "1 degraded; oracle-frankfurt: 11.7 % of probes to it are lost, 0 sessions, 100 % headroom"
     )
     page.get_by_role("link", name=re.compile("^gcp frankfurt: up")).focus()

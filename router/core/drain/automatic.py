@@ -53,7 +53,7 @@ def wishes(view: View, now: Micros) -> tuple[Wish, ...]:
         stale = now - verdict.evidence.newest_at > FRESH_US
         if selector is None or stale or not _in_use(view, selector):
             continue
-        name, sure = verdict.component.name, verdict.confidence_ppm // 10_000
+        name, sure = verdict.component.name, verdict.sure_pct
         request = DrainRequest(
             selector, DrainMode.HARD, f"{name} is blamed with {sure} %", expires_at=now + LASTS_US,
             origin=DrainOrigin.AUTOMATIC,

@@ -29,7 +29,7 @@ def red_gate(view: View, drain: Drain) -> str:
             return f"receiver {dc} is {health.state.value}; the gate wants it up"
         blamed = None if view.blame.frozen else view.blame.of(ComponentKind.EDGE_REGION, dc)
         if blamed is not None and blamed.is_sure:
-            return f"receiver {dc} is blamed with {blamed.confidence_ppm // 10_000} %; the gate wants less than 90 %"
+            return f"receiver {dc} is blamed with {blamed.sure_pct} %; the gate wants less than 90 %"
         fares = _worse(view, drain, dc)
         if fares:
             return fares

@@ -157,7 +157,7 @@ def _bad(view: View, ramp: Ramp, evidence: Evidence, at: int, now: Micros) -> st
         return f"it went down: {view.health[at].reason}"
     for verdict in view.blame.sure():
         if verdict.component == Component(ComponentKind.EDGE_REGION, ramp.data_center):
-            return f"it is to blame with {verdict.confidence_ppm / 10_000:g} % confidence"
+            return f"it is to blame with {verdict.sure_pct} % confidence"
     if ramp.share_ppm and evidence.worth >= 1 / evidence.alpha:
         return _accusation(evidence, 1 / evidence.alpha)
     if evidence.robot_worth >= 1 / ROBOT_ALPHA and now - ramp.since >= ROBOT_LEAST_US:

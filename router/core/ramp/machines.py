@@ -126,7 +126,7 @@ def _bad(launch: Launch, there: NodeStock, evidence: Evidence, scene: _Scene) ->
     """Why it must go, or nothing."""
     for verdict in scene.blame.sure():
         if (verdict.component.kind, verdict.component.id) == (ComponentKind.NODE, launch.node):
-            return f"{launch.node} is to blame with {verdict.confidence_ppm / 10_000:g} % confidence"
+            return f"{launch.node} is to blame with {verdict.sure_pct} % confidence"
     if evidence.worth >= 1 / evidence.alpha:
         arm, other = evidence.canary, evidence.control
         told = f"{arm.setup_failed} of {arm.tried} set-ups failed and {arm.dropped} of {arm.ended} sessions dropped"

@@ -12,6 +12,11 @@ export function pct(value: Known | undefined, digits = 1): string {
   return value === null || value === undefined ? DASH : `${value.toFixed(digits)} %`
 }
 
+/** What a share of certainty is told as: evidence never makes all of it. */
+export function certainty(share: number): string {
+  return pct(Math.min(99, 100 * share), 0)
+}
+
 export function fixed(value: Known | undefined, digits: number): string {
   return value === null || value === undefined ? DASH : value.toFixed(digits)
 }
