@@ -9,7 +9,9 @@ from bench.take.cases import CASES, run
 
 def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.take")
-    parser.add_argument("--takes", type=int, default=0, help="takes per database; default: as many as a minute allows")
+    parser.add_argument(
+        "--takes", type=int, default=0, help="so many takes per database under kill -9, and nothing else"
+    )
     parser.add_argument("--only", choices=sorted(CASES), action="append", help="default: all cases")
     return parser.parse_args()
 

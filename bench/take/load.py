@@ -1,8 +1,10 @@
-"""Callers that take and return agents as fast as they are answered; a process of its own.
+"""Callers that take and return agents, as fast as they are answered or at times of their own; a process of its own.
 
 ``python -m bench.take.load FILE``: FILE holds the task as JSON, and is replaced by what happened. Each caller has one
-connection at a time, kept alive, without pipelining. Now and then a caller closes it after sending, so that the reply
-is lost; whatever is lost, also by the death of a server, is asked again with the same Idempotency-Key, elsewhere.
+connection at a time, kept alive, without pipelining. With ``per_s`` requests are due at random times, whatever the
+control planes do meanwhile, and what a caller waits for counts from then on (an open loop). Now and then a caller
+closes its connection after sending, so that the reply is lost; whatever is lost, also by the death of a server, is
+asked again with the same Idempotency-Key, elsewhere.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ SESSION, AGENT = re.compile(rb'"id":"(s-[0-9a-f]+)"'), re.compile(rb'"agent":\{"
 WAIT_S = 15.0  # for one answer
 MOST_TRIES = 300
 PAUSE_S = 0.02  # before a refused or lost request is sent again
+PAIRS, TAKES, RETURNS = "pairs", "takes", "returns"
 CREATED, OK, NOT_FOUND, CONFLICT = 201, 200, 404, 409
 
 
@@ -33,7 +36,10 @@ class Lost(Exception):
 
 @dataclass
 class Task:
-    """What to do: until so many takes, or so many seconds."""
+    """What to do: until so many takes, or so many seconds; ``does`` says what: each take with its return, or one alone.
+
+    ``held``: the holds to return, as an earlier run has left them.
+    """
 
     ports: list[int]
     key: str
@@ -43,6 +49,26 @@ class Task:
     lose_one_in: int
     places: list[tuple[float, float]]
     run: str
+    does: str = PAIRS
+    per_s: float = 0.0  # offered load; 0: each caller asks again when it was answered
+    held: list[tuple[str, str, float, float]] = field(default_factory=list)
+
+
+class Turns:
+    """When the next request is due: at once, or after gaps as between strangers (exponential)."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s, self._rng = per_s, random.Random(11)
+        self._at = time.monotonic()
+
+    async def next(self) -> float:
+        """Wait for it; when it was due."""
+        if not self._per_s:
+            return time.monotonic()
+        self._at = at = self._at + self._rng.expovariate(self._per_s)
+        if (wait := at - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        return at
 
 
 @dataclass
@@ -67,8 +93,8 @@ class Seen:
 class Caller:
     """One caller with its connection."""
 
-    def __init__(self, task: Task, seen: Seen, number: int) -> None:
-        self._task, self._seen = task, seen
+    def __init__(self, task: Task, seen: Seen, turns: Turns, number: int) -> None:
+        self._task, self._seen, self._turns = task, seen, turns
         self._rng = random.Random(number)
         self._name = f"{task.run}-{number}"
         self._reader: asyncio.StreamReader | None = None
@@ -76,26 +102,41 @@ class Caller:
         self._next = number  # which server
 
     async def run(self, until: float) -> None:
-        """Take and return until the time is over."""
-        count = 0
-        while time.monotonic() < until and (not self._task.takes or len(self._seen.holds) < self._task.takes):
-            count += 1
-            held = await self._take(f"{self._name}-{count}")
+        """Take and return, or one of the two, until the time is over or nothing is left to do."""
+        does, count = self._task.does, 0
+        while time.monotonic() < until and self._more():
+            due, count = await self._turns.next(), count + 1
+            if does == RETURNS:
+                if self._task.held:
+                    agent, session, at, _ = self._task.held.pop()
+                    await self._back(agent, session, at, due)
+                continue
+            held = await self._take(f"{self._name}-{count}", due)
             if held is None:
                 continue
-            agent, session, at = held
-            asked_at = time.monotonic()
-            await self._return(session)
-            self._seen.holds.append((agent, session, at, asked_at))
+            if does == TAKES:
+                self._seen.holds.append((*held, held[2]))
+            else:
+                await self._back(*held, time.monotonic())
         self._close()
 
-    async def _take(self, key: str) -> tuple[str, str, float] | None:
+    def _more(self) -> bool:
+        if self._task.does == RETURNS:
+            return bool(self._task.held)
+        return not self._task.takes or len(self._seen.holds) < self._task.takes
+
+    async def _back(self, agent: str, session: str, at: float, due: float) -> None:
+        asked_at = time.monotonic()
+        await self._return(session, due)
+        self._seen.holds.append((agent, session, at, asked_at))
+
+    async def _take(self, key: str, started: float) -> tuple[str, str, float] | None:
         latitude, longitude = self._rng.choice(self._task.places)
         client = {"latitude": latitude, "longitude": longitude}
         body = json.dumps({"client": client, "pool": "tutors", "metadata": {"caller": self._name}}).encode()
         request = self._request(b"POST", "/v1/sessions", f"Idempotency-Key: {key}\r\n", body)
         lose = self._rng.randrange(self._task.lose_one_in) == 0
-        started, tries = time.monotonic(), 0
+        tries = 0
         while tries < MOST_TRIES:
             tries += 1
             status, answer = await self._until_answered(request, lose and tries == 1)
@@ -115,9 +156,8 @@ class Caller:
         self._seen.gave_up += 1
         return None
 
-    async def _return(self, session: str) -> None:
+    async def _return(self, session: str, started: float) -> None:
         request = self._request(b"DELETE", f"/v1/sessions/{session}", "", b"")
-        started = time.monotonic()
         for _ in range(MOST_TRIES):
             status, answer = await self._until_answered(request, False)
             if status == OK:
@@ -190,8 +230,8 @@ class Caller:
 
 async def _drive(task: Task) -> Seen:
     seen, started, cpu = Seen(), time.monotonic(), time.process_time()
-    until = started + task.seconds
-    await asyncio.gather(*(Caller(task, seen, number).run(until) for number in range(task.callers)))
+    until, turns = started + task.seconds, Turns(task.per_s)
+    await asyncio.gather(*(Caller(task, seen, turns, number).run(until) for number in range(task.callers)))
     seen.seconds, seen.cpu_s = time.monotonic() - started, time.process_time() - cpu
     return seen
 

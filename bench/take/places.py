@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psycopg
 
@@ -240,11 +239,3 @@ def routes_ready(server: Server, world: World) -> None:
             raise RuntimeError("no routes; is the machine busy?")
         time.sleep(0.5)
     connection.close()
-
-
-def agents_of(server: Server) -> list[dict[str, Any]]:
-    """All agents of the pool as they are now."""
-    connection = server.connect()
-    found: list[dict[str, Any]] = connection.json(GET, f"/v1/pools/{POOL}/agents?limit=10000", ADMIN_KEY)["items"]
-    connection.close()
-    return found

@@ -7,47 +7,63 @@ what was committed meanwhile is told to the core once more, after the counters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from router.core.messages import Change, Committed, CountersLoaded, SessionsChanged
-from router.core.model import Counters, Flow
 from router.store.pinned import Pinned
 
 if TYPE_CHECKING:
     from router.runtime.shell import Runtime
 
+T = TypeVar("T")
+
 
 class Recount:
-    """One recount at a time."""
+    """Recounts of everything, one at a time, and of agents alone, which may fall into one of those."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._since: list[Change] | None = None  # while counting: what was committed after the snapshot
+        self._since: list[list[Change]] = []  # of each that is under way: what was committed after its snapshot
 
     def note(self, changes: Sequence[Change]) -> None:
         """These became durable just now."""
-        if self._since is not None:
-            self._since += changes
+        for since in self._since:
+            since += changes
 
     async def run(self) -> None:
         """Count, and tell the core."""
-        runtime = self._runtime
+        (counters, flows), since = await self._counted(lambda pinned: (pinned.counters(), pinned.flows()))
+        again = [replace(change, began={}) for change in since]
+        self._tell(CountersLoaded(counters, flows), again)
+
+    async def agents(self) -> None:
+        """Count agents only: on a shared database others take them, and give them back, all the time."""
+        found, since = await self._counted(lambda pinned: pinned.agents())
+        again = [replace(change, began={}, sessions={}) for change in since]
+        self._runtime.catch_up()  # its sessions stay as they are, those that began just now included
+        self._tell(CountersLoaded(replace(found, sessions=self._runtime.view.counters.sessions)), again)
+
+    async def _counted(self, count: Callable[[Pinned], T]) -> tuple[T, list[SessionsChanged]]:
+        """The count of one moment, and what was committed since."""
+        runtime, since = self._runtime, list[Change]()
         pinned = await runtime.in_writer(runtime.store.pin)
-        self._since = []
+        self._since.append(since)
         try:
-            counters, flows = await runtime.read(lambda _: _counted(pinned))
+            found = await runtime.read(lambda _: _of(pinned, count))
         finally:
-            since, self._since = self._since, None
-        runtime.post(CountersLoaded(counters, flows))
-        again = tuple(replace(change, began={}) for change in since if isinstance(change, SessionsChanged))
-        if again:
-            runtime.post(Committed(again))
+            self._since = [other for other in self._since if other is not since]
+        return found, [change for change in since if isinstance(change, SessionsChanged)]
+
+    def _tell(self, loaded: CountersLoaded, again: Sequence[SessionsChanged]) -> None:
+        self._runtime.post(loaded)
+        if changes := tuple(change for change in again if change):
+            self._runtime.post(Committed(changes))
 
 
-def _counted(pinned: Pinned) -> tuple[Counters, Mapping[Flow, int]]:
+def _of(pinned: Pinned, count: Callable[[Pinned], T]) -> T:
     try:
-        return pinned.counters(), pinned.flows()
+        return count(pinned)
     finally:
         pinned.close()

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,7 +33,6 @@ from router.core.messages import (
     Booted,
     Change,
     Committed,
-    CountersLoaded,
     CutAgents,
     DriveLaunch,
     Effect,
@@ -270,11 +269,12 @@ class Runtime:
 
     def post(self, event: Input) -> None:
         """Hand an input to the core; it is handled at once, or after the one that is being handled."""
-        self._post_durable()  # what was durable before this was known must be known to the core before it
+        self.catch_up()  # what was durable before this was known must be known to the core before it
         self._inbox.append(event)
         self._work_off()
 
-    def _post_durable(self) -> None:
+    def catch_up(self) -> None:
+        """Let the core hear of all that is durable by now."""
         if self._durable:
             self._inbox.append(Committed(merged(self._durable)))
             self._durable.clear()
@@ -360,7 +360,7 @@ class Runtime:
             self._durable += done.changes
             self._recount.note(done.changes)
             await asyncio.sleep(0)  # commits that are durable by now, too, are one input
-            self._post_durable()
+            self.catch_up()
             if done.waiting and frees_agents(done.changes):
                 self._spawn(self.waiting.deal_soon())
         if not self._chronicle.showing:
@@ -510,9 +510,7 @@ class Runtime:
 
     async def _recount_agents(self) -> None:
         try:
-            # In the writer thread: whatever was committed before is in the inbox before.
-            found = await self._write(self.store.count_agents)
-            self.post(CountersLoaded(replace(found, sessions=self.view.counters.sessions)))
+            await self._recount.agents()
         finally:
             self._recounting = None
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from router.core.model import Counters, Flow
 from router.store import session_queries
-from router.store.commit import count_all
+from router.store.commit import count_agents, count_all
 from router.store.engine import Database
 
 
@@ -22,6 +22,10 @@ class Pinned:
     def counters(self) -> Counters:
         """Sessions and agents, counted."""
         return self._database.ask(self._connection, count_all)
+
+    def agents(self) -> Counters:
+        """Agents, counted, and no sessions."""
+        return self._database.ask(self._connection, count_agents)
 
     def flows(self) -> Mapping[Flow, int]:
         """Live sessions with an agent per edge, agent's data center and class."""

@@ -65,7 +65,7 @@ from router.store import (
     session_queries,
     sessions,
 )
-from router.store.commit import Commit, count_agents, count_all
+from router.store.commit import Commit, count_all
 from router.store.engine import Database
 from router.store.heartbeats import Beat, Heard
 from router.store.launches import Launches
@@ -354,10 +354,6 @@ class Store:
     def shared(self) -> bool:
         """Whether other control planes may use this database at the same time."""
         return not self._database.sqlite
-
-    def count_agents(self) -> Counters:
-        """Count agents anew, and no sessions."""
-        return self._read(count_agents)
 
     def counters(self) -> Counters:
         """Count sessions and agents anew."""

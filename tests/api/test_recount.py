@@ -12,24 +12,25 @@ from router.runtime import recount
 from tests.api.conftest import World
 
 
+@pytest.mark.parametrize("what", ["run", "agents"])
 async def test_what_begins_and_ends_during_a_recount_is_counted_once(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     await world.measured()
     for number in range(3):
         await world.agent(f"ai-{number}")
     first = await world.session()
     counting, go_on = threading.Event(), threading.Event()
-    counted = recount._counted
+    counted = recount._of
 
-    def slow(pinned: Any) -> Any:
+    def slow(pinned: Any, count: Any) -> Any:
         counting.set()
         assert go_on.wait(30)
-        return counted(pinned)
+        return counted(pinned, count)
 
-    monkeypatch.setattr(recount, "_counted", slow)
+    monkeypatch.setattr(recount, "_of", slow)
     runtime = world.app.runtime
-    work = asyncio.ensure_future(runtime._recount.run())
+    work = asyncio.ensure_future(getattr(runtime._recount, what)())
     assert await asyncio.to_thread(counting.wait, 30)
     began = runtime.view.counters
     await world.session()
