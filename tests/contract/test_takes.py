@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from router.core.errors import InputRejected
 from router.core.messages import SessionsChanged
@@ -27,8 +29,9 @@ from router.core.model import (
     SessionState,
 )
 from router.runtime.turnstile import Turnstile
-from router.store import Store
+from router.store import Store, batch_sqlite, migrate, takes
 from router.store.commit import Commit
+from router.store.engine import Database
 from router.store.takes import End, Exchanged, Start
 from tests.contract.conftest import NOW, World
 
@@ -259,3 +262,22 @@ def test_whatever_the_size_of_a_batch_its_sessions_come_back_as_they_were(world:
         assert last == world.store.session(first.id)
         over = {"state": SessionState.ENDED, "ended_at": last.ended_at, "end_reason": "test"}
         assert last == replace(first, **over)  # type: ignore[arg-type]
+
+
+def test_finding_free_agents_sorts_none(empty_url: str) -> None:
+    # A pool of ten thousand sorted for each batch took most of the database's time.
+    database = Database(empty_url)
+    migrate.upgrade(database)
+
+    def plan(connection: Connection) -> str:
+        if database.sqlite:
+            steps = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {batch_sqlite._FREE}", ("p", "d", "", 9))
+            return " ".join(str(step[-1]) for step in steps)
+        wanted = json.dumps([{"pool": "p", "hub": "d", "lane": "", "at_most": 9}])
+        steps = connection.exec_driver_sql(f"EXPLAIN {takes._FREE_EVERYWHERE}", (wanted,))
+        return " ".join(steps.scalars())
+
+    found = database.write(plan, batch=True)
+    assert "ix_agents_ready" in found
+    assert "Sort" not in found and "TEMP B-TREE" not in found
+    database.close()
