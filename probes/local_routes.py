@@ -95,6 +95,9 @@ class LocalRoutes:
             },
             "budget": agent.prober.budget_json(),
             "media": dict(self.media),
+            "media_packets": {
+                host: {"received": flow.received, "sent": flow.sent} for host, flow in agent.prober.media.all().items()
+            },
             "counters": dict(sorted(agent.counters().items())),
         }  # fmt: skip
 
@@ -126,6 +129,9 @@ class LocalRoutes:
     def _take(self, watch: Watch | None, figures: Mapping[str, object]) -> None:
         counts = {name: value for name in _COUNTS if isinstance(value := figures.get(name, 0), int)}
         self.media.update(counts)
+        if watch is not None:
+            received, sent = counts.get("packets_received", 0), counts.get("packets_sent", 0)
+            self._agent.prober.count_media(watch, received, sent)
         answers, total_s = counts.get("responses_received", 0), figures.get("total_round_trip_time_s")
         if watch is not None and answers:
             rtt_us = round(float(total_s) / answers * 1e6) if isinstance(total_s, (int, float)) else None

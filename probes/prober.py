@@ -35,7 +35,7 @@ from probes.reflex import Reflex
 from probes.relay import Keyring, Relay, neighbours_of
 from probes.schedule import Schedule
 from probes.sockets import Alarm, ProbeSender, Reflector, Target, monotonic_us, open_udp, stamping
-from probes.stamp import AUTHENTICATED_SIZE, BASE_SIZE, Key
+from probes.stamp import AUTHENTICATED_SIZE, BASE_SIZE, Flows, Key
 from probes.summary import Row, Summary
 from probes.wire import PlanPeer, ProbePlan, ReportRows
 
@@ -79,6 +79,7 @@ class Prober:
         self.reflex = reflex or Reflex("")
         self._on_alarm = on_alarm
         self._alarms = 0
+        self.media = Flows()
         self.evidence = Evidence(self.reflex, self._alarmed, 1 + len(confirm_ports))
         with ExitStack() as opened:
             self.keyring = Keyring()
@@ -89,13 +90,15 @@ class Prober:
             )
             opened.callback(self.sender.close)
             self.reflector = Reflector(
-                open_udp(bind_host, reflector_port), clock, self._count_reflected, on_drained=self._awake
-            )
+                open_udp(bind_host, reflector_port), clock, self._count_reflected, on_drained=self._awake,
+                flow_of=self.media.of,
+            )  # fmt: skip
             opened.callback(self.reflector.close)
             self.relay: Relay | None = None
             if relay_port is not None:
                 delivers = relay_delivers | {self.reflector.address[1]}
-                self.relay = Relay(open_udp(bind_host, relay_port), delivers, open=relay_open, keyring=self.keyring)
+                self.relay = Relay(open_udp(bind_host, relay_port), delivers, open=relay_open, keyring=self.keyring,
+                                   media=self.media, media_ports=relay_delivers)  # fmt: skip
             opened.pop_all()
         self.stamping = stamping(socket.AF_INET6 if ":" in bind_host else socket.AF_INET)
         self._schedule = Schedule(rng)
@@ -182,6 +185,15 @@ class Prober:
         """The control plane has said that the plan is still the newest."""
         if self._validity_us:
             self._schedule.confirmed(monotonic_us() + self._validity_us)
+
+    def count_media(self, watch: Watch, received: int, sent: int) -> None:
+        """Count packets of real media that a media server had from a peer, or over a path, and sent there."""
+        if watch.peer is not None:
+            target = self._targets.get((watch.peer.node, watch.peer.transport))
+            host = target.address[0] if target is not None else ""
+        else:
+            host = watch.path[-1][0] if watch.path else ""
+        self.media.told(host, received=received, sent=sent)
 
     def take_media(self, watch: Watch, answers: int, rtt_us: int | None) -> None:
         """Take round trips of real media as answered probes, and save those that they make needless."""

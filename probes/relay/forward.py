@@ -44,6 +44,7 @@ from probes.relay.packet import (
 )
 from probes.relay.window import Window
 from probes.sockets import Receiver, monotonic_us, open_udp
+from probes.stamp import Flows
 
 MEDIA_PORTS = frozenset({7423, 7424})  # media edge and AI agent
 PACKETS_PER_S = 20_000
@@ -52,6 +53,7 @@ FLOW_IDLE_US = 60_000_000
 MAX_DATAGRAM = 2_048  # larger ones are refused
 MAX_DRAIN = 256  # datagrams per wake-up, then others get a turn
 MAX_CACHED = 4_096
+_PORT = 2  # bytes of a hop that are not its address
 
 Numbered = tuple[int, int, int]  # origin, flow, number
 FlowKey = tuple[bytes | int, int, int]
@@ -61,7 +63,8 @@ FlowKey = tuple[bytes | int, int, int]
 class Relay:
     """Forwards to the relays it is told about and delivers to ``deliver_ports`` of its own address.
 
-    With ``open`` it also takes version 1, which proves nothing, from the addresses it is told about.
+    With ``open`` it also takes version 1, which proves nothing, from the addresses it is told about. What goes to
+    ``media_ports`` or answers from there is real media and counted in ``media``.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class Relay:
         packets_per_s: int = PACKETS_PER_S,
         open: bool = False,
         keyring: Keyring | None = None,
+        media: Flows | None = None,
+        media_ports: Iterable[int] = (),
     ) -> None:
         self.address: Address = sock.getsockname()[:2]
         self.keyring = keyring or Keyring()
@@ -82,6 +87,8 @@ class Relay:
         self._six = sock.family == socket.AF_INET6
         self._own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # where local services are reached
         self._deliver_ports = frozenset(deliver_ports)
+        self._media_ports = frozenset(media_ports)
+        self.media = media or Flows()
         self._open = open
         self._open_hosts: frozenset[str] = frozenset()
         self._open_relays: dict[bytes, Address] = {}
@@ -248,6 +255,7 @@ class Relay:
             if not sealed or self.on_answer is None or not self.on_answer(origin, flow, payload):
                 return "not_allowed"  # an answer that nobody here waits for
             self.counters["answers"] += 1
+            self.media.carried(bytes(packet[start : start + (end - start) // packet[4] - _PORT]), received=1)
             return ""
         if port not in self._deliver_ports:
             return "not_allowed"
@@ -266,6 +274,8 @@ class Relay:
             return "duplicates"
         flow.back, flow.count = back, count
         flow.used_us = monotonic_us()
+        if key[2] in self._media_ports:
+            self.media.carried(back[len(back) - len(back) // count : -_PORT], received=1)
         if flow.receiver.send(payload, flow.service):
             self.counters["delivered"] += 1
         return ""
@@ -296,6 +306,7 @@ class Relay:
                 self.counters["not_allowed"] += 1
             elif self.start(path, 0, payload, flow.numbered()):
                 self.counters["forwarded"] += 1
+                self._count_answer(flow)
         else:
             self._answer_open(flow, payload)
 
@@ -309,6 +320,11 @@ class Relay:
             head = OPEN_FIXED.pack(MAGIC, OPEN, ANSWER, flow.count, 0, FIRST_TTL, 0)
             if self._send(head + flow.back + payload, target):
                 self.counters["forwarded"] += 1
+                self._count_answer(flow)
+
+    def _count_answer(self, flow: _Flow) -> None:
+        if flow.service[1] in self._media_ports:
+            self.media.carried(flow.back[len(flow.back) - len(flow.back) // flow.count : -_PORT], sent=1)
 
 
 class _Flow:

@@ -88,12 +88,13 @@ class _Sender:
 class Path:
     """A path that packets start on, ready to be sealed."""
 
-    __slots__ = ("count", "first", "flags", "hops")
+    __slots__ = ("count", "end", "first", "flags", "hops")
 
     def __init__(self, first: Onward, hops: bytes, count: int) -> None:
         self.first = first
         self.hops = hops
         self.count = count
+        self.end = hops[len(hops) - len(hops) // count : -2]  # the address of the last hop, without its port
         self.flags = IPV6 if len(hops) == 18 * count else 0
 
 

@@ -177,13 +177,18 @@ class Tunnel:
         numbered = (self._origin, flow.wire, flow.number)
         flow.number = (flow.number + 1) & 0xFFFFFFFF
         sent = 0
+        to: set[bytes] = set()
         for hops in paths:
             try:
                 path = self._relay.keyring.path(hops)
             except RelayError:
                 self.counters["no_key"] += 1
                 continue
-            sent += self._relay.start(path, flow.port, payload, numbered)
+            if self._relay.start(path, flow.port, payload, numbered):
+                sent += 1
+                to.add(path.end)
+        for host in sorted(to):
+            self._relay.media.carried(host, sent=1)
         if sent:
             self.counters["sent"] += 1
             self.counters["copies"] += sent - 1

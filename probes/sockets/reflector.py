@@ -22,7 +22,7 @@ from probes.sockets.limits import SourceLimit, TokenBucket
 from probes.sockets.loop import Ready
 from probes.sockets.port import Port
 from probes.sockets.selftest import error_estimate
-from probes.stamp import AUTHENTICATED_SIZE, BASE_SIZE, ErrorEstimate, PacketError, Reflection, micros_to_ntp, tlv
+from probes.stamp import AUTHENTICATED_SIZE, BASE_SIZE, ErrorEstimate, Flow, PacketError, Reflection, micros_to_ntp, tlv
 
 REFLECTED_PER_S = 20_000  # this bounds what a reflector can be made to send
 REFLECTED_PER_SOURCE_S = 4_000  # twice what one agent may probe at all
@@ -71,8 +71,12 @@ class Reflector:
         per_source_s: int = REFLECTED_PER_SOURCE_S,
         reflection: Reflection | None = None,
         on_drained: Ready = lambda: True,
+        flow_of: Callable[[str], Flow | None] | None = None,
     ) -> None:
-        """``on_drained`` is called when all that came is answered: True, if it touched nothing of the loop's."""
+        """``on_drained`` is called when all that came is answered: True, if it touched nothing of the loop's.
+
+        ``flow_of`` knows the counters of real media from a host and to it.
+        """
         self.counters: Counter[str] = Counter()
         self._port = Port(sock, self.counters, self._take, self._departed, served=on_drained)
         self._sock = sock
@@ -84,7 +88,7 @@ class Reflector:
         self._addresses: dict[bytes, Address] = {}
         if reflection is None:
             estimate = error_estimate(clock)
-            reflection = Reflection(own_port=self.address[1], error_estimate=estimate)
+            reflection = Reflection(own_port=self.address[1], error_estimate=estimate, flow_of=flow_of)
             sync = tlv.SYNC_NTP if ErrorEstimate.decode(estimate).synchronized else tlv.SYNC_LOCAL
             reflection.stamping = tlv.TimestampInformation(sync, tlv.SOFTWARE, sync, tlv.SOFTWARE)
         self._reflection = reflection

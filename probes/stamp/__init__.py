@@ -18,6 +18,7 @@ from probes.stamp.errors import (
     WrongKeyError,
 )
 from probes.stamp.exchange import MAX_RESIDENCE_US, Reply, Request, followed_up, read_reply
+from probes.stamp.flows import Flow, Flows
 from probes.stamp.key import MAC_SIZE, Key
 from probes.stamp.ntp import ErrorEstimate, micros_to_ntp, ntp_to_micros, ptp_to_micros, stamp_to_micros
 from probes.stamp.packet import (
@@ -37,7 +38,7 @@ from probes.stamp.packet import (
     unpack_reply,
     verify_reply,
 )
-from probes.stamp.reflection import Flow, Reflection
+from probes.stamp.reflection import Reflection
 from probes.stamp.tlv import (
     ClassOfService,
     DirectMeasurement,
@@ -62,6 +63,7 @@ __all__ = [
     "Extensions",
     "ExtraPadding",
     "Flow",
+    "Flows",
     "FollowUp",
     "FromReflectorError",
     "Key",

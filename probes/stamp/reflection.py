@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from probes.keys import derive
 from probes.stamp import tlv
@@ -34,6 +33,7 @@ from probes.stamp.errors import (
     UnauthenticatedError,
     WrongKeyError,
 )
+from probes.stamp.flows import Flow
 from probes.stamp.key import Key
 from probes.stamp.ntp import ErrorEstimate, micros_to_ntp
 from probes.stamp.packet import (
@@ -83,14 +83,6 @@ _Sessions = OrderedDict[tuple[Address, int], _Session]
 def _quiet(session: _Session, now_us: int) -> bool:
     """Whether an authenticated session has had no answer for long; a clock that stepped back counts as that too."""
     return not 0 <= now_us - session.answered_us < QUIET_US
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """Packets of real traffic from one host and to it, for Direct Measurement."""
-
-    received: int
-    sent: int
 
 
 class Reflection:

@@ -66,7 +66,7 @@ async def world(
 ) -> AsyncIterator[dict[str, Relay]]:
     """A relay on every node; each may hand packets to all others."""
     made = {
-        node: Relay(open_udp(host, 0), deliver, packets_per_s=packets_per_s)
+        node: Relay(open_udp(host, 0), deliver, packets_per_s=packets_per_s, media_ports=deliver)
         for node, host in zip(NODES, hosts, strict=True)
     }
     for node, relay in made.items():

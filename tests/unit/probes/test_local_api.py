@@ -299,6 +299,9 @@ async def test_media_counters_are_evidence_and_save_probes(tmp_path: Path) -> No
             await ask(running, "POST", "/v1/media", json=post)
         _, shown = await ask(running, "GET", "/v1/status")
         assert shown["media"]["packets_sent"] >= 51
+        assert watch.path is not None
+        packets = shown["media_packets"][watch.path[-1][0]]
+        assert packets["sent"] >= 50 and 50 * packets["received"] == 49 * packets["sent"]  # for Direct Measurement
 
 
 @pytest.mark.parametrize(
