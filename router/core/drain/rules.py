@@ -11,7 +11,7 @@ from router.core.drain.receivers import Spread
 from router.core.drain.roads import Busiest, busiest
 from router.core.drain.targets import remaining_hubs
 from router.core.model import DataCenterId, Intent, Role
-from router.core.tables import View
+from router.core.tables import Health, View
 
 MIN_HEADROOM_PCT = 20.0  # of the remaining edges' capacity; the usual reserve of a small fleet
 MAX_DRAINED_SHARE = 0.5  # of all edges, counting what is out already; a fleet of five providers can give up two
@@ -37,7 +37,7 @@ def refusals(
     edges_hit = any(Role.EDGE in view.inventory.data_centers[dc].roles for dc in targets)
     hubs = remaining_hubs(view, targets)
     found = [
-        *(_edges_left(view, remaining) if edges_hit else ()),
+        *(_edges_left(view, targets, remaining) if edges_hit else ()),
         *(_headroom(view, remaining, expected, free) if edges_hit else ()),
         *_homeless(moved),
         *too_few_warm(view, targets, hubs),
@@ -49,22 +49,29 @@ def refusals(
 
 def drained_share(view: View, remaining: Sequence[DataCenterId]) -> float:
     """Share of the edges that would be out of rotation."""
-    edges = [
-        dc for dc in view.inventory.data_centers.values() if Role.EDGE in dc.roles and dc.intent is not Intent.RETIRED
-    ]
+    edges = _edges(view)
     return 1 - len(remaining) / len(edges) if edges else 0.0
 
 
-def _edges_left(view: View, remaining: Sequence[DataCenterId]) -> Iterator[Refusal]:
+def _edges(view: View) -> list[DataCenterId]:
+    places = view.inventory.data_centers.values()
+    return [dc.id for dc in places if Role.EDGE in dc.roles and dc.intent is not Intent.RETIRED]
+
+
+def _edges_left(view: View, targets: Sequence[DataCenterId], remaining: Sequence[DataCenterId]) -> Iterator[Refusal]:
     if not remaining:
         text = "no edge would be left to take sessions; add or undrain one first"
         yield Refusal("last_edge", text, 0, 1, "force", 1, "add an edge in another data center, or undrain one")
         return
     share = drained_share(view, remaining)
     if share > MAX_DRAINED_SHARE:
-        text = f"{share:.0%} of all edges would be out of rotation; drain them one after the other"
+        out = [dc for dc in _edges(view) if dc not in remaining and dc not in targets]
+        index = view.inventory.index
+        down = sum(view.health[index[dc]].state is Health.DOWN for dc in out)
+        so_far = f" ({down} down and {len(out) - down} taken out already)" if out else ""
+        text = f"{share:.0%} of all edges would be out of rotation{so_far}; drain them one after the other"
         count = round((share - MAX_DRAINED_SHARE) * len(remaining) / max(1e-9, 1 - share) + 0.499)
-        cure = f"undrain {count} edge{'s' if count > 1 else ''} first, or drain fewer at a time"
+        cure = f"bring {count} edge{'s' if count > 1 else ''} back first, or drain fewer at a time"
         yield Refusal("max_drained_share", text, round(share, 3), MAX_DRAINED_SHARE, "force", count, cure)
 
 

@@ -28,6 +28,7 @@ from router.core.model import (
 )
 from router.core.solve import explain, route
 from router.core.steering import NEAR_EQUAL_US, Placement, PlaceRequest, Refused, place
+from router.core.tables import DataCenterHealth, Health
 
 VOICE, AGENT = TrafficClass.VOICE, TrafficClass.AGENT
 
@@ -192,6 +193,16 @@ def test_a_drain_plan_has_numbers_and_opening_it_commits_intents(desk: Desk) -> 
     assert plan.headroom_after_pct == 85.0 and not plan.refusals
     drain, intents = drains.open_drain(desk.plane.view, request, plan, DrainId("d-1"), "me", desk.now)
     assert intents == {"a-2": Intent.DRAINING} and drain.previous == {"a-2": Intent.SERVING}
+
+
+def test_a_refusal_for_too_few_edges_says_which_of_them_are_down(desk: Desk) -> None:
+    view = desk.plane.view
+    health = list(view.health)
+    health[view.inventory.index[DataCenterId("a-1")]] = DataCenterHealth(Health.DOWN)
+    (refused,) = drains.preflight(replace(view, health=tuple(health)), wish(data_center="a-2"), desk.now).refusals
+    text = "67% of all edges would be out of rotation (1 down and 0 taken out already); drain them one after the other"
+    assert (refused.rule, refused.message) == ("max_drained_share", text)
+    assert refused.cure == "bring 1 edge back first, or drain fewer at a time"
 
 
 def test_an_unsafe_drain_is_refused_with_rule_number_and_limit(desk: Desk) -> None:
