@@ -1,11 +1,11 @@
 /* What every probe report goes through, over the arrays of the core: `links` for estimate.py, `health` for health.py,
- * `cells` for blame/cells.py, `noted` for rollup.py. Each has a numpy form there that says what is done and why; both
+ * `cells` for blame/cells.py, `noted` for rollup.py, `history` for history.py. Each has a numpy form there that says what is done and why; both
  * leave the same arrays, bit for bit: whole numbers, and doubles by the same operations in the same order. Compiled as
  * ISO C, so that no compiler joins a product and a sum into one rounding.
  *
  * A numpy statement over rows reads all of them before it writes any, which shows where two rows are about one link.
  * So what reads and writes the same array is a loop of its own here, or two. */
-#include "_evidence_links.h"
+#include "_evidence_history.h"
 
 /* --- health --------------------------------------------------------------------------------------------------------- */
 
@@ -188,6 +188,7 @@ static PyMethodDef methods[] = {
     {"links", links, METH_VARARGS, "Put a report into the estimates; None if it is not as usual."},
     {"health", health, METH_VARARGS, "Count a report's evidence about data centers."},
     {"cells", cells, METH_VARARGS, "Count a report's probes; False, and nothing done, if it is not as usual."},
+    {"history", history, METH_VARARGS, "End a bucket of the history; how many levels changed."},
     {"noted", noted, METH_VARARGS, "Note a report for the roll-up; None if it is not as usual."},
     {0},
 };

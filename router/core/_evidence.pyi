@@ -39,3 +39,9 @@ def noted(
     arrays: Arrays,
     /,
 ) -> tuple[int, int] | None: ...
+def history(
+    links: int,
+    rules: tuple[int, int, int, int, float, float, float, float, float],
+    arrays: Arrays,
+    /,
+) -> int | None: ...

@@ -1,4 +1,4 @@
-"""What every report goes through, compiled if there was a compiler when this was installed.
+"""What every report goes through, and what ends a bucket of theirs, compiled if there was a compiler at installation.
 
 The numpy forms stand where their arrays are, and say what is done and why; these leave the same arrays, bit for bit,
 or change nothing and say so: then the numpy form does it. So it is with reports that are not as decoding makes them,
@@ -55,10 +55,18 @@ def noted_each(
     return None
 
 
+def history_each(
+    links: int, rules: tuple[int, int, int, int, float, float, float, float, float], arrays: Arrays, /
+) -> int | None:
+    """End a bucket of the history of delays (``history.py``): how many levels changed; ``None``: nothing done."""
+    return None
+
+
 try:
     from router.core import _evidence
 
     put_links, count_health = _evidence.links, _evidence.health
-    count_cells, note_rows = _evidence.cells, _evidence.noted
+    count_cells, note_rows, close_bucket = _evidence.cells, _evidence.noted, _evidence.history
 except ImportError:  # no compiler when it was installed
     put_links, count_health, count_cells, note_rows = links_each, health_each, cells_each, noted_each
+    close_bucket = history_each

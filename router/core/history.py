@@ -21,6 +21,7 @@ from collections import deque
 
 import numpy as np
 
+from router.core.compiled import Arrays, close_bucket
 from router.core.tables import F64, FALLEN, I32, I64, NO_COST, Bool, Evidence
 
 RING = 60  # buckets of paired history
@@ -80,8 +81,24 @@ class History:
 
     def close(self) -> None:
         """End the bucket: levels follow, and what was not measured keeps its value."""
+        ring = np.empty(self.latest.shape, np.int32)
+        rules = (self.bucket, int(FALLEN), STREAK_UP, STREAK_DOWN, STEP_SPREADS, STEP_SHARE, STEP_US, KEEP, TAME)
+        arrays: Arrays = (self._open, self.latest, self._before, self._mean, self._weight, self._spread, self._streak,
+                  self._since, ring, *self._closed)  # fmt: skip
+        steps = close_bucket(ring.size, rules, arrays)
+        self.steps += self._close_each(ring) if steps is None else steps
+        ring.setflags(write=False)
+        self._ring.append(ring)
+        self._closed.append(self._open)
+        self._open = self._closed.pop(0)
+        self._open.fill(FALLEN)
+        self._learn_silences()
+        self.bucket += 1
+
+    def _close_each(self, ring: I32) -> int:
+        """The levels of all links, and what the ring keeps of the bucket; how many levels changed."""
         fresh, known = self._open != FALLEN, self.latest != FALLEN
-        self._find_steps(fresh)
+        steps = self._find_steps(fresh)
         self.latest = np.where(fresh, np.minimum(self._open, self._before), self.latest)
         value = np.where(known, self.latest, 0).astype(np.float64)
         weight = np.where(known, KEEP * self._weight + 1.0, 0.0)
@@ -92,15 +109,11 @@ class History:
         self._mean += np.where(known, away * share, 0.0)
         self._spread += np.where(known, (np.abs(away) - self._spread) * share * (self._weight > 0), 0.0)
         self._weight = weight
-        self._ring.append(np.where(known, np.clip(self.latest, -FALLEN, FALLEN - 1), FALLEN).astype(np.int32))
-        self._ring[-1].setflags(write=False)
-        self._closed = [*self._closed, self._open.copy()][1:]
-        self._before = np.minimum.reduce(self._closed) if self._closed else self._before
-        self._open.fill(FALLEN)
-        self._learn_silences()
-        self.bucket += 1
+        ring[:] = np.where(known, np.clip(self.latest, -FALLEN, FALLEN - 1), FALLEN)
+        self._before = np.minimum.reduce([*self._closed, self._open][1:]) if self._closed else self._before
+        return steps
 
-    def _find_steps(self, fresh: Bool) -> None:
+    def _find_steps(self, fresh: Bool) -> int:
         away = np.where(fresh, self._open, 0) - self._mean
         far = np.maximum(STEP_SPREADS * self._spread, self._least_step())
         side = np.where(away > far, 1, np.where(away < -far, -1, 0)).astype(np.int8)
@@ -111,7 +124,6 @@ class History:
         length = np.abs(self._streak[step]).astype(np.int32)
         if self._closed:
             length[self._streak[step] > 0] = 1  # until now the least of the last buckets was of the old level
-        self.steps += int(step.sum())
         for array in (self._weight, self._spread, self._mean):
             array[step] = 0.0
         for age, closed in enumerate(reversed(self._closed), 1):
@@ -119,6 +131,7 @@ class History:
         self._before = np.minimum.reduce(self._closed) if self._closed else self._before
         self._streak[step] = 0
         self._since[step] = self.bucket - length + 1
+        return int(step.sum())
 
     def _least_step(self) -> F64:
         least: F64 = np.maximum(STEP_US, STEP_SHARE * np.abs(self._mean))

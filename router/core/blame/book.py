@@ -46,6 +46,7 @@ FREEZE_US = 10_000_000  # how long everything must be well again before automati
 NOISE_US = 30_000_000  # how long noise is remembered that was everywhere (1/e)
 LASTING = 3  # judgements in a row that must hear it
 FORGOTTEN, DROWNED = 0.02, 0.2  # shares: as quiet as ever; so loud that automation must not act on anything
+NEW_AT_ONCE = 64  # peers that a report may name for the first time; it takes a millisecond, and the rest wait a second
 MOST_WANTED = 24  # pairs of data centers that are probed harder to tell two suspects apart
 _FADING = (ComponentKind.TRANSIT, ComponentKind.CLIENT_ISP)
 
@@ -76,7 +77,8 @@ class BlameBook:
         self._groups: dict[str, int] = {}
         self._began_at: Micros = 0
         self._pairs: dict[tuple[NodeId, tuple[str, ...]], tuple[I64, I64]] = {}
-        self._numbers = {node: i for i, node in enumerate(self._atlas.nodes)}
+        self._order = tuple(self._atlas.nodes)
+        self._numbers = {node: i for i, node in enumerate(self._order)}
         size = len(self._numbers)
         self._probe_rows = np.full((size, size), -1, np.int32)  # [source, peer] cell, -1 while there is none
         self._moved = 0
@@ -113,31 +115,37 @@ class BlameBook:
         self._cells.note(rows, sent.astype(np.float64), bad.astype(np.float64), now)
 
     def _rows(self, source: NodeId, peers: tuple[str, ...]) -> tuple[I64, I64]:
-        """Which rows of a report are of known nodes, and their cells; plans change seldom, so it is kept."""
+        """Which rows of a report are of known nodes, and their cells; plans change seldom, so it is kept.
+
+        Of more new pairs than ``NEW_AT_ONCE`` the later ones have none yet, and are left out this time.
+        """
         found = self._pairs.get((source, peers))
         if found is None:
-            known = [(i, NodeId(p)) for i, p in enumerate(peers) if p in self._atlas.nodes and p != source]
-            rows = [self._probe_cell(source, peer) for _, peer in known]
+            number, numbers = self._numbers[source], self._numbers
+            known = [(i, numbers[NodeId(p)]) for i, p in enumerate(peers) if p in self._atlas.nodes and p != source]
+            picked, others = (np.array([pair[side] for pair in known], np.int64) for side in range(2))
+            new = dict.fromkeys(others[self._probe_rows[number, others] < 0].tolist())
+            made = list(new)[:NEW_AT_ONCE]
+            nodes = [self._order[other] for other in made]
+            cells = self._cells.add_all(0, [self._crossed(source, node) for node in nodes])
+            self._probe_rows[number, made] = cells
+            rows = self._probe_rows[number, others].astype(np.int64)
+            if len(made) < len(new):
+                return picked[rows >= 0], rows[rows >= 0]
             if len(self._pairs) > 4 * len(self._atlas.nodes) + 16:
                 self._pairs.clear()
-            found = np.array([i for i, _ in known], np.int64), np.array(rows, np.int64)
-            self._pairs[source, peers] = found
+            found = self._pairs[source, peers] = picked, rows
         return found
 
-    def _probe_cell(self, source: NodeId, peer: NodeId) -> int:
+    def _crossed(self, source: NodeId, peer: NodeId) -> tuple[tuple[int, int, int], ...]:
+        """What probes between two nodes cross, as ``Cells.add`` wants it."""
         a, b = self._atlas.nodes[source], self._atlas.nodes[peer]
-        place = self._numbers[source], self._numbers[peer]
-        if self._probe_rows[place] >= 0:
-            return int(self._probe_rows[place])
         u, v = a.data_center, b.data_center
         parts = dict.fromkeys(a.alone, v) | dict.fromkeys(b.node, u)
         if u != v:
             parts |= dict.fromkeys(a.whole, v) | dict.fromkeys(b.whole, u)
             parts[self._atlas.segment(self._atlas.data_centers[u], self._atlas.data_centers[v])] = u
-        row = self._probe_rows[place] = self._cells.add(
-            None, 0, tuple((part, parts[part], 0) for part in sorted(parts))
-        )
-        return row
+        return tuple((part, parts[part], 0) for part in sorted(parts))
 
     def observe_outcomes(self, outcomes: Iterable[Outcome], now: Micros) -> None:
         """Count what became of sessions."""
@@ -212,10 +220,10 @@ class BlameBook:
             at=now,
             names=tuple(known.names),
             children={whole: tuple(parts) for whole, parts in known.children.items()},
-            cell=cell.copy(),
-            component=component.copy(),
-            vantage=vantage.copy(),
-            role=role.copy(),
+            cell=cell,
+            component=component,
+            vantage=vantage,
+            role=role,
             vantage_provider=(*self._atlas.providers, *self._groups),
             kind=cells.kind[:size].copy(),
             baseline=cells.baseline[:size].copy(),

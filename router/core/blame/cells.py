@@ -29,6 +29,7 @@ TRUST_FLOOR = 30.0  # observations that a block must outweigh before it says mor
 SLOW_US, SLOW_SHARE = 20_000, 0.25  # slower than usual by this much is heard (ITU-T G.114 speaks of 20-30 ms steps)
 NEVER = np.iinfo(np.int64).max // 4
 NOTHING_LEFT = 0.02  # observations; a session cell with less is given back
+LEARNT_AT_ONCE = 200_000  # shares and trips of blocks: a baseline of more is learnt a part at a time, in milliseconds
 
 SERVES, CARRIES, PERHAPS = 0, 1, 2
 """What a component is to a cell: it serves it, or only carries its sessions to where they are served, or it is one of
@@ -53,8 +54,10 @@ class Cells:
         self.fastest_us: I64 = np.zeros(0, np.int64)  # of the present block
         self._shares: list[F64] = []
         self._trips: list[I64] = []
-        self._entries: I64 = np.zeros((256, 4), np.int64)  # cell, component, vantage, role
+        self._learnt = 0  # cells whose baseline has followed the last block; the others are next
+        self._entries: I32 = np.zeros((256, 4), np.int32)  # cell, component, vantage, role
         self._used = 0  # of them
+        self._told: tuple[I32, I32, I32, I32] | None = None  # the entries, as they are handed out
         self.moved = 0  # how often rows got other numbers,
         self.place: I64 = np.zeros(0, np.int64)  # and by the last time each old row its new one, -1 if it is gone
         self._faded_at: Micros = 0
@@ -65,20 +68,29 @@ class Cells:
 
         One without a key is kept by its owner.
         """
-        if self.count == self._room:
-            self._grow()
         row = self.count
         if key is not None:
             self.row[key] = row
-        self.count += 1
-        self.kind[row] = kind
-        self.baseline[row] = FLOOR[kind]
-        more = len(parts)
-        if self._used + more > len(self._entries):
-            self._entries = np.concatenate([self._entries, np.zeros_like(self._entries)])
-        self._entries[self._used : self._used + more] = [(row, *part) for part in parts]
-        self._used += more
+        self.add_all(kind, [parts])
         return row
+
+    def add_all(self, kind: int, cells: list[tuple[tuple[int, int, int], ...]]) -> range:
+        """The same for several without keys."""
+        made = range(self.count, self.count + len(cells))
+        while made.stop > self._room:
+            self._grow()
+        self.count = made.stop
+        self.kind[made.start : made.stop] = kind
+        self.baseline[made.start : made.stop] = FLOOR[kind]
+        entries = [(row, *part) for row, parts in zip(made, cells, strict=True) for part in parts]
+        used, self._used = self._used, self._used + len(entries)
+        if self._used > len(self._entries):
+            before, self._entries = self._entries, np.zeros((2 * self._used, 4), np.int32)
+            self._entries[:used] = before[:used]
+        if entries:
+            self._entries[used : self._used] = entries
+        self._told = None
+        return made
 
     def _grow(self) -> None:
         more = max(256, self._room)
@@ -132,6 +144,8 @@ class Cells:
     def learn(self, now: Micros, blamed: I64) -> None:
         """Close the baseline's block when it is over; ``blamed``: components whose cells do not teach anything."""
         if now - self._block_at < BLOCK_US:
+            if self._shares and self._learnt < self.count:
+                self._follow()
             self._first_trips(now)
             return
         self._block_at = now
@@ -143,16 +157,27 @@ class Cells:
         share = np.where((n >= 4) & ~spoiled, (b + TRUST_FLOOR * floor) / (n + TRUST_FLOOR), np.nan)
         self._shares = [*self._shares, share][-BLOCKS:]
         self._trips = [*self._trips, np.where(spoiled, NEVER, self.fastest_us)][-BLOCKS:]
-        with np.errstate(invalid="ignore"):
-            usual = _middle(np.stack(self._shares))
-        most = 0.5 if len(self._shares) >= YOUNG_BLOCKS else YOUNG_MOST
-        self.baseline = np.clip(np.where(np.isnan(usual), self.baseline, usual), floor, most)
-        trips = np.stack(self._trips).astype(np.float64)
-        middle = _middle(np.where(trips < NEVER, trips, np.nan))
-        self.usual_us = np.where(np.isnan(middle), self.usual_us, middle).astype(np.int64)
         n[:] = b[:] = 0.0
         self.fastest_us[:] = NEVER
+        self._learnt = 0
+        self._follow()
         self._give_back()
+
+    def _follow(self) -> None:
+        """Let baselines and usual round trips follow the blocks that are over, of as many cells as there is time for.
+
+        With hundreds of data centers that takes some calls, a second apart; a block lasts thirty.
+        """
+        some = slice(self._learnt, self._learnt + max(1, LEARNT_AT_ONCE // len(self._shares)))
+        self._learnt = min(some.stop, self.count)
+        floor = FLOOR[self.kind[some]]
+        with np.errstate(invalid="ignore"):
+            usual = _middle(np.stack([share[some] for share in self._shares]))
+        most = 0.5 if len(self._shares) >= YOUNG_BLOCKS else YOUNG_MOST
+        self.baseline[some] = np.clip(np.where(np.isnan(usual), self.baseline[some], usual), floor, most)
+        trips = np.stack([trip[some] for trip in self._trips]).astype(np.float64)
+        middle = _middle(np.where(trips < NEVER, trips, np.nan))
+        self.usual_us[some] = np.where(np.isnan(middle), self.usual_us[some], middle).astype(np.int64)
 
     def _first_trips(self, now: Micros) -> None:
         """Until a block is over, the usual round trip of a new cell is the fastest of its first seconds."""
@@ -172,7 +197,8 @@ class Cells:
         held = self._entries[: self._used]
         held = held[place[held[:, 0]] >= 0].copy()
         held[:, 0] = place[held[:, 0]]
-        self._entries, self._used = np.concatenate([held, np.zeros((256, 4), np.int64)]), len(held)
+        self._entries, self._used, self._told = np.concatenate([held, np.zeros((256, 4), np.int32)]), len(held), None
+        self._learnt = int((stay < self._learnt).sum())
         self.moved, self.place = self.moved + 1, place
         self.count = self._room = len(stay)
         self.counts = {name: held[stay] for name, held in self.counts.items()}
@@ -181,10 +207,13 @@ class Cells:
         self._shares = [held[stay] for held in self._shares]
         self._trips = [held[stay] for held in self._trips]
 
-    def entries(self) -> tuple[I64, I64, I64, I64]:
-        """Cell, component, vantage and role of every entry."""
-        table = self._entries[: self._used]
-        return table[:, 0], table[:, 1], table[:, 2], table[:, 3]
+    def entries(self) -> tuple[I32, I32, I32, I32]:
+        """Cell, component, vantage and role of every entry; the same read-only arrays until there are others."""
+        if self._told is None:
+            columns = np.ascontiguousarray(self._entries[: self._used].T)
+            columns.setflags(write=False)
+            self._told = columns[0], columns[1], columns[2], columns[3]
+        return self._told
 
 
 def _middle(stack: F64) -> F64:

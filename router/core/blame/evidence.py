@@ -9,7 +9,7 @@ import numpy as np
 
 from router.core.blame.cells import PERHAPS
 from router.core.blame.infer import Case, Finding, everywhere
-from router.core.tables import F64, I64, Bool
+from router.core.tables import F64, I32, Bool
 from router.core.verdicts import Component, ComponentKind, Evidence
 
 SEEN = 0.3  # observations of a vantage before it has an opinion
@@ -110,7 +110,7 @@ def _is_inside(component: Component, provider: str) -> bool:
     return component.kind is ComponentKind.PROVIDER and component.id == provider
 
 
-def _agrees(n: F64, b: F64, case: Case, cell: I64, mine: Bool) -> bool:
+def _agrees(n: F64, b: F64, case: Case, cell: I32, mine: Bool) -> bool:
     return bool(b[mine].sum() > 2 * (case.baseline[cell] * n)[mine].sum() + 0.5)
 
 

@@ -21,7 +21,7 @@ from router.core.blame.cells import PERHAPS, SERVES
 from router.core.blame.kinds import MACHINES, Kinds, is_way
 from router.core.blame.likelihood import SEVERITIES, ratios
 from router.core.model import Micros
-from router.core.tables import F64, I64, Bool
+from router.core.tables import F64, I32, I64, Bool
 from router.core.verdicts import LIKELY_PPM, Component, ComponentKind
 
 HIT_SHARES = np.array([0.6, 0.97])  # of the cells that cross a faulty component: how many it hits
@@ -48,10 +48,10 @@ class Case:
     at: Micros
     names: tuple[Component, ...]
     children: dict[int, tuple[int, ...]]
-    cell: I64  # [entry]
-    component: I64  # [entry]
-    vantage: I64  # [entry]
-    role: I64  # [entry] what the component is to the cell, see ``cells``
+    cell: I32  # [entry]
+    component: I32  # [entry]
+    vantage: I32  # [entry]
+    role: I32  # [entry] what the component is to the cell, see ``cells``
     vantage_provider: tuple[str, ...]  # [vantage] the provider it belongs to, or its own name
     kind: I64  # [cell] 0 probe, 1 session
     baseline: F64  # [cell]

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from probes.wire import ProbeReport, ReportRows, bucket_of
-from router.core import compiled, estimate, health, rollup
+from router.core import compiled, estimate, health, history, rollup
 from router.core.blame import cells
+from router.core.history import History
 from router.core.messages import Booted, Effect, MakeSurvey, Reported, Surveyed, Tick
 from router.core.model import Counters, DataCenterId, Inventory, Link, LinkId, NodeId
 from router.core.plane import ControlPlane
@@ -152,13 +153,16 @@ def use(monkeypatch: pytest.MonkeyPatch, *, is_compiled: bool, codes: Counter[in
             codes[-1] += told[3] > 0
         return told
 
-    forms = (counting, evidence.health, evidence.cells, evidence.noted)
+    forms = (counting, evidence.health, evidence.cells, evidence.noted, evidence.history)
     if not is_compiled:
-        forms = (compiled.links_each, compiled.health_each, compiled.cells_each, compiled.noted_each)
+        forms = (
+            compiled.links_each, compiled.health_each, compiled.cells_each, compiled.noted_each, compiled.history_each,
+        )  # fmt: skip
     monkeypatch.setattr(estimate, "put_links", forms[0])
     monkeypatch.setattr(health, "count_health", forms[1])
     monkeypatch.setattr(cells, "count_cells", forms[2])
     monkeypatch.setattr(rollup, "note_rows", forms[3])
+    monkeypatch.setattr(history, "close_bucket", forms[4])
 
 
 def told(plane: ControlPlane, story: Story, steps: int) -> list[str]:
@@ -189,6 +193,27 @@ def test_both_forms_leave_the_same_state(seed: int, monkeypatch: pytest.MonkeyPa
     assert differences(*planes) == []
     assert planes[0]._estimator.clock_steps > 3 and set(planes[0]._estimator.refused) >= set(estimate._LEFT_OUT)
     assert codes.keys() >= {-1, compiled.DONE, compiled.STEPPED, compiled.MISPLACED, compiled.SIBLINGS}, codes
+
+
+@pytest.mark.parametrize("least_of", [1, 2, 4])
+def test_both_forms_end_a_bucket_alike(least_of: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, held, steps = np.random.default_rng(least_of), (History(2, 6, least_of), History(2, 6, least_of)), [0, 0]
+    level = rng.integers(-20_000, 200_000, (2, 6, 6))
+    for step in range(150):
+        level = np.where(rng.random(level.shape) < 0.03, rng.integers(-20_000, 200_000, level.shape), level)
+        there = np.nonzero(rng.random(level.shape) < (0.9 if step % 20 else 0.1))
+        noise = np.rint(rng.exponential(300, len(there[0]))).astype(np.int64)
+        gone = rng.random(level.shape) < 0.01
+        for which, one in enumerate(held):
+            use(monkeypatch, is_compiled=which == 0)
+            one.put(*there, level[there] + noise)
+            one.close()
+            if step % 40 == 39:
+                one.forget(step % 6)
+                one.fade(~gone)
+            steps[which] = one.steps
+    assert differences(*held) == []
+    assert steps[0] == steps[1] > 30
 
 
 def test_differences_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
