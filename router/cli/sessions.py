@@ -127,12 +127,12 @@ def _leg_line(leg: Mapping[str, Any]) -> list[object]:
 @session.command("show")
 def show_session(
     id: Id,
-    events: Annotated[bool, typer.Option("--events", help="Print its life as well.")] = False,
+    events: Annotated[bool, typer.Option("--events/--no-events", help="Its life, event by event.")] = True,
     output: Output = Format.TABLE,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Print one session: edge, agent, both paths, reasons."""
+    """Print one session: edge, agent, both paths, reasons, and its life."""
     with connect(url, key) as client:
         answer = client.session(id)
         life = client.session_events(id) if events else []
@@ -140,9 +140,11 @@ def show_session(
         show.as_json(answer | {"events": life} if events else answer)
         return
     _print_session(answer)
-    if events:
-        lines = ([show.moment(e["at"]), e["kind"], e["reason"], show.labels(e["detail"])] for e in life)
-        show.console().print(show.table(("at", "event", "reason", "detail"), lines))
+    for event in life:
+        by = "" if event["actor"] == "tendril" else f" by {event['actor']}"
+        typer.echo(f"{show.moment(event['at'])}  {event['kind']}{by}  {show.labels(event['detail'])}".rstrip())
+        for reason in filter(None, (event["reason"] or "").split("; ")):
+            typer.echo(f"    {reason}")
 
 
 @session.command("list")

@@ -165,9 +165,11 @@ class Client:
         """Follow one ingress' routes: ``table`` once, then ``delta``."""
         return self.events_of("/v1/routes/watch", {"from": source, "class": traffic_class}, last_id)
 
-    def explain(self, source: str, target: str, *, traffic_class: str = "voice", policy: str | None = None) -> Json:
-        """Return every candidate path with its metric terms and why it lost."""
-        params = {"class": traffic_class, "policy": policy}
+    def explain(
+        self, source: str, target: str, *, traffic_class: str = "voice", policy: str | None = None, limit: int = 1_000
+    ) -> Json:
+        """Return every candidate path with its metric terms and why it lost, the best ``limit`` of each direction."""
+        params = {"class": traffic_class, "policy": policy, "limit": str(limit)}
         return self.call("GET", f"/v1/routes/{_id(source)}/{_id(target)}/explain", params=params)
 
     def links(

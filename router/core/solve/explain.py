@@ -13,15 +13,27 @@ from router.core.kernel import UNREACHABLE
 from router.core.model import DataCenterId, Micros, PolicyId, TrafficClass
 from router.core.quality import jitter_term_us, loss_term_us
 from router.core.solve.answer import hops_of, present_link, resolve
-from router.core.solve.switching import ENTER, LEAVE, MARGIN_SHARE, MARGIN_US, REGRET, dwell_us, margin_us
+from router.core.solve.switching import (
+    ENTER,
+    LEAVE,
+    MARGIN_SHARE,
+    MARGIN_US,
+    MAX_DWELL_US,
+    REGRET,
+    REGRET_MOST_US,
+    dwell_us,
+    margin_us,
+)
 from router.core.tables import DIRECT, Context, HeldBack, LinkState, RouteTable, View
 
 RULE = (
     f"the candidate displaces the path in force when it is better by {MARGIN_US / 1000:g} ms and by "
     f"{MARGIN_SHARE * 100:g} %, the newest measurements agree, the chance that it is worse than the direct path is at "
-    f"most {ENTER * 100:g} %, and the pair has not changed lately (the wait doubles with every change); at once when "
-    f"the path in force is lost; a relayed path is given up when direct is as good, or when its own chance of being "
-    f"worse passes {LEAVE * 100:g} %"
+    f"most {ENTER * 100:g} %, staying has cost as much as a move ({REGRET / 1e9:g} ms for a second, "
+    f"{REGRET_MOST_US / 1000:g} ms count at most), the pair has not changed lately (the wait doubles with every "
+    f"change, up to {MAX_DWELL_US / 1e6:g} s), and not too many pairs move onto its relay at once; at once when the "
+    f"path in force is lost; a relayed path is given up when direct is as good, or when its own chance of being worse "
+    f"passes {LEAVE * 100:g} %"
 )
 
 
