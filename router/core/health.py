@@ -18,7 +18,7 @@ import numpy as np
 
 from router.core.compiled import count_health
 from router.core.model import DataCenterId, Inventory, Micros
-from router.core.tables import F64, Bool, DataCenterHealth, Health, PeerEvidence
+from router.core.tables import F64, I64, Bool, DataCenterHealth, Health, PeerEvidence
 
 SILENCE_US = 1_500_000  # no packet came back for so long
 HURRIED_US = SILENCE_US // 2  # where users complain as well
@@ -91,10 +91,8 @@ class HealthBook:
         n = len(self._ids)
         if n == 0:
             return []
-        newest_ok = self._ok_at.max(axis=1)
-        losers = ((self._lost_at > newest_ok[:, None]) & (now - self._lost_at <= EVIDENCE_US)).sum(axis=1)
-        peers = ((self._lost_at > 0) | (self._ok_at > 0)).sum(axis=1)
-        needed = np.maximum(2, np.minimum(MIN_VANTAGES, (peers + 1) // 2))
+        newest_ok, newest_lost = self._ok_at.max(axis=1), self._lost_at.max(axis=1)
+        losers, needed = self._losers(newest_ok, newest_lost, now)
         patience_us = np.where(self._complaining(now) >= COMPLAINTS, HURRIED_US, SILENCE_US)
         dead = (now - newest_ok > patience_us) & (self._losses >= MIN_LOSSES) & (losers >= needed)
         seen = newest_ok > 0
@@ -103,20 +101,42 @@ class HealthBook:
         self._judge_darkness(standing, (now - newest_ok > SILENCE_US) & (self._losses > 0), now)
         if self.frozen or self._fades(standing, (now - newest_ok > SILENCE_US // 2) & (self._losses > 0)):
             dead &= ~standing
-        vantages, newest_lost = (now - self._ok_at <= DECAY_US).sum(axis=1), self._lost_at.max(axis=1)
+        vantages = (self._ok_at >= now - DECAY_US).sum(axis=1)
         losses = self._loss()
         changes = []
         after = []
         facts = (dead, newest_ok, newest_lost, losers, vantages)
         rows = zip(self.current, losses, *(fact.tolist() for fact in facts), strict=True)
         for i, (before, loss, is_dead, ok, lost, lossy, well) in enumerate(rows):
-            state, since, reason = self._judge(i, before, is_dead, ok, lossy, loss, now)
+            if (
+                before.state is Health.UP
+                and not is_dead
+                and now - ok <= EVIDENCE_US
+                and not _is_lossy(loss, DEGRADED_AT)
+            ):
+                judged: tuple[Health, Micros, str] = (before.state, before.since, "")  # as usual, of hundreds
+            else:
+                judged = self._judge(i, before, is_dead, ok, lossy, loss, now)
+            state, since, reason = judged
             health = DataCenterHealth(state, since, max(ok, lost), well, lossy, reason)
             after.append(health)
             if health.state is not before.state:
                 changes.append((self._ids[i], before, health))
         self.current = tuple(after)
         return changes
+
+    def _losers(self, newest_ok: I64, newest_lost: I64, now: Micros) -> tuple[I64, I64]:
+        """Per data center the peers that lost packets after anybody got one, and how many there must be.
+
+        Only of those that may have some; of the others, in good times all, nothing more is looked at.
+        """
+        losers, needed = np.zeros_like(newest_ok), np.full_like(newest_ok, 2)
+        some = np.flatnonzero((newest_lost > newest_ok) & (now - newest_lost <= EVIDENCE_US))
+        lost_at, ok_at = self._lost_at[some], self._ok_at[some]
+        losers[some] = ((lost_at > newest_ok[some, None]) & (now - lost_at <= EVIDENCE_US)).sum(axis=1)
+        peers = ((lost_at > 0) | (ok_at > 0)).sum(axis=1)
+        needed[some] = np.maximum(2, np.minimum(MIN_VANTAGES, (peers + 1) // 2))
+        return losers, needed
 
     def _fades(self, standing: Bool, fading: Bool) -> bool:
         """Whether most of the world is on its way into the dark: who gets there first must not be blamed for it.
@@ -159,7 +179,11 @@ class HealthBook:
     def _loss(self) -> list[tuple[float, float]]:
         """Per data center the share of lost probes to and from it, and how many there were; down peers do not count."""
         alive = np.array([h.state is not Health.DOWN for h in self.current])
-        sent, lost = (n[:, alive].sum(axis=1) + n[alive].sum(axis=0) for n in (self._sent, self._lost))
+        counts = self._sent, self._lost
+        if alive.all():
+            sent, lost = (n.sum(axis=1) + n.sum(axis=0) for n in counts)
+        else:
+            sent, lost = (n[:, alive].sum(axis=1) + n[alive].sum(axis=0) for n in counts)
         share = np.divide(lost, sent, out=np.zeros(len(sent)), where=sent > 0)
         return list(zip(share.tolist(), sent.tolist(), strict=True))
 
@@ -186,9 +210,8 @@ class HealthBook:
                 counts[i, :] = counts[:, i] = 0.0
             return Health.UP, "answered throughout its quiet period"
         limit = WELL_AT if state is Health.DEGRADED else DEGRADED_AT
-        share, probes = loss
-        if share >= limit and probes >= ENOUGH_PROBES:
-            return Health.DEGRADED, f"{share * 100:.1f} % of probes to it are lost"
+        if _is_lossy(loss, limit):
+            return Health.DEGRADED, f"{loss[0] * 100:.1f} % of probes to it are lost"
         return Health.UP, ""
 
     def _decay(self, now: Micros) -> None:
@@ -211,3 +234,8 @@ class HealthBook:
         self.frozen, self._dark_at = older.frozen, older._dark_at
         states = dict(zip(here, (older.current[i] for i in there), strict=True))
         self.current = tuple(states.get(i, DataCenterHealth()) for i in range(len(self._ids)))
+
+
+def _is_lossy(loss: tuple[float, float], limit: float) -> bool:
+    share, probes = loss
+    return share >= limit and probes >= ENOUGH_PROBES

@@ -13,6 +13,7 @@ from router.core.blame import cells
 from router.core.blame.book import NEW_AT_ONCE, BlameBook
 from router.core.blame.cells import BLOCK_US, Cells
 from router.core.checkpoint import copied
+from router.core.health import HealthBook
 from router.core.model import (
     DataCenter,
     DataCenterId,
@@ -25,6 +26,7 @@ from router.core.model import (
     RegionId,
     Role,
 )
+from router.core.tables import Health, PeerEvidence
 from router.core.verdicts import Component, ComponentKind
 
 START, SECOND = 1_000_000_000, 1_000_000
@@ -131,3 +133,31 @@ def test_a_checkpoint_shares_what_is_immutable_and_hashes_nothing_again() -> Non
     inner[:] = 7.0
     assert twin["inner"]["array"].tolist() == twin["inner"]["row"][1][0].tolist() == [0.0] * 3
     assert list(twin) == list(table)
+
+
+def test_only_data_centers_that_are_not_well_are_judged_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    n, now, judged = 40, START, list[int]()
+    book = HealthBook(fleet(n))
+    judge: Callable[..., Any] = book._judge
+    monkeypatch.setattr(book, "_judge", lambda i, *more: (judged.append(i), judge(i, *more))[1])
+
+    def round_of_reports(silent: int) -> None:
+        for u in range(n):
+            v = np.delete(np.arange(n), u)
+            answered = np.where((v == silent) | (u == silent), 0, 5)
+            book.observe(PeerEvidence(u, v, answered, 5 - answered, None), now)
+
+    for second in range(4):
+        round_of_reports(silent=-1)
+        judged.clear()
+        now += SECOND
+        book.evaluate(now)
+        assert len(judged) == (n if second == 0 else 0), "from unknown to up once"
+    for _ in range(3):
+        round_of_reports(silent=7)
+        now += SECOND
+        judged.clear()
+        book.evaluate(now)
+        assert judged == [7]
+    assert [i for i, one in enumerate(book.current) if one.state is Health.DOWN] == [7]
+    assert book.current[7].vantages_lost == n - 1 and "39 vantages" in book.current[7].reason
