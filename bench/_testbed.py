@@ -52,14 +52,15 @@ class Testbed:
 
     @staticmethod
     @contextmanager
-    def running(world: World, state_dir: Path, lab: int | None = None) -> Iterator[Testbed]:
-        """Start a world and stop it at the end. Raises RuntimeError with its log if it cannot start."""
+    def running(world: World, state_dir: Path, lab: int | None = None, users: int = 0) -> Iterator[Testbed]:
+        """Start a world and stop it at the end; ``users`` talk. Raises RuntimeError with its log if it cannot start."""
         lab = free_lab() if lab is None else lab
         state_dir.mkdir(parents=True, exist_ok=True)
         file, log = state_dir / "true.json", state_dir / "demo.log"
         world.save(file)
         command = [sys.executable, "-m", "router", "demo", "--namespaces", "--world", str(file)]
         command += ["--octet", str(lab), "--emulator-port", str(_free_port()), "--state-dir", str(state_dir)]
+        command += ["--users", str(users), "--people-port", str(_free_port())]
         with log.open("wb") as stream:
             process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
         try:
@@ -76,6 +77,11 @@ class Testbed:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    @property
+    def state_dir(self) -> Path:
+        """Where the world keeps its note and its keys."""
+        return self._state_dir
 
     @property
     def pid(self) -> int:

@@ -68,7 +68,7 @@ def demo(
     octet: Annotated[int, typer.Option(min=1, max=251, help="127.OCTET and the next three carry the world.")] = 1,
     world: Annotated[Path | None, typer.Option(help="Play a world file that is there already.")] = None,
     namespaces: Annotated[
-        bool, typer.Option("--namespaces", help="A network namespace per node instead of loopback (root, no users).")
+        bool, typer.Option("--namespaces", help="A network namespace per node instead of loopback (root).")
     ] = False,
     state_dir: State = ground.DEFAULT_STATE,
 ) -> None:
@@ -153,6 +153,22 @@ def people(state_dir: State = ground.DEFAULT_STATE, output: Output = Format.TABL
         cells = [user["id"], user["state"], user["edge"], user["agent"], user["rtt_ms"], user["loss_pct"], gap_ms]
         cells += [user["moves"], user["resumes"]]
         lines.append(columns.format(*("-" if cell is None else cell for cell in cells)))
+    _print(answer, output, "\n".join(lines))
+
+
+@app.command()
+def calls(state_dir: State = ground.DEFAULT_STATE, output: Output = Format.TABLE) -> None:
+    """Show what is heard in a world in namespaces: numbered packets through tunnels and relays."""
+    answer = _ask("GET", ground.read_note(state_dir)["people_url"], "/calls")
+    columns = "{:<24} {:<24} {:>8} {:>6} {:>7} {:>6} {:>8} {:>8} {:>8} {:>7}"
+    gaps = ("gaps", "p50 ms", "p99 ms", "longest")
+    lines = [columns.format("from", "to", "arrived", "lost", "loss %", *gaps, "dropped")]
+    for leg in answer["calls"]:
+        cells = [leg["from"], leg["to"], leg["arrived"], leg["lost"], leg["loss_pct"], leg["gaps"]]
+        cells += [*leg["gap_ms"].values(), leg["copies_dropped"]]
+        lines.append(columns.format(*("-" if cell is None else cell for cell in cells)))
+    lines.append("a gap is a run of packets (20 ms each) of which no copy came; dropped are second copies, sent while")
+    lines.append("a path was suspect, that the relay at the far end kept from the listener")
     _print(answer, output, "\n".join(lines))
 
 

@@ -65,7 +65,7 @@ class Options:
 
     @property
     def people_url(self) -> str:
-        """Where ``GET /people`` is answered."""
+        """Where ``GET /people`` is answered, in namespaces ``GET /calls``."""
         return f"http://127.0.0.1:{self.people_port}"
 
     @property
@@ -158,9 +158,9 @@ def lock(state_dir: Path) -> IO[str]:
 
 def check_ports(options: Options, world: World) -> None:
     """Raise :class:`InputRejected` naming the first port that somebody else has."""
-    ports = [("--emulator-port", options.emulator_port)]
+    ports = [("--emulator-port", options.emulator_port), ("--people-port", options.people_port)]
     if not options.namespaces:  # where nobody else can listen
-        ports += [("--port", options.port), ("--people-port", options.people_port)]
+        ports += [("--port", options.port)]
     for option, port in ports:
         _check(socket.SOCK_STREAM, "127.0.0.1", port, option)
     first = world.nodes[0]

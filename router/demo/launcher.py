@@ -114,6 +114,9 @@ class Launcher:
         else:
             await self._start(people)  # not before there are routes to place them by
             say(f"{options.users} users are calling; Ctrl-C stops everything")
+            if options.namespaces:
+                state = "" if options.state_dir == ground.DEFAULT_STATE else f" --state-dir {options.state_dir}"
+                say(f"what they hear through the relays: tendril demo calls{state}")
         await asyncio.gather(*(child.watched() for child in self._children))
 
     def _make_network(self, folder: Path) -> Child:
@@ -153,11 +156,19 @@ class Launcher:
     def _make_people(self, folder: Path, provisioner: Provisioner) -> Child | None:
         options = self._options
         if options.namespaces:
-            return None
+            return self._make_calls(folder, provisioner) if options.users > 1 else None
         argv = [*PYTHON, "router.demo.people", "--world", str(folder / "world.json"), "--url", options.url]
         argv += ["--emulator", options.emulator_url, "--key-file", str(provisioner.media_key_file)]
         argv += ["--users", str(options.users), "--port", str(options.people_port)]
         return Child("people", argv, self._logs / "people.log", ready=answers(f"{options.people_url}/people"))
+
+    def _make_calls(self, folder: Path, provisioner: Provisioner) -> Child:
+        """Users live on loopback; in namespaces pairs of nodes talk."""
+        options = self._options
+        argv = [*PYTHON, "router.demo.calls", "--world", str(folder / "world.json"), "--lab", str(options.octet)]
+        argv += ["--agents", str(provisioner.agents_dir), "--port", str(options.people_port)]
+        argv += ["--calls", str(options.users // 2)]
+        return Child("calls", argv, self._logs / "calls.log", ready=answers(f"{options.people_url}/calls"))
 
     @property
     def _logs(self) -> Path:

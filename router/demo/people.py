@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ import uvloop
 
 from router.demo import fleet_of_world
 from router.demo.ai_agents import AiAgents
+from router.demo.answers import serve_one
 from router.demo.control import ControlClient
 from router.demo.matrix import slug
 from router.demo.media import MediaEdges
@@ -167,18 +167,7 @@ class _Crowd:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one HTTP request and close."""
-        try:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5.0)
-            method, path, *_ = (*head.split(b"\r\n", 1)[0].split(b" "), b"", b"")
-            status, body = await self._answer(method.decode("latin-1"), path.split(b"?")[0].decode("latin-1"))
-            payload = json.dumps(body).encode()
-            writer.write(b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\n" % status)
-            writer.write(b"Content-Length: %d\r\n\r\n" % len(payload) + payload)
-            await writer.drain()
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-            pass  # whoever asked has gone, or never said what
-        finally:
-            writer.close()
+        await serve_one(reader, writer, self._answer)
 
     async def _answer(self, method: str, path: str) -> tuple[bytes, object]:
         match method, path.strip("/").split("/"):

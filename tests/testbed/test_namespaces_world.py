@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -39,7 +42,7 @@ def lopsided() -> World:
 
 @pytest.fixture(scope="module")
 def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
-    with Testbed.running(lopsided(), tmp_path_factory.mktemp("namespaces") / "var") as running:
+    with Testbed.running(lopsided(), tmp_path_factory.mktemp("namespaces") / "var", users=4) as running:
         yield running
     assert not any(NAMES.glob(f"tendril-{running.lab.number}-*"))
 
@@ -69,6 +72,43 @@ def test_clocks_that_step_change_nothing_for_long(testbed: Testbed) -> None:
         return len(generations) > 5
 
     testbed.until(stays_right, "paths are and stay ranked right after the step", BUSY_S)
+
+
+def test_what_users_hear_is_measured_through_tunnels_and_relays_while_a_path_dies(testbed: Testbed) -> None:
+    url = json.loads((testbed.state_dir / "demo.json").read_text(encoding="utf-8"))["people_url"]
+
+    def heard() -> list[dict[str, Any]]:
+        try:
+            return list(httpx.get(f"{url}/calls", trust_env=False).json()["calls"])
+        except httpx.HTTPError:  # nobody talks before there are routes
+            return []
+
+    def talking() -> list[dict[str, Any]] | None:
+        legs = heard()
+        return legs if legs and all(leg["arrived"] > 50 for leg in legs) else None
+
+    legs = testbed.until(talking, "everybody is heard", BUSY_S)
+    assert len(legs) == 4
+    assert all(leg["copies_heard_twice"] == 0 for leg in legs)
+    leg = legs[0]
+    index = testbed.world.index[leg["from"]]
+    route = testbed.ask_agent(testbed.world.data_centers[index].nodes[0].index, f"/v1/routes/{leg['to']}?class=voice")
+    fault = testbed.fault(link=route["forward"]["path"][:2], kind="blackhole")
+
+    def healed() -> dict[str, Any] | None:
+        now = next(one for one in heard() or legs if (one["from"], one["to"]) == (leg["from"], leg["to"]))
+        return now if now["lost"] > leg["lost"] and now["arrived"] > leg["arrived"] + 100 else None
+
+    after = testbed.until(healed, "it goes on by another path", BUSY_S)
+    testbed.heal(fault)
+    assert after["gap_ms"]["longest"] >= 20
+    assert after["gaps"] > leg["gaps"]
+    assert after["copies_heard_twice"] == 0
+    assert after["copies_dropped"] is not None
+    command = [sys.executable, "-m", "router", "demo", "calls", "--state-dir", str(testbed.state_dir)]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(table) == 1 + 4 + 2
+    assert table[1].split()[:2] == [leg["from"], leg["to"]]
 
 
 def test_a_frozen_control_plane_answers_nobody_and_packets_flow_on(testbed: Testbed) -> None:
