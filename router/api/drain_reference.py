@@ -7,7 +7,7 @@ from router.core.drain import EVENT_MEANINGS, RUNNING, TRANSITIONS
 from router.core.drain.automatic import GAP_US, MAX_MACHINES_PCT, MAX_UNWELL
 from router.core.drain.comeback import COOL_DOWN_S, WELL_S
 from router.core.drain.gates import MAX_BAD_GROWTH, MAX_RECEIVER_PCT, MAX_SETUP_GROWTH
-from router.core.drain.pace import HEADROOM_PCT_PER_S, MOVE_FLOOR, MOVE_LIMIT
+from router.core.drain.pace import HEADROOM_PCT_PER_S, IN_FLIGHT_S, MOVE_FLOOR, MOVE_LIMIT
 from router.core.drain.plan import AGENTS_S, LONGEST_S, STAGE_S
 from router.core.drain.rules import MAX_DRAINED_SHARE, MAX_GROWTH_US, MAX_LINK_PCT, MIN_HEADROOM_PCT
 from router.core.drain.stages import SHARES_PPM, STAGED_FROM
@@ -31,7 +31,8 @@ Generated from `router.core.drain` by `docs/generate.py`.
 |---|---|
 | stages of a soft drain | {", ".join(f"{share // 10_000} %" for share in SHARES_PPM)}, 0 % of new users, {STAGE_S} s each (`stage_s`); from {STAGED_FROM} live sessions on, with fewer 0 % at once |
 | gates between the stages | no receiver down, newly degraded, surely blamed, or above {MAX_RECEIVER_PCT} % of its capacity; of its sessions surely not {MAX_BAD_GROWTH:.1%} more go badly than when the drain began, of set-ups not {MAX_SETUP_GROWTH:.0%} more fail |
-| moves | {MOVE_LIMIT} per second and data center, and {HEADROOM_PCT_PER_S} % of the free places of all receivers per second, but at least {MOVE_FLOOR} |
+| moves | {MOVE_LIMIT} per second and data center, and {HEADROOM_PCT_PER_S} % of the free places of all receivers per second, but at least {MOVE_FLOOR}; no more are under way at once than this allows in {IN_FLIGHT_S} s |
+| a move is taken back | when its user has not arrived in `move_deadline_s`; after a start of the control plane only once both nodes have been heard for so long, or a minute has passed |
 | agents of the targets, data centers or single machines | take nobody; finish what they hold within {AGENTS_S // 3600} h, or until the deadline; then their sessions get other agents |
 | a drain is stuck | when its moves take {MARGIN:g} times as long as three quarters of the last {REMEMBERED} drains took for their plans, and longer than {LEAST_S} s; `drain.stuck` is told once, and it goes on |
 | how long a drain lasts | at most {LONGEST_S // 3600} h; then `drain.expired` says what its return would break, and nothing else happens |

@@ -228,6 +228,7 @@ class Moved:
     failed: int
     remaining: int
     node: NodeId | None = None  # the one machine they left, if it was one
+    under_way: int = 0  # who was on the way before this round and had not arrived
 
 
 @dataclass(frozen=True, slots=True)

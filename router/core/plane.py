@@ -583,7 +583,7 @@ class ControlPlane:
         # The counters have followed each move's commit; the count in here was read beside them and may be older.
         place = event.data_center if event.node is None else event.node
         self._blame.note_moved(self._inventory, event)
-        if not self._drain_book.note_move(place, Outcome(event.moved, event.failed, event.remaining)):
+        if not self._drain_book.note_move(place, Outcome(event.moved, event.failed, event.remaining, event.under_way)):
             return []
         text = f"{event.moved} moved, {event.failed} could not, {event.remaining} remain"
         return [self._record("sessions.moved", place, text)]

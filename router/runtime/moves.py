@@ -81,7 +81,7 @@ async def move_sessions(runtime: Runtime, effect: MoveSessions) -> Moved:
             stuck.add(session.id)
             failed += 1
     remaining = await runtime.read(lambda store: store.count_on(from_, on))
-    return Moved(effect.data_center, moved, failed, remaining, effect.node)
+    return Moved(from_, moved, failed, remaining, on, under_way)
 
 
 async def _move_one(

@@ -359,7 +359,7 @@ class Users:
             self._move_one(row, decision, effect.reason, now)
             moved += 1
         left = self.rows.count_on(effect.data_center, effect.node)
-        return Moved(effect.data_center, moved, failed, left, effect.node)
+        return Moved(effect.data_center, moved, failed, left, effect.node, under_way)
 
     def _move_one(self, row: Session, decision: steering.Placement, reason: str, now: Micros) -> None:
         lease = now + MOVE_LEASE_US if row.held_by is not None else max(row.lease_expires_at, now + MOVE_LEASE_US)

@@ -17,6 +17,7 @@ from router.core.drain.usual import UsualPace
 from router.core.model import DataCenterId, Drain, DrainId, DrainState, Micros, NodeId
 from router.core.tables import DrainProgress, Health, View
 
+_MOVES = (DrainState.MOVING, DrainState.FORCING)
 SAMPLES = 60  # ticks of a second: the rate is that of the last minute
 
 
@@ -27,6 +28,7 @@ class Outcome:
     moved: int
     failed: int
     remaining: int
+    under_way: int = 0
 
 
 class DrainBook:
@@ -118,6 +120,8 @@ class DrainBook:
             outcome = self._outcomes.get(place)
             if outcome is not None and outcome.failed and outcome.remaining:
                 yield f"{outcome.failed} sessions on {place} found no other edge in the last round"
+            elif outcome is not None and outcome.under_way and not outcome.moved and drain.state in _MOVES:
+                yield f"{outcome.under_way} sessions on their way from {place} have not arrived yet"
         if drain.state is DrainState.BLEEDING and left and drain.deadline_at is None:
             yield f"{left} sessions must end by themselves: there is no deadline"
         if drain.state is DrainState.CORDONED and left:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench.histories.place import PLAIN, START, first_view
-from router.core.drain import DrainBook, DrainRequest, open_drain, preflight
+from router.core.drain import DrainBook, DrainRequest, Outcome, open_drain, preflight
 from router.core.model import Counters, DataCenterId, Drain, DrainId, DrainMode, DrainState, NodeId, Selector
 
 NODE, HUB = NodeId("gcp-fra-0"), DataCenterId("gcp-fra")
@@ -38,3 +38,14 @@ def test_held_agents_without_a_deadline_are_named() -> None:
     counters = Counters(busy={(PLAIN, HUB): 1})
     book.measure(replace(first_view(), drains={drain.id: drain}, counters=counters), START)
     assert book.progress[drain.id].blocked_by == ("agents hold 1 sessions, which must end by themselves",)
+
+
+def test_a_drain_says_that_users_whom_it_moves_do_not_arrive() -> None:
+    drain = Drain(DrainId("d-1"), Selector(data_center=HUB), DrainMode.HARD, DrainState.MOVING, (HUB,), {}, "", 0, "t")
+    view, book = replace(first_view(), drains={drain.id: drain}, counters=Counters({HUB: 300})), DrainBook()
+    told = []
+    for outcome in (Outcome(20, 0, 320, 80), Outcome(0, 0, 320, 100), Outcome(20, 0, 300, 80)):
+        book.note_move(HUB, outcome)
+        book.measure(view, START)
+        told.append(book.progress[drain.id].blocked_by)
+    assert told == [(), ("100 sessions on their way from gcp-fra have not arrived yet",), ()]
