@@ -74,8 +74,9 @@ def unknown_session(id: str) -> InputRejected:
 def refusal(refused: Refused) -> Response:
     """The problem document of a placement that has no answer: nothing was taken, and when to ask again."""
     error = InputRejected(
-        refused.code, refused.reason, rule=refused.code, override="widen the constraints, or ask again"
-    )
+        refused.code, refused.reason, field=refused.field, rule=refused.code, limit=refused.limit,
+        override="widen the constraints, or ask again",
+    )  # fmt: skip
     response = of_error(error, rejected=rejected_json(refused.rejected), retry_after_s=1)
     response.headers["Retry-After"] = "1"
     return response
@@ -288,7 +289,7 @@ async def started(desk: Desk, caller: Key, body: PlaceBody, idempotency_key: str
                     runtime.arms.begun(bound.session, decision.arms, desk.now, turn.arms(bound.version))
                 return Started(bound.session, bound.address, decision.edges if bound.session.id == id else ())
             why = f"every agent of pool {body.pool} was taken meanwhile"
-            refused = Refused("no_idle_agent", why, decision.rejected)
+            refused = Refused("no_idle_agent", why, decision.rejected, "pool")
         # Others take agents of the same database; what they did shows in the counters a second later, or now.
         await runtime.recount_agents()
     if patience is not None and refused.code in ("no_idle_agent", "max_rtt"):

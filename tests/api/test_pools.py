@@ -153,7 +153,7 @@ async def test_the_limit_of_the_pool_relaxes_but_not_the_callers_own(world: Worl
     await world.agent()
     body = {"client": {"latitude": 50.0, "longitude": 8.0}, "pool": "tutors"}
     far = await world.call("POST", "/v1/sessions", status=409, json=body)
-    assert far["code"] == "max_rtt"
+    assert (far["code"], far["field"], far["limit"]) == ("max_rtt", "pool", 10)
     strict = await queued(world, constraints={"max_rtt_ms": 60.0})
     patient = await queued(world)
     served = await until(lambda: world.get(f"/v1/sessions/{patient['id']}"), lambda s: s["state"] == "attaching")

@@ -36,7 +36,7 @@ async def test_no_idle_agent_is_a_conflict_with_a_hint(world: World) -> None:
     await world.session()
     refused = await world.http.post("/v1/sessions", json={"client": {"latitude": 50, "longitude": 8}, "pool": "tutors"})
     assert refused.status_code == 409
-    assert refused.json()["code"] == "no_idle_agent"
+    assert (refused.json()["code"], refused.json()["field"]) == ("no_idle_agent", "pool")
     assert refused.headers["Retry-After"] == "1" and refused.json()["retry_after_s"] == 1
 
 
@@ -47,7 +47,29 @@ async def test_a_placement_without_answer_names_each_rejected_data_center(world:
     assert {r["data_center"] for r in refused["rejected"]} == {"gcp-ams", "linode-fra", "oracle-iad", "oracle-sin"}
     assert all(r["rule"] and r["detail"] for r in refused["rejected"])
     slow = {"client": {}, "to": "oracle-iad", "constraints": {"deny_regions": ["ashburn"], "max_rtt_ms": 1}}
-    assert (await world.call("POST", "/v1/sessions", status=409, json=slow))["code"] == "max_rtt"
+    far = await world.call("POST", "/v1/sessions", status=409, json=slow)
+    assert (far["code"], far["rule"], far["field"], far["limit"]) == ("max_rtt", "max_rtt", "constraints.max_rtt_ms", 1)
+
+
+async def test_a_user_of_whom_nothing_is_known_is_told_why_and_placed_by_routes(world: World) -> None:
+    await world.agent()
+    for client, why in (
+        ({"ip": "10.1.2.3"}, "10.1.2.0/24 is no network of the public Internet"),
+        ({"ip": "::ffff:192.168.7.9"}, "192.168.7.0/24 is no network of the public Internet"),
+        ({"ip": "100.64.1.1"}, "100.64.1.0/24 is no network of the public Internet"),
+        ({"ip": "::1"}, "::/48 is no network of the public Internet"),
+        ({"ip": "fd00::7"}, "fd00::/48 is no network of the public Internet"),
+        ({"ip": "8.8.8.8"}, "no measurement and no file of locations knows this user's network"),
+        ({"ip": "2a00:1450:4001::1"}, "no measurement and no file of locations knows this user's network"),
+        ({}, "the request names no address, AS number, country or position of its user"),
+    ):
+        found = await world.post("/v1/steer", {"client": client, "pool": "tutors"})
+        assert found["edges"][0]["data_center"] == "oracle-iad" and found["edges"][0]["access_provenance"] == "none"
+        assert found["reasons"][0] == "chose oracle-iad: access unknown + route to oracle-iad 0.0 ms"
+        assert found["reasons"][2] == f"{why}: the routes alone decided; a country or a position would help"
+    for ip in ("300.1.1.1", "", "fe80::1%eth0"):
+        refused = await world.call("POST", "/v1/steer", status=422, json={"client": {"ip": ip}, "pool": "tutors"})
+        assert (refused["code"], refused["field"]) == ("invalid_field", "client.ip")
 
 
 async def test_sessions_without_agent_have_what_they_asked_for(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from router.core import policy as rules
 from router.core.clients import Access, access_legs
 from router.core.dial import CONTROL_SPAN_PPM, identity, positions_ppm
 from router.core.kernel import UNREACHABLE
-from router.core.model import Constraints, DataCenter, DataCenterId, Micros, Policy, PoolId
+from router.core.model import Client, Constraints, DataCenter, DataCenterId, Micros, Policy, PoolId
 from router.core.steering.board import (
     CAPACITY,
     DIAL,
@@ -116,7 +117,7 @@ def place(view: View, request: PlaceRequest, now: Micros) -> Placement | Refused
     hubs = _hubs(scene)
     if hubs is not None and not hubs:
         message = f"pool {request.pool} has no idle agent in an allowed data center"
-        return Refused("no_idle_agent", message, scene.rejected())
+        return Refused("no_idle_agent", message, scene.rejected(), "pool")
     return _choose(scene, fit, hubs)
 
 
@@ -162,9 +163,10 @@ def _choose(scene: _Scene, fit: I64, hubs: tuple[int, ...] | None) -> Placement 
         within = order[total[order] <= cap]
         if not within.size:
             best = total[order[0]] / 1000
-            return Refused(
-                "max_rtt", f"best whole way is {best:.1f} ms, the limit is {cap / 1000:.1f} ms", scene.rejected()
-            )
+            asked = scene.request.constraints.max_rtt_us == cap
+            message = f"best whole way is {best:.1f} ms, the limit is {cap / 1000:.1f} ms"
+            field = "constraints.max_rtt_ms" if asked else "pool"
+            return Refused("max_rtt", message, scene.rejected(), field, cap / 1000)
         order = within
     ranked = _prefer_sticky(scene, _spread(scene, order, total), total)[:RANKED]
     cost = None if hubs is None else scene.known.cost(scene.context)
@@ -354,8 +356,19 @@ def _ranked(scene: _Scene, i: int, hub: int, total: int, cost: I64 | None) -> Ra
     if cost is not None:
         forward, backward, far = cost.item(i, hub), cost.item(hub, i), places.ids[hub]
         text += f" + route to {far} {(forward + backward) / 1000:.1f} ms"
-    reason = f"{dc}: {text} = {total / 1000:.1f} ms round trip"
+    reason = f"{dc}: {text}" if leg == UNKNOWN else f"{dc}: {text} = {total / 1000:.1f} ms round trip"
     return RankedEdge(dc, places.node[i], places.url[i], far, leg, provenance, forward, backward, total, reason)
+
+
+def _why_unknown(client: Client) -> str:
+    """Why nobody can say how far a user is from an edge, and what would help."""
+    if client.prefix is not None and client.asn is None and not ip_network(client.prefix)[0].is_global:
+        why = f"{client.prefix} is no network of the public Internet"
+    elif client == Client():
+        why = "the request names no address, AS number, country or position of its user"
+    else:
+        why = "no measurement and no file of locations knows this user's network"
+    return f"{why}: the routes alone decided; a country or a position would help"
 
 
 def _hub_order(scene: _Scene, chosen: int, hubs: tuple[int, ...] | None) -> tuple[DataCenterId, ...]:
@@ -367,6 +380,8 @@ def _reasons(scene: _Scene, edges: tuple[RankedEdge, ...]) -> tuple[str, ...]:
     lines = [f"chose {edges[0].reason}"]
     if len(edges) > 1:
         lines.append(f"next best {edges[1].reason}")
+    if edges[0].access_us == UNKNOWN:
+        lines.append(_why_unknown(scene.request.client))
     if scene.verdict[scene.view.inventory.index[edges[0].data_center]]:
         lines.append("no edge passes every rule; this one is the last resort")
     if scene.policy is not None:

@@ -86,3 +86,5 @@ class Refused:
     code: str
     reason: str
     rejected: tuple[Rejected, ...]
+    field: str | None = None  # of the request that asks for what there is not
+    limit: float | None = None
