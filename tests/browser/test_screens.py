@@ -144,6 +144,27 @@ def test_a_session_is_found_by_metadata_and_tells_its_story(world: World, open_p
     expect(page.locator(".facts-list")).to_contain_text("anna")
 
 
+def test_a_new_version_of_agents_is_steered_from_its_pool(world: World, open_page: OpenPage) -> None:
+    world.post("/v1/fleet", {"pools": [{"id": "tutors", "ramp_versions": True}]})
+    agent = {"data_center": "own-fra", "address": "127.0.0.1:7424"}
+    for id, version in (("old-1", "1.0"), ("new-1", "2.0")):
+        world.post("/v1/pools/tutors/agents", agent | {"id": id, "version": version})
+    page = open_page("#/pools/tutors")
+    pool = page.get_by_role("region", name="Pool tutors")
+    ramp = pool.get_by_test_id("ramp")
+    expect(ramp).to_contain_text("Version 2.0")
+    expect(ramp).to_contain_text("1.0 % of users of tutors")
+    expect(ramp).to_contain_text("With it 0 sessions")
+    ramp.get_by_role("button", name="Next step now").click()
+    expect(ramp).to_contain_text("5.0 % of users of tutors")
+    assert axe(page) == ""
+    ramp.get_by_role("button", name="Roll back").click()
+    expect(ramp).to_contain_text("rolled back")
+    expect(ramp).to_contain_text("0.0 % of users of tutors")
+    turn(page, "#/pools")
+    expect(page.get_by_role("region", name="Pool tutors").get_by_test_id("ramp")).to_contain_text("Version 2.0")
+
+
 def test_without_a_purchasing_file_it_says_that_nothing_is_bought(open_page: OpenPage) -> None:
     page = open_page("#/pools")
     expect(page.get_by_test_id("buying")).to_have_text("Nothing is bought: there is no purchasing file.")
