@@ -23,7 +23,8 @@ from bench.failover.cuts import Breaker, Kind, Outcome, judge
 from bench.failover.media import Flow, read
 from bench.failover.world import EDGES, PROVIDERS, calls, failover_world
 
-NAME, GOAL, SEED = "failover", "P7", 1
+NAME, GOAL = "failover", "P7"
+SEED = int(os.environ.get("BENCH_FAILOVER_SEED", "1"))
 CUTS = int(os.environ.get("BENCH_FAILOVER_CUTS", "200"))  # in each direction; fewer for a first look
 SPARE = CUTS // 16  # on top: a few cuts are set aside, where the sender paused or the stream was not whole before
 DEATHS = max(2, CUTS // 20)  # of a whole provider; each meets several calls

@@ -21,6 +21,7 @@ from router.core.tables import I64, Bool
 F64 = NDArray[np.float64]
 MAX_DRIFT = 200e-6  # no oscillator in a server is worse; a larger fit is noise
 FEWEST_POINTS = 8
+TURNS = 20  # of fitting lines and constants; each takes most of what is left of the error
 REFINEMENTS = 3
 OUTCASTS = 20  # rounds of reweighting; each takes a liar's pull down by the ratio of its lie to what is possible
 SLACK_US = 1_000
@@ -63,6 +64,10 @@ def drift(times_us: Sequence[int], offsets: Sequence[F64], n: int) -> F64:
 
     NaN marks a vertex that was not measured then. Too few points give no drift at all: extrapolating noise is worse
     than ignoring a few ppm.
+
+    Only differences between vertices mean something, so each point has a constant of its own that is taken out: the
+    median over what was measured then. After a clock has stepped these are not the same vertices in all points, and the
+    medians of two crowds drift apart; lines and constants are then fitted in turn until they agree.
     """
     if len(times_us) < FEWEST_POINTS:
         return np.zeros(n)
@@ -74,9 +79,21 @@ def drift(times_us: Sequence[int], offsets: Sequence[F64], n: int) -> F64:
     t = np.where(seen, (np.array(times_us, float) - times_us[-1])[:, None], 0.0)
     t = np.where(seen, t - t.sum(axis=0) / np.maximum(count, 1), 0.0)
     spread = (t**2).sum(axis=0)
-    rise = (t * np.where(seen, points, 0.0)).sum(axis=0)
-    slope: F64 = np.divide(rise, spread, out=np.zeros(n), where=(spread > 0) & (count >= FEWEST_POINTS))
+    fitted = (spread > 0) & (count >= FEWEST_POINTS)
+    slope = _slope(t, points, seen, spread, fitted)
+    for _ in range(0 if seen.all() else TURNS):
+        level = np.where(seen, points, 0.0).sum(axis=0) / np.maximum(count, 1)
+        left = np.where(seen & fitted, points - level - t * slope, np.nan)
+        some = ~np.isnan(left).all(axis=1)
+        points[some] -= np.nanmedian(left[some], axis=1)[:, None]
+        slope = _slope(t, points, seen, spread, fitted)
     return np.clip(slope, -MAX_DRIFT, MAX_DRIFT)
+
+
+def _slope(t: F64, points: F64, seen: Bool, spread: F64, fitted: Bool) -> F64:
+    rise = (t * np.where(seen, points, 0.0)).sum(axis=0)
+    slope: F64 = np.divide(rise, spread, out=np.zeros(len(spread)), where=fitted)
+    return slope
 
 
 def wilson_low_ppm(lost: F64, sent: F64, z: float) -> I64:

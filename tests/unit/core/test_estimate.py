@@ -11,6 +11,7 @@ from worlds import SECOND, feed, inventory, report, snapshot
 from router.core.estimate import STALE_US, Estimator
 from router.core.health import HealthBook
 from router.core.model import TrafficClass
+from router.core.offsets import drift
 from router.core.solve import solve
 from router.core.survey import DEGRADED_PPM, UNKNOWN_US
 from router.core.tables import UNKNOWN, Context, LinkState
@@ -210,3 +211,16 @@ def test_estimates_move_with_their_data_centers_when_the_inventory_grows() -> No
     i, j = world.index["x-b"], world.index["z-d"]
     assert table.rtt_us[0, i, j] == there["x-b", "z-d"] + there["z-d", "x-b"]
     assert (table.rtt_us >= 0).sum() == 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_drift_is_that_of_the_clocks_although_half_of_them_were_not_measured_at_first(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    clocks, bucket_us = 12, 4_000_000
+    ppm = rng.uniform(-50e-6, 50e-6, clocks)
+    times = [i * bucket_us for i in range(30)]
+    late = np.arange(clocks) % 2 == 0  # as after a step: what was known of them is forgotten
+    points = [ppm * t + rng.normal(0.0, 30.0, clocks) + rng.uniform(-1e6, 1e6) for t in times]
+    points = [np.where(late & (i < 18), np.nan, point) for i, point in enumerate(points)]
+    error = drift(times, points, clocks) - ppm
+    assert np.abs(error - np.median(error)).max() < 3e-6
