@@ -22,6 +22,7 @@ from router.api.whole import Whole, read
 if TYPE_CHECKING:
     from router.runtime import Runtime
 
+MOST_JOINED = 16_384  # a longer body is handed to the kernel beside its head; copying it would cost more
 _OK = b"HTTP/1.1 200 OK\r\n"
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
@@ -108,7 +109,11 @@ class Connection(HttpToolsProtocol):
         own = b"content-length: %d\r\ncontent-type: application/json\r\n\r\n" % len(answer.body)
         if answer.status != 200 or answer.headers:
             own = b"".join(b"%s: %s\r\n" % header for header in answer.head()) + b"\r\n"
-        self.transport.write(_STATUS[answer.status] + self._defaults() + own + answer.body)
+        head = _STATUS[answer.status] + self._defaults() + own
+        if len(answer.body) < MOST_JOINED:
+            self.transport.write(head + answer.body)
+        else:
+            self.transport.writelines((head, answer.body))
         self._answered()
         return True
 

@@ -39,12 +39,14 @@ class Question:
     source: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
-    """A batch that was checked before: its context and its pairs."""
+    """A batch that was checked before: its context and its pairs, and their fragments while those stand."""
 
     context: Context
     pairs: tuple[tuple[str, str], ...]
+    found: tuple[Fragment, ...] = ()
+    found_in: object = None  # edition of the fragments
 
 
 def question_of(query: bytes) -> Question | None:
@@ -70,12 +72,13 @@ class HotRoutes:
         self._questions: dict[bytes, Question | None] = {}
         self._batches: dict[bytes, Batch] = {}
         self._grain: Moment | None = None
+        self._edition: object = None  # of the fragments that batches remember
 
     def add_paths(self, table: HotTable) -> None:
         """Put the queries into the table."""
         table.under["GET", "/v1/routes/"] = self.one
         table.exact["GET", "/v1/routes"] = self.table
-        table.exact["POST", "/v1/routes/batch"] = self.many
+        table.plain["POST", "/v1/routes/batch"] = self.many
         table.repeats = Repeats(self)
 
     async def one(self, asked: Asked) -> Answered | None:
@@ -116,19 +119,22 @@ class HotRoutes:
         text = f'{head}"generation":{view.generation},"stale":{stale},"routes":[{",".join(routes)}]}}'
         return Answered(text.encode(), headers=((b"etag", b'"%d"' % view.generation),))
 
-    async def many(self, asked: Asked) -> Answered | None:
-        """``POST /v1/routes/batch``."""
+    def many(self, asked: Asked, body: bytes) -> Answered | None:
+        """``POST /v1/routes/batch``: a head and fragments, copied once, into the answer."""
         if asked.query or not asked.admitted(VIEWER):
             return None
-        body = await asked.body()
-        batch = None if body is None else self._batch(body)
+        batch = self._batch(body)
         view, now = asked.runtime.view, asked.runtime.now()
         if batch is None or view.routes is None:
             return None
-        texts = self._texts_of(view, batch, self._moment(view, now))
-        if texts is None:
+        moment = self._moment(view, now)
+        found = self._found(view, batch)
+        if found is None:
             return None
-        return Answered(f'{{"generation":{view.generation},"routes":[{",".join(texts)}]}}'.encode())
+        texts = [fragment.again_at(moment) for fragment in found]
+        texts[0] = b'{"generation":%d,"routes":[%b' % (view.generation, texts[0])
+        texts[-1] += b"]}"
+        return Answered(b",".join(texts))
 
     def question(self, query: bytes) -> Question | None:
         """What a query string asks, as :func:`question_of` reads it; remembered."""
@@ -176,17 +182,23 @@ class HotRoutes:
             self._grain = grain = moment_of(view.routes, now)
         return grain
 
-    def _texts_of(self, view: View, batch: Batch, moment: Moment) -> list[str] | None:
-        made, texts = self.fragments.of(batch.context), []
+    def _found(self, view: View, batch: Batch) -> tuple[Fragment, ...] | None:
+        """The fragments of a batch, looked for again when any were forgotten."""
+        fragments = self.fragments
+        if self._edition is not fragments.edition:
+            self._edition = fragments.edition
+            for other in self._batches.values():
+                other.found, other.found_in = (), None  # else they would hold texts that nobody counts
+        if batch.found_in is fragments.edition:
+            return batch.found
+        found: list[Fragment] = []
         for pair in batch.pairs:
-            found = made.get(pair)
-            if found is None:
-                found = self.find(view, batch.context, *pair)
-                if found is None:
-                    return None
-                made = self.fragments.of(batch.context)
-            texts.append(found.again_at(moment))
-        return texts
+            fragment = self.find(view, batch.context, *pair)
+            if fragment is None:
+                return None
+            found.append(fragment)
+        batch.found, batch.found_in = tuple(found), fragments.edition  # after: making one may cost others their place
+        return batch.found
 
 
 def add_paths(table: HotTable) -> None:

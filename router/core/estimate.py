@@ -335,6 +335,8 @@ class Estimator:
 
     def _turn(self, now: Micros) -> None:
         """Advance the ring to the bucket of ``now``, clearing what falls out."""
+        if now // HISTORY_US <= self._history_bucket and now // BUCKET_US <= self._bucket:
+            return
         for _ in range(min(now // HISTORY_US - self._history_bucket, BUCKETS) if self._history_bucket >= 0 else 0):
             self.history.close()  # after a longer pause nothing more is learnt from repeating the old
         self._history_bucket = max(self._history_bucket, now // HISTORY_US)

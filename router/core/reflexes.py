@@ -19,6 +19,8 @@ class ReflexBook:
 
     def hear(self, node: NodeId, told: Sequence[ReflexEvent], now: Micros) -> list[Record]:
         """Tell of routes that a node changed by itself; what a lost answer made it say twice is told once."""
+        if not told and node not in self._told:
+            return []
         before = set(self._told.pop(node, ()))
         if told:
             self._told[node] = tuple(told)

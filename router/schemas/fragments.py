@@ -67,7 +67,7 @@ class Fragment:
         held = range(3 + len(self._ages), 3 + len(self._ages) + len(since))
         # From the values in the order in which they are made to the gaps in theirs.
         self._fill: Callable[[list[str]], tuple[str, ...]] = itemgetter(*(0, 1, *ages, 2, *held))
-        self._shown = ""
+        self._shown = b""
         self._shown_at: Moment | None = None
 
     def at(self, moment: Moment) -> str:
@@ -78,10 +78,10 @@ class Fragment:
         values += [f"{(now - at) / 1e6:.0f}" for at in self._held]
         return self.text % self._fill(values)
 
-    def again_at(self, moment: Moment) -> str:
-        """The same, remembered while the very same moment is asked for."""
+    def again_at(self, moment: Moment) -> bytes:
+        """The same in UTF-8, remembered while the very same moment is asked for."""
         if self._shown_at is not moment:
-            self._shown, self._shown_at = self.at(moment), moment
+            self._shown, self._shown_at = self.at(moment).encode(), moment
         return self._shown
 
 

@@ -82,6 +82,26 @@ async def test_refusals_and_what_only_the_framework_knows(world: World, short_wa
         assert len(short_ways) == 4
 
 
+async def test_a_large_batch_is_whole_and_the_same_with_and_without_the_parser(
+    world: World, short_ways: list[str]
+) -> None:
+    await ready(world, agents=0)
+    ids = list(world.app.runtime.inventory.data_centers)
+    pairs = [{"from": a, "to": b} for a in ids for b in ids if a != b]
+    body = json.dumps({"pairs": pairs * (100 // len(pairs) + 1)}).encode()
+    async with listening(world.app) as url, wired(url) as wire:
+        seen = []
+        for more in ((), (), ("Connection: keep-alive",)):
+            seen.append(await wire.ask(request(world, "POST", "/v1/routes/batch", *more, body=body)))
+            assert len(seen[-1][1]) > module.MOST_JOINED
+            assert int(re.search(rb"content-length: (\d+)", seen[-1][0])[1]) == len(seen[-1][1])  # type: ignore[index]
+        told = [json.loads(answer)["routes"] for _, answer in seen]
+        assert [[(one["from"], one["to"]) for one in routes] for routes in told] == [
+            [(pair["from"], pair["to"]) for pair in json.loads(body)["pairs"]]
+        ] * 3
+        assert len(short_ways) == 1, "the second head was known, the third is for the parser"
+
+
 async def test_what_comes_meanwhile_waits_its_turn(world: World, short_ways: list[str]) -> None:
     await ready(world, agents=3)
     one = request(world, "POST", "/v1/sessions", body=SOMEBODY)

@@ -15,11 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.api.hot import HotApp, with_body
-from router.core.tables import Health, View
+from router.api.hot_routes import Batch, HotRoutes
+from router.core.model import TrafficClass
+from router.core.tables import Context, Health, View
 from router.runtime import Runtime
 from router.schemas.fragments import Fragments
 from tests.api.conftest import PLACES, World
 
+VOICE = Context(TrafficClass.VOICE, None)
 PAIRS = [(a, b) for a in PLACES for b in PLACES if a != b]
 
 
@@ -173,6 +176,17 @@ async def test_a_batch_is_the_same_and_a_bad_one_is_refused_the_same(ruled: Worl
     for options in bad:
         response, hot = await both(ruled, "POST", "/v1/routes/batch", **options)
         assert not hot and response.status_code >= 400, options
+
+
+async def test_batches_hold_no_fragments_of_what_is_over(ruled: World) -> None:
+    routes = HotRoutes()
+    view, batches = ruled.app.runtime.view, [Batch(VOICE, (pair,)) for pair in PAIRS[:3]]
+    routes._batches = {bytes([i]): batch for i, batch in enumerate(batches)}
+    found = [routes._found(view, batch) for batch in batches]
+    assert [routes._found(view, batch) for batch in batches] == found and routes.fragments.count == 3
+    routes.fragments.look(replace(view, routes=replace(view.routes)))  # type: ignore[type-var]
+    assert routes._found(view, batches[0]) != found[0]
+    assert [batch.found for batch in batches[1:]] == [(), ()]
 
 
 async def test_without_a_table_fastapi_answers(bare: World) -> None:

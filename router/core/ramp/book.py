@@ -61,6 +61,8 @@ class RampBook:
 
     def reported(self, report: ProbeReport, world: World, now: Micros) -> None:
         """Add what a probe report says about data centers that robots try."""
+        if not self._evidence:
+            return  # no ramp is open
         robots = robots_of(world, self.tried, report)
         if robots:
             self.observe(Climbed(robots=robots), now)
@@ -68,6 +70,8 @@ class RampBook:
     @property
     def tried(self) -> tuple[DataCenterId, ...]:
         """Data centers that robots try now; their paths are in the probe plans."""
+        if not self._evidence:
+            return ()
         return tuple(sorted(ramp.data_center for ramp in self._open() if ramp.state is RampState.SYNTHETIC))
 
     def drive(self, view: View, now: Micros) -> list[Effect]:
