@@ -64,7 +64,7 @@ async def heartbeat_agent(request: Request, pool: PathId, id: PathId, body: Beat
     """Say that an agent lives; the answer tells it of the sessions it was given."""
     runtime = runtime_of(request)
     says = None if body.state is None else AgentState(body.state)
-    done = await runtime.commit(
+    done = await runtime.commit_later(
         lambda store: store.heartbeat_agent(
             PoolId(pool), AgentId(id), body.epoch, runtime.now(), nonce=body.nonce, says=says
         )

@@ -22,7 +22,7 @@ from router.store.commit import Commit
 from router.store.heartbeats import Beat, Heard
 from router.store.leases import NodeLease
 
-LARGEST_ROUND = 256  # heartbeats that share a transaction
+LARGEST_ROUND = 64  # heartbeats that share a transaction: a start that comes meanwhile waits for its end
 Ask = tuple[Beat, "asyncio.Future[Heard]"]
 Outcomes = tuple[Heard | InputRejected, ...]
 Found = dict[NodeId, tuple[Session, ...]]

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -80,6 +80,7 @@ from router.runtime.turnstile import Turnstile
 from router.runtime.upkeep import Upkeep
 from router.runtime.waiting import WaitingRoom
 from router.runtime.work import Work, outcome_of
+from router.runtime.writer import Writer
 from router.solver import Solver
 from router.store import Store
 
@@ -169,8 +170,8 @@ class Runtime:
         self.turnstile = Turnstile(self.commit, self.now)
         self.sightings = sightings(self.read)
         self.rebindings = rebindings(self.commit, self.now)
-        self.rounds = Rounds(self.commit, self.read, self.now)
-        self.outbox = Outbox(self.commit, self.read, self.now, self.options.webhooks)
+        self.rounds = Rounds(self.commit_later, self.read, self.now)
+        self.outbox = Outbox(self.commit_later, self.read, self.now, self.options.webhooks)
         self.upkeep = Upkeep(self)
         self.waiting = WaitingRoom(self)
         self.climbs = Climbs(self)
@@ -179,14 +180,14 @@ class Runtime:
         self._clouds = clouds
         self.unmovable: dict[str, set[str]] = {}  # per data center: sessions that could not move, tried last
         self._scheduler = AsyncIOScheduler(timezone="UTC")
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._writer = Writer()
         self._reader = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
 
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Load hard state, boot the core, start the timers."""
-        boot = await self._in(self._writer, lambda: self.store.boot(self.now()))
+        boot = await self._write(lambda: self.store.boot(self.now()))
         table = None
         if boot.table is not None:
             try:
@@ -233,7 +234,7 @@ class Runtime:
         self._solver.close()
         if self._clouds is not None:
             await asyncio.to_thread(self._clouds.close)
-        self._writer.shutdown(wait=True)
+        await asyncio.to_thread(self._writer.shutdown)
         self._reader.shutdown(wait=True)
 
     @property
@@ -349,13 +350,20 @@ class Runtime:
 
         Goes on when the caller is cancelled: what became durable must reach the core.
         """
-        work = asyncio.ensure_future(self._commit(fn))
+        return await self._shielded(self._commit(fn, self._writer.first))
+
+    async def commit_later(self, fn: Callable[[Store], Commit[T]]) -> T:
+        """Like ``commit``, for heartbeats and upkeep: what users wait for goes first."""
+        return await self._shielded(self._commit(fn, self._writer.later))
+
+    async def _shielded(self, committing: Coroutine[object, object, T]) -> T:
+        work = asyncio.ensure_future(committing)
         self._tasks.add(work)  # so that a stop waits for it
         work.add_done_callback(self._tasks.discard)
         return await asyncio.shield(work)
 
-    async def _commit(self, fn: Callable[[Store], Commit[T]]) -> T:
-        done = await self._in(self._writer, lambda: fn(self.store))
+    async def _commit(self, fn: Callable[[Store], Commit[T]], lane: Executor) -> T:
+        done = await self._in(lane, lambda: fn(self.store))
         if done.changes:
             self._durable += done.changes
             self._recount.note(done.changes)
@@ -368,13 +376,13 @@ class Runtime:
         return done.result
 
     async def in_writer(self, fn: Callable[[], T]) -> T:
-        """Run something in the writer thread: after all commits that began before, and before any that begins later."""
+        """Run something in the writer thread: between two commits, with those before it durable and told in order."""
         return await self._write(fn)
 
     async def _write(self, fn: Callable[[], T]) -> T:
-        return await self._in(self._writer, fn)
+        return await self._in(self._writer.later, fn)
 
-    async def _in(self, pool: ThreadPoolExecutor, fn: Callable[[], T]) -> T:
+    async def _in(self, pool: Executor, fn: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, fn)
 
     # --- waiting -----------------------------------------------------------------------------------------------------
@@ -499,7 +507,7 @@ class Runtime:
     async def _forget_ended(self) -> None:
         before = self.now() - self.options.ended_kept_us
         await self._write(lambda: self.store.launches.forget(before))
-        while await self.commit(lambda store: store.forget_ended(before)):
+        while await self.commit_later(lambda store: store.forget_ended(before)):
             await asyncio.sleep(FORGET_PAUSE_S)
 
     async def recount_agents(self) -> None:

@@ -40,7 +40,7 @@ class Upkeep:
         runtime = self._runtime
         now = runtime.now()
         runtime.arms.sweep(now)
-        await runtime.commit(lambda store: store.forget_old(now))  # also shows that we can write
+        await runtime.commit_later(lambda store: store.forget_old(now))  # also shows that we can write
         if now - self._worked_at > DEAF_US:
             if self._worked_at:
                 log.warning("leases_wait", deaf_for_s=(now - self._worked_at) // 1_000_000)
@@ -52,12 +52,12 @@ class Upkeep:
             await self._roll_back(now, self._unheard(now) if listened_us < runtime.options.patience_us else [])
         if listened_us < runtime.options.patience_us:
             return
-        while ended := await runtime.commit(lambda store: store.expire_sessions(now)):
+        while ended := await runtime.commit_later(lambda store: store.expire_sessions(now)):
             self.expired += len(ended)
             from_expired(runtime, ended)
             self._worked_at = runtime.now()
         lost, suspect = now - runtime.options.agent_silence_us, now - runtime.options.agent_suspect_us
-        await runtime.commit(lambda store: store.expire_agents(lost, now, suspect))
+        await runtime.commit_later(lambda store: store.expire_agents(lost, now, suspect))
 
     def _unheard(self, now: Micros) -> list[NodeId]:
         """Nodes that have not been heard, or not for as long as a move may take."""
@@ -65,7 +65,7 @@ class Upkeep:
         return [node for node in sorted(self._runtime.inventory.nodes) if first.get(node, now) > since]
 
     async def _roll_back(self, now: Micros, unheard: list[NodeId]) -> None:
-        back: tuple[Session, ...] = await self._runtime.commit(lambda store: store.roll_back_moves(now, unheard))
+        back: tuple[Session, ...] = await self._runtime.commit_later(lambda store: store.roll_back_moves(now, unheard))
         self.rolled_back += len(back)
         self._back_off = {id: until for id, until in self._back_off.items() if until > now}
         self._back_off |= {session.id: now + BACK_OFF_US for session in back}

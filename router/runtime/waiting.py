@@ -49,7 +49,7 @@ class WaitingRoom:
     async def tend(self) -> None:
         """One round: end what is over, deal out what is free."""
         runtime = self._runtime
-        self.refused += len(await runtime.commit(lambda store: store.tend_pools(runtime.now())))
+        self.refused += len(await runtime.commit_later(lambda store: store.tend_pools(runtime.now())))
         await self.deal()
         await self._rescue()
         await self._note_rebounds()

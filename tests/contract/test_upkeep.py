@@ -42,6 +42,8 @@ class Restarted:
     async def commit(self, write: Any) -> Any:
         return self.seeded.do(lambda: write(self.seeded.store))
 
+    commit_later = commit
+
 
 async def test_a_user_who_arrived_while_nobody_listened_is_not_taken_back(seeded: Any) -> None:
     seeded.rebind(seeded.live("s-1"), "oracle-fra", "moved", S.MOVING)
