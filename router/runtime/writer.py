@@ -33,7 +33,8 @@ class Writer:
         if self._over:
             raise RuntimeError("the writer has stopped")
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="store-writer_0")
+            # A daemon: a process that failed before it could stop us must still end; what is not durable was not told.
+            self._thread = threading.Thread(target=self._run, name="store-writer_0", daemon=True)
             self._thread.start()
 
     def shutdown(self) -> None:
