@@ -1,8 +1,10 @@
 """Many rows in one statement: what a group commit writes.
 
 PostgreSQL takes all rows as one JSON document and spreads them itself (``json_populate_recordset``), which costs one
-round trip and one plan whatever the number of rows; SQLite binds row after row inside the driver. Both skip the ORM's
-work per row. Columns that a row does not name keep their default. Rows of one call name the same columns.
+round trip and one plan whatever the number of rows. SQLite takes them in pieces of a power of two, so that texts are
+few: with every step its driver lets go of the interpreter, and a busy loop gives it back only when it must, so that
+hundreds of rows written one by one would hold up all other writes. Both skip the ORM's work per row. Columns that a row
+does not name keep their default. Rows of one call name the same columns.
 """
 
 from __future__ import annotations
@@ -17,13 +19,15 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 Row = Mapping[str, Any]
 _TEXTS = ARRAY(String)
+WHOLE = 0  # all rows at once, whatever their number
+LARGEST_PIECE = 64  # rows; well below the number of values that SQLite binds
 
 
 def insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert rows in the order given."""
     if rows:
         names = tuple(rows[0])
-        _run(connection, table, rows, names, *_insert(table, names))
+        _run(connection, table, rows, names, _insert)
 
 
 def update(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
@@ -33,7 +37,7 @@ def update(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """
     if rows:
         names = tuple(rows[0])
-        _run(connection, table, rows, (*names[1:], names[0]), *_update(table, names))
+        _run(connection, table, rows, names, _update)
 
 
 def among(connection: Connection, column: ColumnElement[Any], ids: Sequence[str]) -> ColumnElement[bool]:
@@ -58,34 +62,45 @@ class About:
 
 
 def _run(
-    connection: Connection, table: Table, rows: Sequence[Row], names: tuple[str, ...], postgres: str, sqlite: str
-) -> None:
+    connection: Connection, table: Table, rows: Sequence[Row], names: tuple[str, ...],
+    texts: Callable[[Table, tuple[str, ...], int], str],
+) -> None:  # fmt: skip
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(postgres, (json.dumps(rows, default=_hex, check_circular=False),))
+        whole = (json.dumps(rows, default=_hex, check_circular=False),)
+        connection.exec_driver_sql(texts(table, names, WHOLE), whole)
         return
-    documents = _documents(table)
-    bound = [tuple(_dumped(row[name]) if name in documents else row[name] for name in names) for row in rows]
-    connection.exec_driver_sql(sqlite, bound)
+    documents, at = _documents(table), 0
+    while at < len(rows):
+        size = min(LARGEST_PIECE, 1 << (len(rows) - at).bit_length() - 1)
+        piece = rows[at : at + size]
+        bound = [_dumped(row[name]) if name in documents else row[name] for row in piece for name in names]
+        connection.exec_driver_sql(texts(table, names, size), tuple(bound))
+        at += size
 
 
 @cache
-def _insert(table: Table, names: tuple[str, ...]) -> tuple[str, str]:
+def _insert(table: Table, names: tuple[str, ...], size: int) -> str:
     columns = ", ".join(f'"{name}"' for name in names)
-    marks = ", ".join("?" for _ in names)
-    spread = f"SELECT {columns} FROM json_populate_recordset(NULL::{table.name}, %s::json)"
-    return f"INSERT INTO {table.name} ({columns}) {spread}", f"INSERT INTO {table.name} ({columns}) VALUES ({marks})"
+    if size == WHOLE:
+        spread = f"SELECT {columns} FROM json_populate_recordset(NULL::{table.name}, %s::json)"
+        return f"INSERT INTO {table.name} ({columns}) {spread}"
+    return f"INSERT INTO {table.name} ({columns}) VALUES {_marks(names, size)}"
 
 
 @cache
-def _update(table: Table, names: tuple[str, ...]) -> tuple[str, str]:
+def _update(table: Table, names: tuple[str, ...], size: int) -> str:
     key, *others = names
-    spread = f"FROM json_populate_recordset(NULL::{table.name}, %s::json) AS new"
-    ours = ", ".join(f'"{name}" = new."{name}"' for name in others)
-    theirs = ", ".join(f'"{name}" = ?' for name in others)
-    return (
-        f'UPDATE {table.name} AS old SET {ours} {spread} WHERE old."{key}" = new."{key}"',
-        f'UPDATE {table.name} SET {theirs} WHERE "{key}" = ?',
-    )
+    changes = ", ".join(f'"{name}" = new."{name}"' for name in others)
+    if size == WHOLE:
+        spread = f"FROM json_populate_recordset(NULL::{table.name}, %s::json) AS new"
+        return f'UPDATE {table.name} AS old SET {changes} {spread} WHERE old."{key}" = new."{key}"'
+    columns = ", ".join(f'"{name}"' for name in names)
+    new = f"WITH new({columns}) AS (VALUES {_marks(names, size)})"
+    return f'{new} UPDATE {table.name} SET {changes} FROM new WHERE {table.name}."{key}" = new."{key}"'
+
+
+def _marks(names: tuple[str, ...], size: int) -> str:
+    return ", ".join([f"({', '.join('?' * len(names))})"] * size)
 
 
 @cache
