@@ -17,7 +17,7 @@ from router.core.history import History
 from router.core.model import DEFAULT_MAX_RELAYS, DataCenterId, TrafficClass
 from router.core.quality import loss_term_us
 from router.core.solve import Caution, Switcher, solve
-from router.core.solve.switching import ENTER, LEAVE
+from router.core.solve.switching import ACCEPTED
 from router.core.survey import BUCKET_US as LOSS_BUCKET_US
 from router.core.tables import FALLEN, I16, I64, NO_COST, Context, GraphSnapshot, RouteTable
 
@@ -30,8 +30,7 @@ class EngineRule:
     def __init__(
         self,
         max_relays: int = DEFAULT_MAX_RELAYS,
-        enter: float = ENTER,
-        leave: float = LEAVE,
+        accepted: float = ACCEPTED,
         max_dwell_s: int = 10,
         slice_s: float = SLICE_S,
         probes: bool = False,
@@ -43,7 +42,7 @@ class EngineRule:
         self._loss: LossWatch | None = None
         self._max_relays = max_relays
         self._history: History | None = None
-        self._switcher = Switcher(Caution(enter, leave, max_dwell_s * 1_000_000))
+        self._switcher = Switcher(Caution(accepted, max_dwell_s * 1_000_000))
         self._table: RouteTable | None = None
 
     def decide(self, seen: F64) -> I16:

@@ -129,8 +129,7 @@ def _grid(**choices: tuple[Any, ...]) -> tuple[Mapping[str, Any], ...]:
 
 def _cautions() -> tuple[Mapping[str, Any], ...]:
     """Our own frontier: how much risk is accepted, and how long a restless pair waits."""
-    risks = ((0.01, 0.02), (0.03, 0.05), (0.06, 0.09), (0.1, 0.15), (0.2, 0.3))
-    return tuple({"enter": e, "leave": v, "max_dwell_s": d} for e, v in risks for d in (10, 0))
+    return tuple({"accepted": a, "max_dwell_s": d} for a in (0.05, 0.15, 0.35, 0.7, 1.4) for d in (10, 0))
 
 
 FAMILIES: dict[str, Family] = {}

@@ -13,9 +13,9 @@ from router.core.kernel import UNREACHABLE
 from router.core.model import DataCenterId, Micros, PolicyId, TrafficClass
 from router.core.quality import jitter_term_us, loss_term_us
 from router.core.solve.answer import hops_of, present_link, resolve
+from router.core.solve.risk import Paths, gain_share
 from router.core.solve.switching import (
-    ENTER,
-    LEAVE,
+    ACCEPTED,
     MARGIN_SHARE,
     MARGIN_US,
     MAX_DWELL_US,
@@ -23,17 +23,18 @@ from router.core.solve.switching import (
     REGRET_MOST_US,
     dwell_us,
     margin_us,
+    risk_accepted,
 )
 from router.core.tables import DIRECT, Context, HeldBack, LinkState, RouteTable, View
 
 RULE = (
     f"the candidate displaces the path in force when it is better by {MARGIN_US / 1000:g} ms and by "
     f"{MARGIN_SHARE * 100:g} %, the newest measurements agree, the chance that it is worse than the direct path is at "
-    f"most {ENTER * 100:g} %, staying has cost as much as a move ({REGRET / 1e9:g} ms for a second, "
-    f"{REGRET_MOST_US / 1000:g} ms count at most), the pair has not changed lately (the wait doubles with every "
-    f"change, up to {MAX_DWELL_US / 1e6:g} s), and not too many pairs move onto its relay at once; at once when the "
-    f"path in force is lost; a relayed path is given up when direct is as good, or when its own chance of being worse "
-    f"passes {LEAVE * 100:g} %"
+    f"most {ACCEPTED * 100:g} % times the square root of what it gains as a share of direct, staying has cost as much as "
+    f"a move ({REGRET / 1e9:g} ms for a second, {REGRET_MOST_US / 1000:g} ms count at most), the pair has not changed "
+    f"lately (the wait doubles with every change, up to {MAX_DWELL_US / 1e6:g} s), and not too many pairs move onto its "
+    f"relay at once; at once when the path in force is lost; a relayed path is given up when direct is as good, or when "
+    f"its own chance of being worse is more than what is left to gain is worth"
 )
 
 
@@ -256,8 +257,11 @@ def _held_back(table: RouteTable, c: int, u: int, v: int, gain: int, now: Micros
             return f"{better} on average; the newest measurements do not agree"
         case HeldBack.RISK:
             risk = int(table.risk_ppm[c, u, v]) / 10_000
+            path = Paths(c, np.array([u]), np.array([v]), table.candidate.relays[c, u, v][None])
+            allowed = 100 * risk_accepted(gain_share(table.snapshot, path, table.candidate.cost[c, u, v][None]))[0]
             return (
-                f"{better}; worse than direct with a probability of {risk:.1f} %, at most {ENTER * 100:g} % is allowed"
+                f"{better}; worse than direct with a probability of {risk:.1f} %, at most {allowed:.1f} % is allowed "
+                f"for that gain"
             )
         case HeldBack.REGRET:
             cost = 0 if table.regret is None else int(table.regret[c, u, v])

@@ -12,8 +12,8 @@ past buckets of the present level. Few buckets make coarse frequencies, so each 
 with their number: Student's t with two degrees of freedom, heavy-tailed and algebraic, the same on every CPU.
 
 Frequencies of the past are not yet probabilities of the future. :class:`Record` compares what was said with what came,
-for the candidates of every bucket, and corrects later statements by how sure they were, by how much was to gain, and by
-relay: who disappoints more often than said is believed less.
+for the candidates of every bucket, and scales later statements: in a world that disappoints more often than its past
+let expect, every path is believed less.
 """
 
 from __future__ import annotations
@@ -27,12 +27,8 @@ from router.core.kernel import UNREACHABLE
 from router.core.tables import DIRECT, F64, FALLEN, I16, I64, Bool, Evidence, GraphSnapshot
 
 NARROWEST_US = 1.0
-SURE_BINS = np.array([0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.6])
-GAIN_BINS = np.array([0.02, 0.05, 0.1, 0.2, 0.4])
-PRIOR_COUNT = 30.0  # what is said counts like so many outcomes
-LEAST = 1 / (2 * PRIOR_COUNT) / 2  # nothing is certain before the record says so
-RECORD_KEEP, RELAY_KEEP = 0.98, 0.97  # per bucket: the record forgets, as the Internet changes
-RELAY_PRIOR = 0.1
+PRIOR_WORSE = 30.0  # what is said counts like so many disappointed candidates
+RECORD_KEEP = 0.98  # per bucket: the record forgets, as the Internet changes
 BLOCK = 512  # paths judged at once: what they need of all buckets stays in a cache
 JUDGED = 4_096  # candidates per bucket that are followed up, spread evenly over all pairs
 
@@ -156,6 +152,17 @@ def burden_us(snapshot: GraphSnapshot, paths: Paths) -> I64:
     return burden
 
 
+def gain_share(snapshot: GraphSnapshot, paths: Paths, cost: I64) -> F64:
+    """Gain over the direct path as a share of it, float64 ``[k]``; what load adds to the paths is no loss.
+
+    One way may be of any length where clocks disagree; half of there and back is what it is a share of."""
+    direct = snapshot.cost[paths.context]
+    there, back = direct[paths.source, paths.target], direct[paths.target, paths.source]
+    half = np.where(back < UNREACHABLE, (there + back) // 2, there)
+    share: F64 = (there - cost + np.maximum(0, burden_us(snapshot, paths))) / np.maximum(half, 1)
+    return np.minimum(1.0, share)
+
+
 def _now(evidence: Evidence, direct: _Hops, hops: _Hops) -> tuple[F64, F64, F64]:
     way = hops.read(evidence.latest)
     x = direct.read(evidence.latest)[0]
@@ -183,35 +190,16 @@ def _below(difference: F64, width: F64) -> F64:
 class Record:
     """What was said about candidates and what came of it; private state of the core."""
 
-    def __init__(self, n: int) -> None:
-        shape = (len(SURE_BINS) + 1, len(GAIN_BINS) + 1)
-        self._bad, self._count = np.zeros(shape), np.zeros(shape)
-        self._came, self._said = np.zeros(n), np.zeros(n)  # [relay] shares of disappointed candidates, summed
-        self._open: tuple[int, Paths, F64, F64] | None = None
+    def __init__(self) -> None:
+        self._came = self._said = 0.0  # candidates that were worse than direct, and how many were said to be
+        self._open: tuple[int, Paths, F64] | None = None
 
-    @property
-    def vertices(self) -> int:
-        """How many data centers it is about."""
-        return len(self._came)
+    def correct(self, said: F64) -> F64:
+        """Probabilities float64 ``[k]`` scaled by experience."""
+        scaled: F64 = np.minimum(1.0, said * ((PRIOR_WORSE + self._came) / (PRIOR_WORSE + self._said)))
+        return scaled
 
-    def correct(self, said: F64, gain_share: F64, relays: I16) -> F64:
-        """Probabilities float64 ``[k]`` corrected by experience; ``gain_share`` is the gain over direct, relative."""
-        return np.minimum(1.0, self._binned(said, gain_share) * self._relay_factor(relays))
-
-    def _binned(self, said: F64, gain_share: F64) -> F64:
-        where = (np.searchsorted(SURE_BINS, said), np.searchsorted(GAIN_BINS, gain_share))
-        prior = PRIOR_COUNT * np.maximum(said, LEAST)
-        binned: F64 = (self._bad[where] + prior) / (self._count[where] + PRIOR_COUNT)
-        return binned
-
-    def _relay_factor(self, relays: I16) -> F64:
-        factor = (RELAY_PRIOR + self._came) / (RELAY_PRIOR + self._said)
-        if not len(factor):
-            return np.ones(len(relays))
-        used: F64 = np.where(relays == DIRECT, 0.0, factor[np.maximum(relays, 0)]).max(axis=1)
-        return np.where((relays == DIRECT).all(axis=1), 1.0, used)
-
-    def follow_up(self, snapshot: GraphSnapshot, paths: Paths, said: F64, gain_share: F64) -> None:
+    def follow_up(self, snapshot: GraphSnapshot, paths: Paths, said: F64) -> None:
         """Once per bucket: judge what was said in the last one, and remember what is said in this one."""
         evidence = snapshot.evidence
         if evidence is None or not evidence.ring:
@@ -221,27 +209,17 @@ class Record:
             self._open = None
         if self._open is None and len(paths.source):
             some = np.unique(np.linspace(0, len(paths.source) - 1, JUDGED).astype(np.int64))
-            self._open = (evidence.bucket, paths.pick(some), said[some], gain_share[some])
+            self._open = (evidence.bucket, paths.pick(some), said[some])
+
+    def renumber(self) -> None:
+        """Forget whose paths were to be judged: their numbers mean other data centers now."""
+        self._open = None
 
     def _judge(self, snapshot: GraphSnapshot, evidence: Evidence) -> None:
         assert self._open is not None
-        _, paths, said, gain_share = self._open
+        _, paths, said = self._open
         direct, hops = _direct(snapshot, paths), _hops(snapshot, paths)
         x, way = direct.read(evidence.ring[-1])[0], hops.read(evidence.ring[-1]).sum(axis=0)
         seen = np.isfinite(x + way) & (direct.extra[0] < FALLEN)
-        worse = (way > x)[seen]
-        said, gain_share, relays = said[seen], gain_share[seen], paths.relays[seen]
-        expected = self._binned(said, gain_share)
-        self._bad *= RECORD_KEEP
-        self._count *= RECORD_KEEP
-        where = (np.searchsorted(SURE_BINS, said), np.searchsorted(GAIN_BINS, gain_share))
-        np.add.at(self._count, where, 1.0)
-        np.add.at(self._bad, where, worse)
-        self._came *= RELAY_KEEP
-        self._said *= RELAY_KEEP
-        for slot in range(relays.shape[1]):
-            used = relays[:, slot] != DIRECT
-            number = np.bincount(relays[used, slot], minlength=self.vertices)
-            for sums, values in ((self._came, worse.astype(float)), (self._said, expected)):
-                share = np.bincount(relays[used, slot], values[used], minlength=self.vertices)
-                sums += np.divide(share, number, out=np.zeros(self.vertices), where=number > 0)
+        self._came = RECORD_KEEP * self._came + float((way > x)[seen].sum())
+        self._said = RECORD_KEEP * self._said + float(said[seen].sum())

@@ -12,8 +12,8 @@ from worlds import evidence, snapshot
 
 from router.core.history import KEEP
 from router.core.model import MAX_RELAYS
-from router.core.solve.risk import LEAST, PRIOR_COUNT, Paths, Record, worse_than_direct
-from router.core.solve.switching import ENTER, LEAVE
+from router.core.solve.risk import JUDGED, PRIOR_WORSE, RECORD_KEEP, Paths, Record, gain_share, worse_than_direct
+from router.core.solve.switching import risk_accepted
 from router.core.tables import DIRECT, FALLEN, I64, NO_COST, GraphSnapshot
 
 MS = 1_000
@@ -165,15 +165,11 @@ def test_it_is_a_probability_and_falls_when_direct_gets_worse(seed: int, buckets
 
 # --- the record ------------------------------------------------------------------------------------------------------
 
-SAID, SHARE = 0.02, 0.15
+SAID = 0.02
 PAIRS = [(u, v) for u in range(4) for v in range(4) if u != v and 1 not in (u, v)]
-
-
-def paths_over(relays: list[int]) -> Paths:
-    """One path per pair of ``PAIRS``, over that relay."""
-    slots = np.full((len(PAIRS), MAX_RELAYS), DIRECT, np.int16)
-    slots[:, 0] = relays
-    return Paths(0, np.array([u for u, _ in PAIRS]), np.array([v for _, v in PAIRS]), slots)
+OVER_ONE = np.full((len(PAIRS), MAX_RELAYS), DIRECT, np.int16)
+OVER_ONE[:, 0] = 1
+ENDS = Paths(0, np.array([u for u, _ in PAIRS]), np.array([v for _, v in PAIRS]), OVER_ONE)
 
 
 def outcome(bucket: int, is_bad: list[bool]) -> GraphSnapshot:
@@ -185,77 +181,98 @@ def outcome(bucket: int, is_bad: list[bool]) -> GraphSnapshot:
 
 
 def say(record: Record, bucket: int, is_bad: list[bool], said: float = SAID) -> None:
-    shot = outcome(bucket, is_bad)
-    k = len(PAIRS)
-    record.follow_up(shot, paths_over([1] * k), np.full(k, said), np.full(k, SHARE))
+    record.follow_up(outcome(bucket, is_bad), ENDS, np.full(len(PAIRS), said))
 
 
-def corrected(record: Record, said: float = SAID, share: float = SHARE, relay: int = 3) -> float:
-    """What the record makes of a statement about a relay that it knows nothing of."""
-    slots = np.array([[relay] + [DIRECT] * (MAX_RELAYS - 1)], np.int16)
-    return float(record.correct(np.array([said]), np.array([share]), slots)[0])
+def corrected(record: Record, said: float = SAID) -> float:
+    return float(record.correct(np.array([said]))[0])
 
 
-def test_a_new_record_believes_what_is_said_but_never_that_something_is_certain() -> None:
-    record = Record(4)
-    assert corrected(record) == pytest.approx(SAID)
-    assert corrected(record, said=0.0) == pytest.approx(LEAST) and LEAST < ENTER
-    assert corrected(record, said=1.0) == 1.0
-    assert Record(0).correct(np.zeros(0), np.zeros(0), np.zeros((0, MAX_RELAYS), np.int16)).shape == (0,)
+def test_a_new_record_believes_what_is_said() -> None:
+    for said in (0.0, SAID, 1.0):
+        assert corrected(Record(), said) == said
+    assert Record().correct(np.zeros(0)).shape == (0,)
 
 
 def test_who_is_too_sure_is_believed_less_and_after_better_times_again() -> None:
-    record, k = Record(4), len(PAIRS)
+    record, k = Record(), len(PAIRS)
     for bucket in range(60):
         say(record, bucket, [(i + bucket) % 2 == 0 for i in range(k)])  # half of it comes out wrong
-    assert 0.3 < corrected(record) < 0.5 and corrected(record) > LEAVE
-    assert corrected(record, said=0.5) == pytest.approx(0.5), "statements that are less sure were not tried"
-    assert corrected(record, share=0.5) == pytest.approx(SAID), "nor were larger gains"
+    came, told = (0.5 * k * (1 - RECORD_KEEP**59) / (1 - RECORD_KEEP) for _ in range(2))
+    told *= SAID / 0.5
+    assert corrected(record) == pytest.approx(SAID * (PRIOR_WORSE + came) / (PRIOR_WORSE + told))
+    assert corrected(record) > 3 * SAID and corrected(record, said=0.9) == 1.0
     for bucket in range(60, 400):
         say(record, bucket, [False] * k)
-    assert corrected(record) < ENTER
+    assert corrected(record) < SAID
 
 
 def test_one_mistake_is_an_anecdote() -> None:
-    record, k = Record(4), len(PAIRS)
+    record, k = Record(), len(PAIRS)
     say(record, 0, [False] * k)
     say(record, 1, [True] + [False] * (k - 1))
-    assert corrected(record) == pytest.approx((1 + PRIOR_COUNT * SAID) / (k + PRIOR_COUNT))
+    assert corrected(record) == pytest.approx(SAID * (PRIOR_WORSE + 1) / (PRIOR_WORSE + k * SAID))
 
 
 def test_a_bucket_is_judged_once_however_often_it_is_solved() -> None:
-    once, often, k = Record(4), Record(4), len(PAIRS)
+    once, often, k = Record(), Record(), len(PAIRS)
     for bucket in range(6):
         bad = [bucket % 2 == 0] * k
         say(once, bucket, bad)
         for _ in range(5):
             say(often, bucket, bad)
-    assert corrected(once) == corrected(often)
+    assert corrected(once) == corrected(often) > SAID
 
 
-def test_a_relay_that_disappoints_more_often_than_the_others_is_believed_less() -> None:
-    record = Record(5)
-    ends, relays = [(0, 1), (1, 0)], [2, 3]
-    slots = np.full((2, MAX_RELAYS), DIRECT, np.int16)
-    slots[:, 0] = relays
-    paths = Paths(0, np.array([u for u, _ in ends]), np.array([v for _, v in ends]), slots)
-    delay = np.full((5, 5), 40 * MS, np.int64)
-    delay[0, 1] = delay[1, 0] = 90 * MS
-    delay[2, 1] = 60 * MS  # over 2 it always takes longer than direct
-    for bucket in range(40):
-        shot = replace(snapshot(delay), evidence=replace(evidence([delay]), bucket=bucket))
-        record.follow_up(shot, paths, np.full(2, 0.3), np.full(2, SHARE))
-    bad, good, unknown = (corrected(record, 0.3, relay=k) for k in (2, 3, 4))
-    assert good < unknown < bad
-    both = np.array([[3, 2] + [DIRECT] * (MAX_RELAYS - 2)], np.int16)
-    assert float(record.correct(np.array([0.3]), np.array([SHARE]), both)[0]) == bad, "the worst relay of a path counts"
+def test_many_candidates_are_followed_up_by_a_sample() -> None:
+    record, k = Record(), 3 * JUDGED
+    many = Paths(0, np.zeros(k, np.int64), np.full(k, 3), np.tile(OVER_ONE[:1], (k, 1)))
+    for bucket in range(2):
+        record.follow_up(outcome(bucket, [True] * len(PAIRS)), many, np.full(k, SAID))
+    assert corrected(record) == pytest.approx(SAID * (PRIOR_WORSE + JUDGED) / (PRIOR_WORSE + JUDGED * SAID))
 
 
 def test_what_cannot_be_measured_any_more_is_not_judged() -> None:
-    record, k = Record(4), len(PAIRS)
+    record, k = Record(), len(PAIRS)
     for bucket in range(30):
         shot = outcome(bucket, [True] * k)
         cost = shot.cost.copy()
         cost[0][tuple(np.array(PAIRS).T)] = NO_COST
-        record.follow_up(replace(shot, cost=cost), paths_over([1] * k), np.full(k, SAID), np.full(k, SHARE))
-    assert corrected(record) == pytest.approx(SAID)
+        record.follow_up(replace(shot, cost=cost), ENDS, np.full(k, SAID))
+    assert corrected(record) == SAID
+
+
+def test_paths_of_another_numbering_are_not_judged() -> None:
+    record, k = Record(), len(PAIRS)
+    say(record, 0, [True] * k)
+    record.renumber()
+    say(record, 1, [True] * k)
+    assert corrected(record) == SAID
+
+
+# --- what is worth it -------------------------------------------------------------------------------------------------
+
+
+def test_more_to_gain_is_worth_more_risk() -> None:
+    few, some, much = risk_accepted(np.array([0.02, 0.1, 0.5]))
+    assert 0.04 < few < 0.06 < some < 0.13 < much < 0.3
+    assert risk_accepted(np.array([-0.2, 0.0])).tolist() == [0.0, 0.0]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.lists(st.integers(-500 * MS, 500 * MS), min_size=4, max_size=4))
+def test_the_share_of_a_gain_is_the_same_however_wrong_the_clocks_are(offsets: list[int]) -> None:
+    delay = np.array([[0, 30, 40, 90], [30, 0, 20, 40], [40, 20, 0, 30], [110, 40, 30, 0]], np.int64) * MS
+    clock = np.array(offsets)
+    seen = delay + clock[None, :] - clock[:, None]
+    path = seen[0, 1] + seen[1, 3]
+    share = gain_share(snapshot(seen), over(1), np.array([path]))
+    assert share[0] == pytest.approx((90 - 70) / 100)
+
+
+def test_a_share_is_never_more_than_everything_and_needs_no_way_back() -> None:
+    delay = np.full((4, 4), 50 * MS, np.int64)
+    delay[0, 3], delay[3, 0] = 5 * MS, 1 * MS
+    assert gain_share(snapshot(delay), over(1), np.array([-90 * MS]))[0] == 1.0
+    delay[0, 3], delay[3, 0] = 80 * MS, NO_COST
+    assert gain_share(snapshot(delay), over(1), np.array([60 * MS]))[0] == pytest.approx(0.25)

@@ -11,7 +11,7 @@ from worlds import SECOND, evidence, snapshot
 
 from router.core.history import KEEP
 from router.core.solve import Caution
-from router.core.solve.switching import ENTER, MARGIN_SHARE, MARGIN_US, margin_us
+from router.core.solve.switching import ACCEPTED, MARGIN_SHARE, MARGIN_US, margin_us
 from router.core.tables import DIRECT, NO_COST, Evidence, HeldBack
 
 GOOD, BAD = (100_000, 80_000), (100_000, 120_000)  # direct and relayed
@@ -68,6 +68,9 @@ def test_the_newest_bucket_must_agree_with_the_average() -> None:
 WEIGHT = KEEP * (1 - KEEP) / (1 - KEEP**20)  # of the last bucket but one, of twenty
 
 
+SHARE = 20 / 250  # the gain of most tests as a share of half of there and back: the way back takes 400 ms
+
+
 def doubtful() -> Evidence:
     """A history that makes the relayed path's risk ``WEIGHT``: one bad bucket of twenty."""
     return seen(*[GOOD] * 18, BAD, GOOD)
@@ -81,27 +84,33 @@ def test_a_risky_candidate_is_held_back_with_its_probability() -> None:
     risk = WEIGHT * (1 + KEEP + KEEP**2)
     assert story.table is not None and story.table.risk_ppm[0, 0, 2] == pytest.approx(risk * 1e6, abs=1)
     assert story.table.risk_ppm[0, 2, 0] == -1, "nobody asked"
-    chance, limit = f"{risk * 100:.1f} %", f"{ENTER * 100:g} %"
+    chance, limit = f"{risk * 100:.1f} %", f"{ACCEPTED * SHARE**0.5 * 100:.1f} %"
     assert story.why() == (
-        f"better by 20.00 ms; worse than direct with a probability of {chance}, at most {limit} is allowed"
+        f"better by 20.00 ms; worse than direct with a probability of {chance}, at most {limit} is allowed "
+        f"for that gain"
     )
 
 
-@pytest.mark.parametrize(("enter", "moves"), [(WEIGHT - 0.001, False), (WEIGHT + 0.001, True)])
-def test_how_much_risk_is_taken_is_a_matter_of_caution(enter: float, moves: bool) -> None:
-    story = Story(Caution(enter=enter, leave=0.5))
+@pytest.mark.parametrize(("risk", "moves"), [(WEIGHT - 0.001, False), (WEIGHT + 0.001, True)])
+def test_how_much_risk_is_taken_is_a_matter_of_caution(risk: float, moves: bool) -> None:
+    story = Story(Caution(accepted=risk / SHARE**0.5))
     story.step(0, 100_000, 120_000)
     assert (story.step(1, 100_000, 80_000, doubtful()) == 1) is moves
 
 
-def test_leaving_takes_more_risk_than_entering() -> None:
-    story = Story(Caution(enter=WEIGHT - 0.001, leave=WEIGHT + 0.001))
+@pytest.mark.parametrize(("relayed_us", "moves"), [(90_000, False), (60_000, True)])
+def test_the_same_risk_is_taken_for_more_gain_only(relayed_us: int, moves: bool) -> None:
+    story = Story(Caution(accepted=WEIGHT / SHARE**0.5))
+    story.step(0, 100_000, 120_000)
+    assert (story.step(1, 100_000, relayed_us, doubtful()) == 1) is moves
+
+
+def test_a_path_is_left_when_its_risk_is_no_more_worth_it() -> None:
+    story = Story(Caution(accepted=(WEIGHT + 0.001) / SHARE**0.5))
     assert story.step(0, 100_000, 80_000) == 1
-    assert story.step(1, 100_000, 80_000, doubtful()) == 1, "what would not be chosen now is kept"
+    assert story.step(1, 100_000, 80_000, doubtful()) == 1
     assert story.step(2, 100_000, 80_000, seen(*[GOOD] * 18, BAD, BAD, latest=GOOD)) == DIRECT
     assert story.reason is HeldBack.RISK and story.changed == 1
-    assert story.step(60, 100_000, 80_000, doubtful()) == DIRECT, "and what was left needs less of it to come back"
-    assert story.reason is HeldBack.RISK
     assert story.step(120, 100_000, 80_000, seen(*[GOOD] * 20)) == 1
 
 

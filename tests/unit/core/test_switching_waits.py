@@ -142,17 +142,17 @@ def test_a_path_over_a_data_center_that_is_gone_is_left() -> None:
     assert table.reachable.sum() == 2 and (table.relays == DIRECT).all() and table.flaps.sum() == 0
 
 
-def test_a_data_center_does_not_inherit_the_record_of_the_one_whose_number_it_gets() -> None:
-    good, bad, story = costs(100_000, 80_000), costs(100_000, 120_000), Story(Caution(enter=0.01))
+def test_a_world_that_disappoints_is_believed_less_whoever_comes_and_goes() -> None:
+    good, bad, story = costs(100_000, 80_000), costs(100_000, 120_000), Story(Caution(accepted=0.01))
     risk = []
     for bucket in range(40):  # what looks good on average comes out bad every time
         seen = replace(evidence([*[good] * 30, bad], latest=good), bucket=100 + bucket)
         table = story.take(replace(snapshot(good), evidence=seen), 2 * bucket)
         risk.append(int(table.risk_ppm[0, 0, 2]))
-    assert risk[-1] > 2 * risk[0]
+    assert risk[-1] > 1.1 * risk[0] and sorted(risk) == risk
     seen = replace(evidence([*[good] * 30, bad], latest=good), bucket=140)
     table = story.take(replace(renamed(good, "d000 d001x d002"), evidence=seen), 80)
-    assert table.risk_ppm[0, 0, 2] == risk[0]
+    assert table.risk_ppm[0, 0, 2] >= risk[-1], "it is the same world"
 
 
 @pytest.mark.parametrize("n", [0, 1])
