@@ -30,11 +30,11 @@ from router.core.tables import DIRECT, Context, HeldBack, LinkState, RouteTable,
 RULE = (
     f"the candidate displaces the path in force when it is better by {MARGIN_US / 1000:g} ms and by "
     f"{MARGIN_SHARE * 100:g} %, the newest measurements agree, the chance that it is worse than the direct path is at "
-    f"most {ACCEPTED * 100:g} % times the square root of what it gains as a share of direct, staying has cost as much as "
-    f"a move ({REGRET / 1e9:g} ms for a second, {REGRET_MOST_US / 1000:g} ms count at most), the pair has not changed "
-    f"lately (the wait doubles with every change, up to {MAX_DWELL_US / 1e6:g} s), and not too many pairs move onto its "
-    f"relay at once; at once when the path in force is lost; a relayed path is given up when direct is as good, or when "
-    f"its own chance of being worse is more than what is left to gain is worth"
+    f"most {ACCEPTED * 100:g} % times the square root of what it gains as a share of direct, staying has cost as much "
+    f"as a move ({REGRET / 1e9:g} ms for a second, {REGRET_MOST_US / 1000:g} ms count at most), the pair has not "
+    f"changed lately (the wait doubles with every change, up to {MAX_DWELL_US / 1e6:g} s), and not too many pairs move "
+    f"onto its relay at once; at once when the path in force is lost; a relayed path is given up when direct is as "
+    f"good, or when its own chance of being worse is more than what is left to gain is worth"
 )
 
 
