@@ -203,7 +203,7 @@ async def test_a_bought_machine_whose_users_are_lost_goes_back_and_its_offer_wai
                     headers = world.node_headers("gcp-ams-1")
                     await world.call("POST", "/v1/sessions/heartbeat", json=beat, headers=headers)
                 await world.call("DELETE", f"/v1/sessions/{taken['id']}")
-            found = await counted(world, lambda one: "gone" in states(one))
+            found = await counted(world, lambda one: "gone" in states(one) and one["buying"]["offers"][0]["blocked"])
             assert machine not in rack.machines()
             ended = next(one for one in found["launches"] if one["id"] == launch["id"])
             assert ended["refusal"] == "bad_canary"

@@ -97,6 +97,8 @@ def test_what_users_hear_is_measured_through_tunnels_and_relays_while_a_path_die
 
     def healed() -> dict[str, Any] | None:
         now = next(one for one in heard() or legs if (one["from"], one["to"]) == (leg["from"], leg["to"]))
+        if now["copies_dropped"] is None:  # the agent was too busy to say
+            return None
         return now if now["lost"] > leg["lost"] and now["arrived"] > leg["arrived"] + 100 else None
 
     after = testbed.until(healed, "it goes on by another path", BUSY_S)
@@ -104,7 +106,6 @@ def test_what_users_hear_is_measured_through_tunnels_and_relays_while_a_path_die
     assert after["gap_ms"]["longest"] >= 20
     assert after["gaps"] > leg["gaps"]
     assert after["copies_heard_twice"] == 0
-    assert after["copies_dropped"] is not None
     command = [sys.executable, "-m", "router", "demo", "calls", "--state-dir", str(testbed.state_dir)]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(table) == 1 + 4 + 2
