@@ -239,7 +239,8 @@ async def test_a_provider_without_machines_is_answered_by_another_at_once(
             running_one, failed = sorted(found["launches"], key=lambda one: one["state"], reverse=True)
             assert (failed["provider"], failed["refusal"]) == ("gcp", "out_of_capacity")
             assert running_one["provider"] == "linode"
-            assert running_one["why"][-1].startswith(f"instead of {failed['id']} at gcp/gcp-ams/r1: out_of_capacity")
+            # Asked for at the refusal, or by the next count if that came first: here one is made every 20 ms.
+            assert any("gcp/gcp-ams/r1" in why and "out_of_capacity" in why for why in running_one["why"])
             (blocked, free) = found["buying"]["offers"]
             assert blocked["blocked"].startswith("out_of_capacity: refused 1 times") and free["blocked"] == ""
             metrics = (await world.http.get("/metrics")).text
