@@ -29,6 +29,7 @@ from router.core.compiled import MISPLACED, SIBLINGS, STEPPED, Arrays, put_links
 from router.core.geography import light_floor_us
 from router.core.history import LONGEST_SILENCE, RECENT, History
 from router.core.model import DataCenterId, Inventory, Micros, NodeId
+from router.core.offsets import MAX_DRIFT
 from router.core.survey import BUCKET_US, EMPTY, OFFSETS_KEPT, UNKNOWN_US, Ended, Noted, Survey, Window
 from router.core.tables import FALLEN, I64, NO_COST, UNKNOWN, Bool, FreshRow, LinkTable, PeerEvidence
 
@@ -39,6 +40,7 @@ OFFSET_LIFE_US = 60_000_000  # a sibling's clock not measured for so long may be
 REFERENCE_SILENCE_US = 10_000_000  # a reference node silent for so long hands its role on
 LIGHT_SHARE = 0.5  # of twice the light floor: positions are of cities, so half of it is what nothing undercuts
 CONTRADICTION_US = 1_000  # minima of both directions together may exceed the round trip's by rounding, not by this
+SIBLING_GAIN, SIBLING_DRIFT_GAIN = 0.3, 0.05  # of a surprise, to a sibling's clock and to its rate: nearly critical
 STEP_US = 3_000  # a clock step is a common shift beyond what 50 ppm of drift makes within the window
 JITTER_GAIN = 0.25
 LOSS_KEEP = 0.935  # per bucket: counts fade with a time constant of a minute
@@ -73,6 +75,7 @@ class Estimator:
         self._lost_since = np.zeros(self._shape, np.int64)
         self._offset: dict[NodeId, float] = {}  # node clock minus reference clock of its data center, microseconds
         self._offset_at: dict[NodeId, Micros] = {}  # when that was last measured
+        self._offset_drift: dict[NodeId, float] = {}  # and how fast it grows, as a relative frequency
         self._reference: dict[DataCenterId, NodeId] = {}
         self._seen_at: dict[NodeId, Micros] = {}
         self.clock_steps = 0
@@ -187,6 +190,7 @@ class Estimator:
             base = self._offset.get(node)
             for sibling in self._inventory.nodes_by_data_center[data_center]:
                 offset = self._offset.pop(sibling.id, None)
+                self._offset_drift.pop(sibling.id, None)
                 if offset is not None and base is not None:  # else nobody knows how the two references differ
                     self._offset[sibling.id] = offset - base
             self._offset[node] = 0.0
@@ -201,7 +205,8 @@ class Estimator:
         ahead = (rows.forward_min_us[i] - rows.backward_min_us[i]) / 2  # peer's clock minus ours
         other, value = (peer, ahead) if anchor == node else (node, -ahead)
         value += self._offset[anchor]
-        held = self._offset.get(other)
+        held, ran, before = self._offset.get(other), self._offset_drift.get(other, 0.0), self._offset_at.get(other, now)
+        held = None if held is None else held + ran * (now - before)
         if held is not None and STEP_US < abs(value - held) <= rows.rtt_min_us[i] / 2:
             return  # so slow a probe may have waited one way only: it says nothing about the clocks
         self._offset_at[other] = now
@@ -210,8 +215,13 @@ class Estimator:
                 self.clock_steps += 1
                 self._forget_raw(self._vertex[other])
             self._offset[other] = value
-        else:
-            self._offset[other] = held + 0.3 * (value - held)
+            self._offset_drift[other] = 0.0
+            return
+        # An average alone would stay behind a clock that drifts: follow its rate too (alpha-beta filter).
+        self._offset[other] = held + SIBLING_GAIN * (value - held)
+        if now > before:
+            ran += SIBLING_DRIFT_GAIN * (value - held) / max(now - before, HISTORY_US // 2)
+            self._offset_drift[other] = min(MAX_DRIFT, max(-MAX_DRIFT, ran))
 
     def _anchor(self, node: NodeId, peer: NodeId) -> NodeId | None:
         """Whose clock of a pair of siblings is known: the reference's, else that of the node all siblings probe."""
@@ -460,6 +470,7 @@ class Estimator:
         stayed = {n for n in self._vertex if older._home(n) == self._home(n)}
         self._offset = {n: o for n, o in older._offset.items() if n in stayed}
         self._offset_at = {n: at for n, at in older._offset_at.items() if n in stayed}
+        self._offset_drift = {n: ran for n, ran in older._offset_drift.items() if n in stayed}
         self._reference = {dc: n for dc, n in older._reference.items() if n in stayed}
         self._seen_at = {n: at for n, at in older._seen_at.items() if n in self._vertex}
         self.clock_steps = older.clock_steps
@@ -471,6 +482,7 @@ class Estimator:
         stayed = {node for node in self._vertex if node not in before or before[node] == self._home(node)}
         self._offset = {n: o for n, o in self._offset.items() if n in stayed}
         self._offset_at = {n: at for n, at in self._offset_at.items() if n in stayed}
+        self._offset_drift = {n: ran for n, ran in self._offset_drift.items() if n in stayed}
         self._reference = {dc: n for dc, n in self._reference.items() if n in stayed}
         self._seen_at = {n: at for n, at in self._seen_at.items() if n in self._vertex}
 

@@ -171,6 +171,21 @@ def test_a_slow_probe_between_siblings_is_no_clock_step() -> None:
     assert estimator._offset == held and estimator.clock_steps == 0
 
 
+@pytest.mark.parametrize("every_s", [1, 3])
+def test_siblings_whose_clocks_drift_apart_are_not_run_after(every_s: int) -> None:
+    """The first to report is not the one all probe: two measurements lie between the last one and the reference."""
+    estimator = Estimator(inventory("a-1 b-1", nodes=3))
+    ppm = {"a-1-0": 50, "a-1-1": -50, "a-1-2": 40}
+    for s in range(every_s, 120, every_s):
+        clocks = {node: 400_000 + rate * s for node, rate in ppm.items()}
+        star(estimator, clocks, s * SECOND, s)
+    at, true = estimator._offset, clocks["a-1-0"]
+    base = at[NodeId("a-1-0")]
+    assert estimator._reference[A] != "a-1-0"
+    for node, clock in clocks.items():
+        assert at[NodeId(node)] - base == pytest.approx(clock - true, abs=25)
+
+
 def test_a_node_that_moves_to_another_data_center_is_not_the_old_ones_reference() -> None:
     world = inventory("a-1 b-1", nodes=2)
     older = Estimator(world)
