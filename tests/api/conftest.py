@@ -90,9 +90,9 @@ class World:
         """Headers of a joined node."""
         return {"Authorization": f"Bearer {self.node_keys[node]}"}
 
-    async def furnish(self) -> None:
-        """Put the test world in: four data centers with one node each, and a pool."""
-        await self.post("/v1/fleet", fleet())
+    async def furnish(self, **more: object) -> None:
+        """Put the test world in: four data centers with one node each, and a pool; ``more`` of the fleet as it is."""
+        await self.post("/v1/fleet", fleet(**more))
         for name in PLACES:
             await self.join(f"{name}-1", name)
 

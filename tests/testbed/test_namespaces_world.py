@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,8 +42,11 @@ def lopsided() -> World:
 
 
 @pytest.fixture(scope="module")
-def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
-    with Testbed.running(lopsided(), tmp_path_factory.mktemp("namespaces") / "var", users=4) as running:
+def testbed() -> Iterator[Testbed]:
+    with (
+        tempfile.TemporaryDirectory(prefix="tendril-") as folder,  # a Unix socket's path has at most 107 bytes
+        Testbed.running(lopsided(), Path(folder) / "var", users=4) as running,
+    ):
         yield running
     assert not any(NAMES.glob(f"tendril-{running.lab.number}-*"))
 

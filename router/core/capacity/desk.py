@@ -98,7 +98,8 @@ class CapacityDesk:
 
     def priced(self, event: Priced) -> None:
         """Take in what providers say of prices and quotas; what the settings say of a price stays."""
-        self._offers = tuple(markets.priced(offer, event) for offer in self.board.buying.offers)
+        offers = tuple(markets.priced(offer, event) for offer in self.board.buying.offers)
+        self._offers = markets.located(offers, self._inventory)  # a refusal may come before the next count
 
     def booted(self, launches: Iterable[Launch]) -> None:
         """Take in all launches; what was under way goes on with the next count."""

@@ -156,6 +156,16 @@ def test_a_refusal_is_answered_in_the_same_instant_by_another_provider() -> None
     assert floor.launches[-1].provider == "cheap"  # its back-off is over
 
 
+def test_a_refusal_right_after_new_prices_is_answered_at_once_too() -> None:
+    floor = Floor()
+    floor.count()
+    floor.step(floor.launches[0], "asked")
+    floor.desk.priced(Priced({}, {}))
+    floor.step(floor.launches[0], "refused", refusal="out_of_capacity")
+    refused, spilled = floor.launches
+    assert (refused.state, spilled.provider) == (LaunchState.FAILED, "dear")
+
+
 PROVIDERS = ("cheap", "dear", "third", "last")
 
 
