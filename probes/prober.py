@@ -94,11 +94,9 @@ class Prober:
                 flow_of=self.media.of,
             )  # fmt: skip
             opened.callback(self.reflector.close)
-            self.relay: Relay | None = None
-            if relay_port is not None:
-                delivers = relay_delivers | {self.reflector.address[1]}
-                self.relay = Relay(open_udp(bind_host, relay_port), delivers, open=relay_open, keyring=self.keyring,
-                                   media=self.media, media_ports=relay_delivers)  # fmt: skip
+            self.relay = (
+                None if relay_port is None else (self._relay_on(bind_host, relay_port, relay_delivers, relay_open))
+            )
             opened.pop_all()
         self.stamping = stamping(socket.AF_INET6 if ":" in bind_host else socket.AF_INET)
         self._schedule = Schedule(rng)
@@ -124,6 +122,11 @@ class Prober:
         self._rings_us = 0  # when the alarm fires
         self._closed = False
         self._arm()  # routes from disk may be in use before there is anybody to probe
+
+    def _relay_on(self, host: str, port: int, media_ports: frozenset[int], is_open: bool) -> Relay:
+        delivers = media_ports | {self.reflector.address[1]}
+        return Relay(open_udp(host, port), delivers, open=is_open, keyring=self.keyring, media=self.media,
+                     media_ports=media_ports)  # fmt: skip
 
     @property
     def unresolved(self) -> tuple[str, ...]:
